@@ -1,0 +1,191 @@
+"""A stage: one content-addressed step of the data flow, and the folder that holds all that it makes.
+
+    data -> vae -> latents -> dit -> metrics      (reference: the real clips' side of the metrics)
+
+A folder holds spec.json, attempts/, events.<attempt>.jsonl, whatever the kind makes (checkpoints/, samples/, ...),
+record.json, and COMPLETE last. Nothing in a folder without COMPLETE is believed, except checkpoints that verify.
+"""
+
+import fcntl
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from scaling.identity import stage_id
+from scaling.specs import (
+    DataSpec,
+    DiTSpec,
+    EvalSpec,
+    OptimSpec,
+    Spec,
+    TextSpec,
+    VAESpec,
+    VAETrainSpec,
+    parse_spec,
+)
+from scaling.store import append_jsonl, read_document, read_jsonl, write_bytes, write_document
+
+Kind = Literal["data", "vae", "latents", "reference", "dit", "metrics"]
+
+
+class DataFields(Spec):
+    """Semantic fields of a `data` stage."""
+
+    data: DataSpec
+    manifest: str | None = None
+    """Hash of a user's folder: names, contents and captions. Worlds follow from their spec and need none."""
+
+
+class VAEFields(Spec):
+    """Semantic fields of a `vae` stage; parent: data."""
+
+    vae: VAESpec
+    train: VAETrainSpec
+
+
+class LatentsFields(Spec):
+    """Semantic fields of a `latents` stage; parents: data, vae."""
+
+    text: TextSpec
+
+
+class ReferenceFields(Spec):
+    """Semantic fields of a `reference` stage (features of real clips); parent: data."""
+
+    fvd_clips: int
+    fvd_frames: int
+
+
+class DiTFields(Spec):
+    """Semantic fields of a `dit` stage; parents: vae, latents."""
+
+    dit: DiTSpec
+    optim: OptimSpec
+    evaluation: EvalSpec
+    flop_budget: float = Field(gt=0)
+    """Training FLOPs asked for; the number of steps follows."""
+    seed: int = Field(0, ge=0)
+
+
+class MetricsFields(Spec):
+    """Semantic fields of a `metrics` stage; parents: dit, vae, latents, reference."""
+
+    evaluation: EvalSpec
+
+
+FIELDS: dict[str, type[Spec]] = {
+    "data": DataFields,
+    "vae": VAEFields,
+    "latents": LatentsFields,
+    "reference": ReferenceFields,
+    "dit": DiTFields,
+    "metrics": MetricsFields,
+}
+
+
+class Stage(Spec):
+    """One step: what to do (`fields`), from what (`parents`), and, not hashed, for whom and with how much machine."""
+
+    kind: Kind
+    slug: str = Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$")
+    fields: dict[str, Any]
+    parents: dict[str, str] = {}
+    """Role -> id of the stage it needs."""
+    sweep: str = ""
+    compute: str = ""
+    """Label of the compute budget, such as "4x"; empty where there is none."""
+    threads: int = Field(1, ge=1)
+    """CPU threads. Not semantic, but the order of floating-point sums depends on it."""
+
+    @property
+    def id(self) -> str:
+        return stage_id(self.slug, self.fields, self.parents)
+
+    def parsed(self) -> Any:
+        """The fields as the typed spec of this kind."""
+        return parse_spec(FIELDS[self.kind], self.fields, f"stage {self.id}")
+
+
+def make_stage(kind: Kind, slug: str, fields: Spec, parents: Mapping[str, str], **placement: Any) -> Stage:
+    """A stage from typed fields; `placement` is sweep, compute and threads."""
+    return Stage(kind=kind, slug=slug, fields=fields.model_dump(mode="json"), parents=dict(parents), **placement)
+
+
+class StageFolder:
+    """The folder `runs/<id>` of one stage."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @classmethod
+    def create(cls, runs: Path, stage: Stage) -> "StageFolder":
+        """Makes the folder and its spec.json, if they are not there yet."""
+        folder = cls(runs / stage.id)
+        if not folder.spec_path.exists():
+            write_document(folder.spec_path, {"id": stage.id, **stage.model_dump(mode="json")})
+        return folder
+
+    @property
+    def spec_path(self) -> Path:
+        return self.path / "spec.json"
+
+    @property
+    def record_path(self) -> Path:
+        return self.path / "record.json"
+
+    @property
+    def complete(self) -> bool:
+        return (self.path / "COMPLETE").exists()
+
+    def stage(self) -> Stage:
+        """The stage as spec.json has it. Raises UserError if the file is missing, broken or of another id."""
+        document = dict(read_document(self.spec_path))
+        document.pop("id", None)
+        return parse_spec(Stage, document, str(self.spec_path))
+
+    def parent(self, role: str) -> "StageFolder":
+        """The folder of a parent. Raises KeyError where the stage has no such parent."""
+        return StageFolder(self.path.parent / self.stage().parents[role])
+
+    def finish(self) -> None:
+        """Marks everything in the folder as believable. Called last."""
+        write_bytes(self.path / "COMPLETE", b"")
+
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """Only one process at a time works in a folder; the kernel frees the lock when its holder dies."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        with open(self.path / "lock", "a") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    def claim_attempt(self) -> "Events":
+        """Opens the next attempt: an exclusive file in attempts/ and an event log of its own."""
+        attempts = self.path / "attempts"
+        attempts.mkdir(parents=True, exist_ok=True)
+        number = 1 + max((int(path.stem) for path in attempts.glob("[0-9]*.json")), default=0)
+        path = attempts / f"{number:04d}.json"
+        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
+        os.close(descriptor)
+        write_document(path, {"attempt": number, "pid": os.getpid()})
+        return Events(self.path / f"events.{number:04d}.jsonl")
+
+    def events(self) -> list[dict[str, Any]]:
+        """The events of the latest attempt, oldest first."""
+        logs = sorted(self.path.glob("events.*.jsonl"))
+        return read_jsonl(logs[-1]) if logs else []
+
+
+class Events:
+    """What a stage says while it works: progress for people, never a source of results."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def log(self, **row: Any) -> None:
+        """Appends one event, such as `done=120, total=800, loss=0.61`."""
+        append_jsonl(self.path, row)

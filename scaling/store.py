@@ -1,0 +1,85 @@
+"""State is files. Documents appear whole or not at all; logs only grow; a torn tail is normal and a torn middle is not."""
+
+import json
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from scaling.errors import UserError
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Replaces a file atomically: tmp in the same folder, fsync, os.replace, fsync of the folder."""
+    with replacing(path) as tmp:
+        tmp.write_bytes(content)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Gives a temporary path to write; on success it replaces `path` durably, on failure it is removed.
+
+    A full disk is the user's to mend: OSError with ENOSPC becomes a UserError that names the file.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tmp = path.with_name(f".{path.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}.tmp{path.suffix}")
+    try:
+        yield tmp
+        sync(tmp)
+        os.replace(tmp, path)
+        sync(path.parent)
+    except OSError as error:
+        if error.errno == 28:
+            raise UserError(f"{path}: no space left on the device; free some and run the same command again") from None
+        raise
+    finally:
+        tmp.unlink(missing_ok=True)
+
+
+def sync(path: Path) -> None:
+    """fsync of a file or a folder."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_document(path: Path, document: Any) -> None:
+    """Writes JSON atomically."""
+    write_bytes(path, (json.dumps(document, indent=1, allow_nan=False) + "\n").encode())
+
+
+def read_document(path: Path) -> Any:
+    """Reads JSON. Raises UserError where the file is missing or broken."""
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not valid JSON ({error}); remove it and run the same command again") from None
+
+
+def append_jsonl(path: Path, row: Any) -> None:
+    """Appends one line with one write. A file has one writer, so only its last line can ever be torn."""
+    with open(path, "ab") as file:
+        file.write(json.dumps(row, allow_nan=False).encode() + b"\n")
+
+
+def read_jsonl(path: Path) -> list[Any]:
+    """Reads every whole line. A torn last line is left out; a broken line with others after it is a UserError."""
+    if not path.exists():
+        return []
+    lines = path.read_bytes().split(b"\n")
+    rows: list[Any] = []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            rows.append(json.loads(line))
+        except (json.JSONDecodeError, UnicodeDecodeError):
+            if any(rest.strip() for rest in lines[number:]):
+                raise UserError(f"{path}:{number}: broken line in the middle of the file") from None
+    return rows
