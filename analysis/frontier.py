@@ -1,0 +1,155 @@
+"""The compute-optimal frontier from isoFLOP groups: which N is best at each C, and what loss it reaches.
+
+Approach 2 of Hoffmann et al. 2022 (arXiv 2203.15556, section 3.2). A parabola in log N is only locally right: on wide,
+off-centre or asymmetric sizes its vertex is biased, so this is never the only answer (see `analysis.law`).
+Not here: noise, intervals and extrapolation (`analysis.forecast`).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+
+from analysis.varpro import Array
+from scaling.errors import UserError
+
+COLUMNS = ("run_id", "n_params", "num_tokens", "train_flops", "flop_budget", "val_loss")
+
+
+@dataclass(frozen=True)
+class PowerLaw:
+    """y = coefficient * x^exponent."""
+
+    coefficient: float
+    exponent: float
+
+    def __call__(self, x: ArrayLike) -> Array:
+        return self.coefficient * np.asarray(x, float) ** self.exponent
+
+
+@dataclass(frozen=True)
+class Optimum:
+    """The best size at one budget: a parabola's vertex, or the best run where the parabola is refused."""
+
+    flop_budget: float
+    n_params: float
+    num_tokens: float
+    val_loss: float
+    refusal: str
+    """Why the best run stands in for a vertex; empty where the vertex is used."""
+    parabola: tuple[float, float, float]
+    """Coefficients of (log N)^2, log N and 1 in val_loss; NaN where there are too few sizes."""
+    span: tuple[float, float]
+    """Smallest and largest N of the group."""
+
+
+@dataclass(frozen=True)
+class Frontier:
+    """N_opt(C), D_opt(C) and L_opt(C) through the optima of at least two budgets."""
+
+    optima: tuple[Optimum, ...]
+    n_params: PowerLaw
+    """N_opt(C); its exponent is the law's a."""
+    num_tokens: PowerLaw
+    """D_opt(C); its exponent is b. a + b = 1 only where FLOPs per token are proportional to N."""
+    val_loss: PowerLaw
+    """L_opt(C) without a floor, which is too low when extrapolated far."""
+    flops_per_token: PowerLaw
+    """Training FLOPs per token as a power of N."""
+
+
+def fit_power(x: ArrayLike, y: ArrayLike) -> PowerLaw:
+    """Least squares of log y on log x. A single distinct x gives proportionality, exponent 1."""
+    log_x, log_y = np.log(np.asarray(x, float)), np.log(np.asarray(y, float))
+    centred = log_x - log_x.mean()
+    spread = float(centred @ centred)
+    exponent = float(centred @ log_y) / spread if spread > 1e-12 else 1.0
+    return PowerLaw(float(np.exp(log_y.mean() - exponent * log_x.mean())), exponent)
+
+
+def vertices(log_n: Array, losses: Array) -> tuple[Array, Array, Array]:
+    """Vertex (log N, loss) of the parabola through each copy of one group's losses, or its best run where `refuse` says so.
+
+    log_n: (points,). losses: (copies, points). Returns log N and loss, (copies,), and coefficients, (copies, 3).
+    """
+    best = losses.argmin(axis=1)
+    if len(np.unique(log_n)) < 3:
+        return log_n[best], losses.min(axis=1), np.full((len(losses), 3), np.nan)
+    middle = log_n.mean()  # centred, so that the three columns of the problem are nearly orthogonal
+    level, slope, curvature = np.polynomial.polynomial.polyfit(log_n - middle, losses.T, 2)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        vertex, bottom = middle - slope / (2 * curvature), level - slope**2 / (4 * curvature)
+    usable = (curvature > 0) & (vertex > log_n.min()) & (vertex < log_n.max()) & (bottom > 0)
+    shifted = [curvature, slope - 2 * curvature * middle, level - slope * middle + curvature * middle**2]
+    at, value = np.where(usable, vertex, log_n[best]), np.where(usable, bottom, losses.min(axis=1))
+    return at, value, np.stack(shifted, axis=1)
+
+
+def refuse(log_n: Array, parabola: Array) -> str:
+    """Why a parabola's vertex is no optimum; empty where it is one."""
+    sizes = len(np.unique(log_n))
+    if sizes < 3:
+        return f"{sizes} sizes, a parabola needs 3"
+    curvature, slope, level = parabola
+    if curvature <= 0:
+        return "the parabola opens downwards"
+    vertex = -slope / (2 * curvature)
+    if vertex <= log_n.min():
+        return "the minimum lies below the sizes tried; add a smaller one"
+    if vertex >= log_n.max():
+        return "the minimum lies above the sizes tried; add a larger one"
+    return "" if level - slope**2 / (4 * curvature) > 0 else "the parabola's minimum is not positive"
+
+
+def find_optimum(group: pd.DataFrame, flops_per_token: PowerLaw) -> Optimum:
+    """The best size of the runs of one budget."""
+    log_n, losses = np.log(group["n_params"].to_numpy(float)), group["val_loss"].to_numpy(float)
+    budget = float(group["flop_budget"].iloc[0])
+    at, value, coefficients = vertices(log_n, losses[None])
+    n_params = float(np.exp(at[0]))
+    curvature, slope, level = map(float, coefficients[0])
+    return Optimum(
+        flop_budget=budget,
+        n_params=n_params,
+        num_tokens=budget / float(flops_per_token(n_params)),
+        val_loss=float(value[0]),
+        refusal=refuse(log_n, coefficients[0]),
+        parabola=(curvature, slope, level),
+        span=(float(group["n_params"].min()), float(group["n_params"].max())),
+    )
+
+
+def fit_frontier(table: pd.DataFrame) -> Frontier:
+    """The frontier of a table of runs (see `scaling.records.training_table`).
+
+    FLOPs per token at a size that was not run come from a straight line of log(train_flops / num_tokens) in log N:
+    attention makes the exponent a little less than 1 for small models.
+
+    Raises UserError where a column is missing or there are fewer than two budgets.
+    """
+    check_table(table)
+    flops_per_token = fit_power(table["n_params"], table["train_flops"] / table["num_tokens"])
+    optima = tuple(find_optimum(group, flops_per_token) for _, group in table.groupby("flop_budget"))
+    if len(optima) < 2:
+        raise UserError(f"{len(optima)} compute budgets give no frontier; train at two or more")
+    budgets = [optimum.flop_budget for optimum in optima]
+    return Frontier(
+        optima=optima,
+        n_params=fit_power(budgets, [optimum.n_params for optimum in optima]),
+        num_tokens=fit_power(budgets, [optimum.num_tokens for optimum in optima]),
+        val_loss=fit_power(budgets, [optimum.val_loss for optimum in optima]),
+        flops_per_token=flops_per_token,
+    )
+
+
+def check_table(table: pd.DataFrame) -> None:
+    """Raises UserError where a column is missing, or a run has no positive number in one."""
+    missing = [name for name in COLUMNS if name not in table]
+    if missing:
+        raise UserError(f"the table of runs has no column {', '.join(missing)}")
+    for name in COLUMNS[1:]:
+        values = table[name].astype(float)
+        bad = table["run_id"][~(np.isfinite(values) & (values > 0))]
+        if len(bad):
+            raise UserError(f"run {bad.iloc[0]} has no positive {name}; leave it out")

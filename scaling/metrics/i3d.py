@@ -1,0 +1,163 @@
+"""I3D: the network whose logits are the features of the Fréchet video distance. Not the distance (`scaling.metrics.fvd`).
+
+Inception-v1 inflated to three dimensions, RGB stream, Kinetics-400 (Carreira & Zisserman, arXiv 1705.07750), with the
+weights that the original FVD used (Unterthiner et al., arXiv 1812.01717). Layers carry the names of the published graph.
+"""
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from scaling import weights
+from scaling.errors import UserError
+
+EXTRACTOR = "i3d_k400"
+"""Name under which every distance on these features is reported."""
+FEATURES = 400
+SIZE = 224
+"""Side of the network's square input, in pixels."""
+MIN_FRAMES = 9
+"""Time is halved three times, rounding up, and two frames must be left for the last average."""
+BATCH_FRAMES = 64
+"""Frames in the network at once; at this number it needs about 1 GB."""
+BATCH_NORM_EPS = 1e-3
+
+Tensors = Mapping[str, Tensor]
+
+
+def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
+    """Zeros before and after an axis so that `ceil(size / stride)` positions come out, as TensorFlow's SAME counts them.
+
+    An odd total puts the extra zero after.
+    """
+    total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
+    return total // 2, total - total // 2
+
+
+def pad_same(x: Tensor, kernel: tuple[int, int, int], stride: tuple[int, int, int]) -> Tensor:
+    """Pads (b, c, t, h, w) with zeros for a window; for maxima too, because they only ever follow a ReLU."""
+    pads = [same_padding(*axis) for axis in zip(x.shape[2:], kernel, stride, strict=True)]
+    flat = [side for pair in reversed(pads) for side in pair]  # F.pad starts at the last axis
+    return F.pad(x, flat) if any(flat) else x
+
+
+class Unit(nn.Module):
+    """Convolution, batch norm, ReLU. The norm is folded into the convolution: its variances are all above 0.2."""
+
+    weight: Tensor
+    bias: Tensor
+
+    def __init__(self, tensors: Tensors, *names: str, stride: int = 1) -> None:
+        """Several names are layers of one input and one kernel size, computed as one and joined along the channels."""
+        super().__init__()
+        kernels, offsets = [], []
+        for name in names:
+            scale = (tensors[f"{name}.var"] + BATCH_NORM_EPS).rsqrt()  # there is no gamma
+            kernels.append(tensors[f"{name}.weight"] * scale[:, None, None, None, None])
+            offsets.append(tensors[f"{name}.bias"] - tensors[f"{name}.mean"] * scale)
+        weight = torch.cat(kernels)
+        self.register_buffer("weight", weight.contiguous(memory_format=torch.channels_last_3d))
+        self.register_buffer("bias", torch.cat(offsets))
+        self.kernel = (weight.shape[2], weight.shape[3], weight.shape[4])
+        self.stride = (stride, stride, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = pad_same(x, self.kernel, self.stride)
+        return F.conv3d(x, self.weight, self.bias, self.stride).relu_()
+
+
+class Inception(nn.Module):
+    """Four branches side by side: 1x1x1; 1x1x1 then 3x3x3, twice; 3x3x3 maximum then 1x1x1."""
+
+    def __init__(self, tensors: Tensors, name: str) -> None:
+        super().__init__()
+        heads = [f"{name}.Branch_{branch}.Conv3d_0a_1x1" for branch in range(3)]
+        self.widths = [tensors[f"{head}.bias"].shape[0] for head in heads]
+        self.heads = Unit(tensors, *heads)
+        self.branch_1 = Unit(tensors, f"{name}.Branch_1.Conv3d_0b_3x3")
+        self.branch_2 = Unit(tensors, f"{name}.Branch_2.Conv3d_0b_3x3")
+        self.branch_3 = Unit(tensors, f"{name}.Branch_3.Conv3d_0b_1x1")
+
+    def forward(self, x: Tensor) -> Tensor:
+        head_0, head_1, head_2 = self.heads(x).split(self.widths, dim=1)
+        pooled = F.max_pool3d(x, 3, stride=1, padding=1)
+        return torch.cat([head_0, self.branch_1(head_1), self.branch_2(head_2), self.branch_3(pooled)], dim=1)
+
+
+class MaxPool(nn.Module):
+    """Maximum over a window, SAME-padded."""
+
+    def __init__(self, kernel: tuple[int, int, int], stride: tuple[int, int, int]) -> None:
+        super().__init__()
+        self.kernel = kernel
+        self.stride = stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.max_pool3d(pad_same(x, self.kernel, self.stride), self.kernel, self.stride)
+
+
+class I3D(nn.Module):
+    """Frozen I3D RGB. `forward` is the network on prepared input; `features` takes clips as they come from a file."""
+
+    logits_weight: Tensor
+    logits_bias: Tensor
+
+    def __init__(self, path: Path | None = None) -> None:
+        """Loads the safetensors file of `scaling.weights.i3d`, which is fetched if `path` is None."""
+        super().__init__()
+        tensors = load_file(path or weights.i3d())
+        self.blocks = nn.Sequential(
+            Unit(tensors, "Conv3d_1a_7x7", stride=2),
+            MaxPool((1, 3, 3), (1, 2, 2)),
+            Unit(tensors, "Conv3d_2b_1x1"),
+            Unit(tensors, "Conv3d_2c_3x3"),
+            MaxPool((1, 3, 3), (1, 2, 2)),
+            *(Inception(tensors, f"Mixed_3{letter}") for letter in "bc"),
+            MaxPool((3, 3, 3), (2, 2, 2)),
+            *(Inception(tensors, f"Mixed_4{letter}") for letter in "bcdef"),
+            MaxPool((2, 2, 2), (2, 2, 2)),
+            *(Inception(tensors, f"Mixed_5{letter}") for letter in "bc"),
+        )
+        self.register_buffer("logits_weight", tensors["Logits.Conv3d_0c_1x1.weight"].flatten(1))  # (400, 1024)
+        self.register_buffer("logits_bias", tensors["Logits.Conv3d_0c_1x1.bias"])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(b, 3, t, 224, 224) in [-1, 1], t >= 9 -> logits (b, 400), averaged over time."""
+        x = self.blocks(x.contiguous(memory_format=torch.channels_last_3d))  # (b, 1024, t / 8, 7, 7)
+        x = F.avg_pool1d(x.mean(dim=(3, 4)), 2, stride=1).mean(dim=2)  # (b, 1024)
+        return F.linear(x, self.logits_weight, self.logits_bias)
+
+    @torch.inference_mode()
+    def features(self, clips: Tensor | np.ndarray) -> np.ndarray:
+        """Clips (b, t, h, w, 3), uint8 or float in [0, 1], t >= 9 -> features (b, 400), fp32, without TF32.
+
+        Frames are squashed to 224 x 224 whatever their aspect ratio, as in the original FVD (arXiv 1812.01717), and not
+        cropped, as VideoGPT and StyleGAN-V do. The bilinear filter has its samples at pixel centres
+        (`align_corners=False`) and no antialiasing.
+
+        Raises UserError where a clip has fewer than 9 frames.
+        """
+        clips = torch.as_tensor(clips)
+        b, t, h, w, channels = clips.shape
+        assert channels == 3, f"expected RGB in the last axis, found {channels} channels"
+        if t < MIN_FRAMES:
+            raise UserError(f"clips of {t} frames are too short for {EXTRACTOR}, which needs at least {MIN_FRAMES}")
+        with ExitStack() as exact:
+            exact.enter_context(torch.autocast(self.logits_bias.device.type, enabled=False))
+            exact.enter_context(torch.backends.cudnn.flags(enabled=True, allow_tf32=False))
+            batches = [self(self._prepare(batch)).cpu() for batch in clips.split(max(1, BATCH_FRAMES // t))]
+        return torch.cat(batches).numpy()
+
+    def _prepare(self, clips: Tensor) -> Tensor:
+        """(b, t, h, w, 3) -> (b, 3, t, 224, 224) in [-1, 1]."""
+        b, t = clips.shape[:2]
+        frames = clips.to(self.logits_bias.device).flatten(0, 1).movedim(-1, 1)  # (b t, 3, h, w)
+        frames = frames.float() * (2 if clips.is_floating_point() else 2 / 255) - 1
+        frames = F.interpolate(frames, (SIZE, SIZE), mode="bilinear", align_corners=False)
+        return frames.unflatten(0, (b, t)).movedim(2, 1)
