@@ -69,7 +69,7 @@ def fit_power(x: ArrayLike, y: ArrayLike) -> PowerLaw:
 
 
 def vertices(log_n: Array, losses: Array) -> tuple[Array, Array, Array]:
-    """Vertex (log N, loss) of the parabola through each copy of one group's losses, or its best run where `refuse` says so.
+    """Vertex (log N, loss) of the parabola through each copy of a group's losses; its best run where `refuse` objects.
 
     log_n: (points,). losses: (copies, points). Returns log N and loss, (copies,), and coefficients, (copies, 3).
     """
@@ -145,11 +145,16 @@ def fit_frontier(table: pd.DataFrame) -> Frontier:
 
 def check_table(table: pd.DataFrame) -> None:
     """Raises UserError where a column is missing, or a run has no positive number in one."""
-    missing = [name for name in COLUMNS if name not in table]
-    if missing:
-        raise UserError(f"the table of runs has no column {', '.join(missing)}")
+    require_columns(table)
     for name in COLUMNS[1:]:
         values = table[name].astype(float)
         bad = table["run_id"][~(np.isfinite(values) & (values > 0))]
         if len(bad):
             raise UserError(f"run {bad.iloc[0]} has no positive {name}; leave it out")
+
+
+def require_columns(table: pd.DataFrame) -> None:
+    """Raises UserError where a column is missing."""
+    missing = [name for name in COLUMNS if name not in table]
+    if missing:
+        raise UserError(f"the table of runs has no column {', '.join(missing)}")

@@ -8,7 +8,7 @@ from typing import Literal, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
-from scaling.records import Metric, RunRecord
+from scaling.records import RunRecord
 from scaling.specs import Spec
 
 Section = Literal["comparison", "prediction", "figures", "runs", "vae", "recipe"]
@@ -25,7 +25,7 @@ class Column(Part):
 
     compute: str
     """Label: "base", "4x", "32x"."""
-    run_id: str
+    run_id: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
     reason: str = ""
     """Why the run has no numbers; empty where it has."""
 
@@ -72,7 +72,7 @@ class Prediction(Part):
     """Coverage of the interval from `low` to `high`, such as 0.95."""
     measured: float | None = None
     relative_error: float | None = None
-    """(measured - predicted) / predicted."""
+    """predicted / measured - 1: below 0, the forecast was too hopeful."""
     inside: bool | None = None
     """Whether `measured` lies in the interval."""
 
@@ -142,10 +142,6 @@ class ReportData(Part):
         if list(self.fractions) != sorted(set(self.fractions)):
             raise ValueError(f"fractions must rise, found {self.fractions}")
         for clip in self.clips:
-            if (
-                clip.compute not in labels
-                or clip.fraction not in self.fractions
-                or clip.prompt >= len(self.prompts)
-            ):
+            if clip.compute not in labels or clip.fraction not in self.fractions or clip.prompt >= len(self.prompts):
                 raise ValueError(f"no cell for the clip of {clip.compute} at {clip.fraction}, prompt {clip.prompt}")
         return self

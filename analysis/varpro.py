@@ -16,16 +16,14 @@ Array = NDArray[np.float64]
 
 
 class Projection(NamedTuple):
-    """The best grid point of every copy of the losses."""
+    """The best fit of every copy of the losses."""
 
-    index: NDArray[np.intp]
-    """Grid point, one per copy: shape (copies,)."""
+    chosen: NDArray[np.intp]
+    """The best grid point of each copy: shape (copies,)."""
     coefficients: Array
     """Shape (copies, terms); zero where the constraint binds."""
-    rss: Array
-    """Residual sum of squares of the weighted problem: shape (copies,)."""
     surface: Array
-    """The same for every grid point: shape (grid, copies)."""
+    """Residual sum of squares of the weighted problem: shape (grid, copies)."""
 
 
 def project(columns: Array, losses: Array, scale: Array) -> Projection:
@@ -59,6 +57,5 @@ def project(columns: Array, losses: Array, scale: Array) -> Projection:
             rows, columns_of = np.nonzero(better)
             solution[rows, columns_of] = 0.0
             solution[rows[:, None], columns_of[:, None], subset] = found.transpose(0, 2, 1)[better]
-    index = best.argmin(axis=0)
-    picked = np.arange(copies)
-    return Projection(index, solution[index, picked], best[index, picked], best)
+    chosen = best.argmin(axis=0)
+    return Projection(chosen, solution[chosen, np.arange(copies)], best)

@@ -34,16 +34,16 @@ class Muon(torch.optim.Optimizer):
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
         for group in self.param_groups:
-            by_shape: dict[tuple[int, ...], list[nn.Parameter]] = {}
+            by_shape: dict[tuple[int, ...], list[Tensor]] = {}
             for parameter in group["params"]:
                 if parameter.grad is not None:
                     by_shape.setdefault(tuple(parameter.shape), []).append(parameter)
             for shape, parameters in by_shape.items():
                 self._step_shape(group, shape, parameters)
 
-    def _step_shape(self, group: dict, shape: tuple[int, ...], parameters: list[nn.Parameter]) -> None:
+    def _step_shape(self, group: dict, shape: tuple[int, ...], parameters: list[Tensor]) -> None:
         rows, columns = shape
         grads = [p.grad for p in parameters if p.grad is not None]
         for p in parameters:

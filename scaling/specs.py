@@ -60,7 +60,7 @@ class DataSpec(Spec):
     images: bool = False
     """Whether one-frame files count, as one-frame clips."""
     holdout_every: int = Field(16, ge=2)
-    """Every k-th clip is held out for validation and for the metrics."""
+    """Every k-th video is held out with all its clips, for validation and for the metrics."""
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:

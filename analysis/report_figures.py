@@ -1,0 +1,43 @@
+"""The two figures of the reviewers' page, drawn from the table of runs and the forecast on record."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pandas as pd
+
+from analysis.figures import isoflop_figure, save_one, scaling_figure
+from analysis.forecast import Comparison, Forecast
+from analysis.frontier import fit_frontier
+from analysis.report_data import Figure
+
+
+def draw_figures(
+    folder: Path,
+    table: pd.DataFrame,
+    forecast: Forecast,
+    comparison: Comparison | None,
+    computes: Mapping[str, float],
+) -> tuple[Figure, ...]:
+    """Draws loss against compute, and the isoFLOP valleys of the runs that the forecast was made from, as SVG.
+
+    table: `scaling.records.training_table`. computes: training FLOPs of each labelled compute.
+    Raises UserError where the runs of the forecast are not in the table.
+    """
+    loss, valleys = folder / "loss-against-compute.svg", folder / "isoflop.svg"
+    save_one(scaling_figure(table, forecast, comparison, computes), loss)
+    seen = table[table["run_id"].isin(forecast.run_ids)]
+    save_one(isoflop_figure(seen, fit_frontier(seen)), valleys)
+    return (
+        Figure(
+            title="Loss against compute.",
+            caption="Dots are runs, coloured by size. The band was drawn from the smaller runs alone; the star was "
+            "measured afterwards.",
+            path=loss,
+        ),
+        Figure(
+            title="Which size is best at each compute.",
+            caption="Each curve holds compute fixed and varies the size of the model; the minimum moves right as "
+            "compute grows.",
+            path=valleys,
+        ),
+    )

@@ -1,0 +1,230 @@
+"""`scaling report RUNS`: gathers what an output folder holds into the reviewers' page. Trains and measures nothing.
+
+Reads runs/<id>/ (complete stages only), columns.json, prediction.json and outcome.json; what is missing is named on
+the page with a reason.
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from scaling.errors import UserError
+from scaling.store import read_document
+
+if TYPE_CHECKING:
+    import pandas
+
+    from analysis.forecast import Forecast
+    from analysis.report_data import Clip, Column, Figure, Prediction, Prompt, Recipe, Reconstructions, ReportData
+    from scaling.records import RunRecord
+    from scaling.stage import StageFolder
+
+
+def add_parser(subparsers: Any) -> None:
+    """Adds the verb to the command line."""
+    parser = subparsers.add_parser(
+        "report",
+        help="figures, tables and the page for reviewers",
+        description="Writes one index.html that holds everything: clips side by side, the forecast, the runs.",
+        epilog="examples:\n  scaling report out\n  scaling report out --out /tmp/page --json",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("runs", type=Path, metavar="RUNS", help="output folder that holds runs/")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the page (default: RUNS/report)")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Writes the page and says where it is. Raises UserError."""
+    from analysis.report import build_report
+
+    data = collect(args.runs)
+    page = build_report(args.out or args.runs / "report", data)
+    shown = sum(clip.path is not None for clip in data.clips)
+    if args.json:
+        result = {"page": str(page), "runs": len(data.runs), "clips": shown, "missing_clips": len(data.clips) - shown}
+        print(json.dumps({**result, "missing": data.missing}))
+    else:
+        print(f"{page}: {len(data.runs)} runs, {shown} of {len(data.clips)} clips")
+        for section, reason in data.missing.items():
+            print(f"  no {section}: {reason}")
+    return 0
+
+
+def collect(out: Path, commands: tuple[str, ...] = ()) -> "ReportData":
+    """The page's values from an output folder; `commands` are the lines that made it, for "How to reproduce".
+
+    Raises UserError where `out` holds no runs, a document is broken, the runs are of different VAEs, or two columns
+    were not sampled from the same prompts and seeds.
+    """
+    from analysis.report_data import ReportData
+    from scaling.records import read_records, training_table
+
+    records = {record.run_id: record for record in read_records(out / "runs")}
+    table = training_table(list(records.values()))
+    runs = tuple(_with_quality(records[run_id], records) for run_id in table.get("run_id", []))
+    columns, missing = _columns(out, records)
+    finished = [column for column in columns if not column.reason]
+    sampled = [_folder(out, column.run_id) for column in finished]
+    prompts = _prompts(sampled)
+    fractions = tuple(sorted({at for folder in sampled for at in folder.stage().parsed().evaluation.sample_at}))
+    if finished and not prompts:
+        missing["comparison"] = "The runs of the columns have no samples."
+    forecast = _forecast(out)
+    figures: tuple[Figure, ...] = ()
+    if forecast is None:
+        missing["prediction"] = f"There is no {out.name}/prediction.json: no forecast was made before the runs."
+        missing["figures"] = "They are drawn from a forecast."
+    else:
+        figures = _figures(out, table, forecast, [records[column.run_id] for column in finished])
+    vae = _reconstructions(out, runs, records)
+    if vae is None:
+        missing["vae"] = "No finished run names a finished VAE."
+    if not finished:
+        missing["recipe"] = "No run of a column has finished."
+    return ReportData(
+        title="What more compute buys a video generator",
+        sweep=next((record.sweep for record in runs if record.sweep), ""),
+        columns=columns,
+        fractions=fractions,
+        prompts=prompts,
+        clips=tuple(_clip(out, column, at, i) for column in columns for at in fractions for i in range(len(prompts))),
+        prediction=_prediction(out, forecast) if forecast else None,
+        figures=figures,
+        runs=runs,
+        vae=vae,
+        recipe=_recipe(out, finished, records, commands) if finished else None,
+        missing=missing,
+    )
+
+
+def _folder(out: Path, run_id: str) -> "StageFolder":
+    from scaling.stage import StageFolder
+
+    return StageFolder(out / "runs" / run_id)
+
+
+def _with_quality(run: "RunRecord", records: "dict[str, RunRecord]") -> "RunRecord":
+    """A trained run's record, with what a `metrics` stage measured of its samples."""
+    measured = [r for r in records.values() if r.stage == "metrics" and r.parents.get("dit") == run.run_id]
+    return run.model_copy(update={"metrics": run.metrics + tuple(m for r in measured for m in r.metrics)})
+
+
+def _columns(out: Path, records: "dict[str, RunRecord]") -> "tuple[tuple[Column, ...], dict[Any, str]]":
+    """The columns that columns.json names, each with a reason where its run has no record."""
+    from analysis.report_data import Column
+    from scaling.specs import parse_spec
+
+    path = out / "columns.json"
+    if not path.exists():
+        return (), {"comparison": f"There is no {out.name}/columns.json that names the runs to compare."}
+    document = read_document(path)
+    if not isinstance(document, list):
+        raise UserError(f"{path}: expected a list of columns, found {type(document).__name__}")
+    columns = []
+    for number, entry in enumerate(document):
+        column = parse_spec(Column, entry, f"{path}: column {number}")
+        started = _folder(out, column.run_id).path.is_dir()
+        reason = "this run has not finished" if started else "this run has not started"
+        columns.append(column.model_copy(update={"reason": "" if column.run_id in records else reason}))
+    return tuple(columns), {}
+
+
+def _prompts(sampled: "list[StageFolder]") -> "tuple[Prompt, ...]":
+    """The prompts and seeds that all sampled runs share."""
+    from analysis.report_data import Prompt
+    from scaling.specs import parse_spec
+
+    found: dict[Path, tuple[Prompt, ...]] = {}
+    for path in (folder.path / "samples" / "prompts.json" for folder in sampled):
+        if path.exists():
+            found[path] = tuple(parse_spec(Prompt, entry, str(path)) for entry in read_document(path))
+    if len(set(found.values())) > 1:
+        raise UserError(
+            f"{' and '.join(map(str, found))}: different prompts or seeds do not compare; sample them again"
+        )
+    return next(iter(found.values()), ())
+
+
+def _clip(out: Path, column: "Column", fraction: float, prompt: int) -> "Clip":
+    from analysis.report_data import Clip
+
+    cell = {"compute": column.compute, "fraction": fraction, "prompt": prompt}
+    if column.reason:
+        return Clip(**cell, reason=column.reason)
+    path = _folder(out, column.run_id).path / "samples" / f"at-{fraction:.2f}" / f"{prompt:02d}.mp4"
+    return Clip(**cell, path=path) if path.exists() else Clip(**cell, reason=f"no {path.parent.name}/{path.name}")
+
+
+def _forecast(out: Path) -> "Forecast | None":
+    """The forecast on record, or None where none was made."""
+    from analysis.forecast import Forecast
+    from scaling.specs import parse_spec
+
+    path = out / "prediction.json"
+    return parse_spec(Forecast, read_document(path), str(path)) if path.exists() else None
+
+
+def _prediction(out: Path, forecast: "Forecast") -> "Prediction":
+    """The forecast's headline, with the outcome where the predicted run was measured."""
+    from analysis.report_data import Prediction
+    from scaling.specs import parse_spec
+
+    path = out / "outcome.json"
+    measured = read_document(path) if path.exists() else {}
+    said = ("target_flops", "n_params", "num_tokens", "val_loss", "low", "high", "level")
+    outcome = ("measured", "relative_error", "inside")
+    fields = {name: getattr(forecast, name) for name in said} | {name: measured.get(name) for name in outcome}
+    return parse_spec(Prediction, fields, str(path))
+
+
+def _figures(
+    out: Path, table: "pandas.DataFrame", forecast: "Forecast", columns: "list[RunRecord]"
+) -> "tuple[Figure, ...]":
+    """The figures, drawn into OUT/figures; the star is the column of the forecast's compute, once it has an outcome."""
+    from analysis.forecast import SAME_COMPUTE, compare
+    from analysis.report_figures import draw_figures
+
+    computes = {record.compute: record.train_flops for record in columns if record.train_flops is not None}
+    close = [r for r in columns if r.train_flops and abs(r.train_flops / forecast.target_flops - 1) <= SAME_COMPUTE]
+    comparison = compare(forecast, close[-1]) if close and (out / "outcome.json").exists() else None
+    return draw_figures(out / "figures", table, forecast, comparison, computes)
+
+
+def _reconstructions(
+    out: Path, runs: "tuple[RunRecord, ...]", records: "dict[str, RunRecord]"
+) -> "Reconstructions | None":
+    from analysis.report_data import ReconstructionPair, Reconstructions
+
+    vae = next((records[run.vae_id] for run in runs if run.vae_id in records), None)
+    if vae is None:
+        return None
+    originals = sorted((_folder(out, vae.run_id).path / "reconstructions").glob("original-*.mp4"))
+    pairs = [(path, path.with_name(path.name.replace("original", "decoded"))) for path in originals]
+    return Reconstructions(
+        run=vae,
+        pairs=tuple(ReconstructionPair(original=path, decoded=decoded) for path, decoded in pairs if decoded.exists()),
+    )
+
+
+def _recipe(out: Path, columns: "list[Column]", records: "dict[str, RunRecord]", commands: tuple[str, ...]) -> "Recipe":
+    """What made the columns, from their own records and specs."""
+    from analysis.report_data import Recipe
+
+    record = records[columns[-1].run_id]
+    fields = _folder(out, record.run_id).stage().parsed()
+    settings = {name: str(value) for name, value in fields.evaluation.model_dump(exclude={"prompts", "seed"}).items()}
+    for column in columns:
+        dit = _folder(out, column.run_id).stage().parsed().dit
+        settings[f"{column.compute} model"] = ", ".join(f"{name} {value}" for name, value in dit.model_dump().items())
+    seeds = {"sampling": fields.evaluation.seed, "training": fields.seed}
+    return Recipe(
+        commands=(*commands, f"scaling report {out}"),
+        git_revision=record.git_revision,
+        versions=record.versions,
+        seeds=seeds,
+        settings=settings,
+        stage_ids={**record.parents, **{column.compute: column.run_id for column in columns}},
+    )

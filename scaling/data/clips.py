@@ -1,0 +1,117 @@
+"""Clips: windows of the indexed videos, each at its own duration, resolution and aspect ratio."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+
+from scaling.data.index import Index
+from scaling.data.video import Frames, UnreadableVideo, VideoInfo, Window, read_clips
+from scaling.errors import UserError
+from scaling.specs import DataSpec
+
+SHORTEST = 5
+"""Frames of the shortest window that moves: 1 + 4, two latent frames."""
+
+
+@dataclass(frozen=True)
+class Clip:
+    """Frames of one video that are trained on together. Nothing is decoded yet."""
+
+    path: Path
+    start_seconds: float
+    frames: int
+    """1 + 4k."""
+    fps: float
+    height: int
+    width: int
+    caption: str
+    ordinal: int
+    """Place in the list of all clips."""
+
+    @property
+    def window(self) -> Window:
+        return Window(self.start_seconds, self.frames, self.fps)
+
+
+def list_clips(index: Index, spec: DataSpec) -> list[Clip]:
+    """Cuts every readable video into windows of `spec.frames` that follow each other, in the order of the index.
+
+    A shorter rest is kept if it has at least five frames, cut to 1 + 4k. Videos of one frame give one-frame clips if
+    `spec.images`. Raises UserError naming a file whose sides are too short, or if no video is long enough.
+    """
+    clips: list[Clip] = []
+    for entry in index.entries:
+        assert entry.info is not None
+        path = Path(index.folder) / entry.file
+        fps = min(spec.fps, entry.info.fps)
+        width, height = _target_size(path, entry.info, spec)
+        first = 0
+        for frames in _windows(entry.info, fps, spec):
+            clips.append(Clip(path, first / fps, frames, fps, height, width, entry.caption, len(clips)))
+            first += frames
+    if not clips:
+        raise UserError(
+            f"{index.folder}: no video has the {SHORTEST} frames at {spec.fps:g} fps that a clip needs; "
+            "raise 'fps' or give longer videos"
+        )
+    return clips
+
+
+def split(clips: Sequence[Clip], holdout_every: int) -> tuple[list[Clip], list[Clip]]:
+    """Training and held-out clips: every k-th video is held out with all its clips, so that no scene is on both sides.
+
+    With fewer than k videos the one with the fewest clips is held out, and the last clip of a single video.
+    Raises UserError if there are fewer than two clips.
+    """
+    if len(clips) < 2:
+        raise UserError(f"only {len(clips)} clip, but one to train on and one to hold out are needed; give more videos")
+    videos = [list(group) for _, group in groupby(clips, key=lambda clip: clip.path)]
+    if len(videos) == 1:
+        return list(clips[:-1]), list(clips[-1:])
+    held_out = videos[holdout_every - 1 :: holdout_every] or [min(reversed(videos), key=len)]
+    ordinals = {clip.ordinal for video in held_out for clip in video}
+    return (
+        [clip for clip in clips if clip.ordinal not in ordinals],
+        [clip for clip in clips if clip.ordinal in ordinals],
+    )
+
+
+def read(clips: Sequence[Clip]) -> Iterator[tuple[Clip, Frames]]:
+    """Each clip with its pictures, (t, h, w, 3); a file is decoded once, so clips of one file must follow each other.
+
+    Raises UserError if a file has changed since it was indexed and no longer decodes.
+    """
+    for path, group in groupby(clips, key=lambda clip: clip.path):
+        of_file = list(group)
+        size = of_file[0].width, of_file[0].height
+        try:
+            yield from zip(of_file, read_clips(path, [clip.window for clip in of_file], size), strict=True)
+        except UnreadableVideo as problem:
+            raise UserError(f"{path}: {problem}; it was readable when indexed: index the folder again") from None
+
+
+def _windows(info: VideoInfo, fps: float, spec: DataSpec) -> list[int]:
+    """Frames of each window of a video."""
+    if info.frames == 1:
+        return [1] if spec.images else []
+    # At its own rate every frame is used; a hundredth of a frame forgives rounded time stamps.
+    frames = info.frames if fps == info.fps else math.floor(info.duration * fps + 0.01)
+    whole, rest = divmod(frames, spec.frames)
+    return [spec.frames] * whole + ([(rest - 1) // 4 * 4 + 1] if rest >= SHORTEST else [])
+
+
+def _target_size(path: Path, info: VideoInfo, spec: DataSpec) -> tuple[int, int]:
+    """Width and height: shrunk to the area budget at the same aspect ratio, then rounded down to the multiple."""
+    scale = min(1.0, math.sqrt(spec.pixels / (info.width * info.height)))
+    sides = info.width * scale + 1e-6, info.height * scale + 1e-6  # 1e-6 pixels forgive the rounding of the root
+    width, height = (math.floor(side) // spec.multiple * spec.multiple for side in sides)
+    if not (width and height):
+        raise UserError(
+            f"{path}: {info.width}x{info.height} shrinks to {sides[0]:.0f}x{sides[1]:.0f} within "
+            f"{spec.pixels} pixels, but each side needs {spec.multiple}; raise 'pixels' or leave the file out"
+        )
+    return width, height

@@ -1,0 +1,94 @@
+"""Writes procedural worlds as a folder of ordinary videos, with their captions and true states.
+
+    videos/000000.mp4 ...   H.264
+    captions.jsonl          {file, caption}
+    states.jsonl            {file, gravity, objects: [{shape, colour, half, layer}], states: (t, objects, 4)}
+    worlds.json             the spec
+
+A file that is there is whole, so a run that was killed goes on where it stopped.
+"""
+
+import json
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from scaling.data.video import write_video
+from scaling.data.worlds import render, simulate
+from scaling.errors import UserError
+from scaling.specs import WorldSpec, parse_spec
+from scaling.store import read_document, replacing, write_document
+
+
+def make_worlds(
+    folder: Path,
+    spec: WorldSpec,
+    progress: Callable[[int, int], None] | None = None,
+    processes: int | None = None,
+) -> None:
+    """Writes the worlds of a spec; the bytes do not depend on the number of processes (default: one for each core).
+
+    `progress` is called with how many are done, and of how many. Raises UserError where the folder holds something
+    else, or where the disk is full.
+    """
+    if processes is not None and processes < 1:
+        raise UserError(f"processes is {processes}, but must be at least 1")
+    _claim(folder, spec)
+    with (
+        replacing(folder / "captions.jsonl") as captions,
+        replacing(folder / "states.jsonl") as states,
+        open(captions, "w") as caption_file,
+        open(states, "w") as state_file,
+    ):
+        for done, (caption, truth) in enumerate(_made(folder, spec, processes), start=1):
+            caption_file.write(json.dumps(caption) + "\n")
+            state_file.write(json.dumps(truth) + "\n")
+            if progress is not None:
+                progress(done, spec.count)
+
+
+def _claim(folder: Path, spec: WorldSpec) -> None:
+    """Ties the folder to one spec, so that worlds of two never mix; only the count may grow."""
+    mark = folder / "worlds.json"
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder}: is a file; give a folder")
+    if mark.exists():
+        before = parse_spec(WorldSpec, read_document(mark), str(mark))
+        for field, value in spec:
+            was = getattr(before, field)
+            if was != value and not (field == "count" and value > was):
+                raise UserError(f"{folder}: holds worlds with {field} {was}, not {value}; give another folder")
+    elif folder.exists() and any(folder.iterdir()):
+        raise UserError(f"{folder}: holds other files; give a new or empty folder")
+    write_document(mark, spec.model_dump(mode="json"))
+
+
+def _made(folder: Path, spec: WorldSpec, processes: int | None) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    make = partial(_make_one, folder, spec)
+    workers = min(processes or os.cpu_count() or 1, spec.count)
+    if workers == 1:
+        yield from map(make, range(spec.count))
+        return
+    # spawn, because forking a process that has threads can deadlock
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+        yield from pool.map(make, range(spec.count), chunksize=8)
+
+
+def _make_one(folder: Path, spec: WorldSpec, index: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Writes the video of one world unless it is there; returns its rows of captions.jsonl and states.jsonl."""
+    world = simulate(spec, index)
+    file = f"videos/{index:06d}.mp4"
+    if not (folder / file).exists():
+        write_video(folder / file, render(world), world.fps)
+    truth = {
+        "file": file,
+        "gravity": world.gravity,
+        "objects": [asdict(body) for body in world.bodies],
+        "states": world.states.round(6).tolist(),
+    }
+    return {"file": file, "caption": world.caption}, truth

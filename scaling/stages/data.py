@@ -1,0 +1,45 @@
+"""Stage `data`: makes the worlds, or takes a user's folder, and indexes it. Makes index.json (and videos/)."""
+
+from pathlib import Path
+
+from scaling.data.clips import list_clips, split
+from scaling.data.index import Index, index_folder
+from scaling.data.make import make_worlds
+from scaling.errors import UserError
+from scaling.records import RunRecord
+from scaling.specs import DataSpec
+from scaling.stage import DataFields, Events, Stage, StageFolder
+
+
+def work(folder: StageFolder, stage: Stage, events: Events) -> RunRecord:
+    """Raises UserError where the folder has no usable videos or no longer is what was planned."""
+    fields: DataFields = stage.parsed()
+    spec = fields.data
+    if spec.worlds is not None:
+        source = folder.path / "videos"
+        make_worlds(source, spec.worlds, lambda done, total: events.log(done=done, total=total, doing="making"))
+        captions = None
+    else:
+        source = Path(str(spec.folder))
+        captions = Path(spec.captions) if spec.captions else None
+    index = index_folder(
+        source, captions, spec.images, lambda done, total: events.log(done=done, total=total, doing="indexing")
+    )
+    if fields.manifest is not None and index.manifest != fields.manifest:
+        raise UserError(f"{source}: its videos or captions have changed since the plan; run the command again")
+    clips = list_clips(index, spec)
+    train, _ = split(clips, spec.holdout_every)
+    index.save(folder.path / "index.json")
+    return RunRecord(
+        run_id=stage.id,
+        stage="data",
+        data_id=stage.id,
+        unique_clips=len(train),
+        shape={"clips": len(clips), "held_out": len(clips) - len(train), **index.summary()},
+    )
+
+
+def load_index(folder: StageFolder) -> tuple[Index, DataSpec]:
+    """The index that a complete `data` stage made, and the spec of its clips."""
+    fields: DataFields = folder.stage().parsed()
+    return Index.load(folder.path / "index.json"), fields.data

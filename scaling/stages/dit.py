@@ -1,0 +1,136 @@
+"""Stage `dit`: trains one model to its FLOP budget, samples the grid on the way, and measures its validation loss.
+
+Makes model.safetensors (averaged weights), and samples/at-<fraction>/<prompt>.mp4 with samples/prompts.json.
+"""
+
+import math
+from collections import Counter
+from functools import partial
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from scaling import flops
+from scaling.data.video import write_video
+from scaling.latents import Caption, LatentSet
+from scaling.models.dit import DiT
+from scaling.records import RunRecord
+from scaling.sampling import averaged, sample
+from scaling.stage import DiTFields, Events, LatentsFields, Stage, StageFolder
+from scaling.stages.data import load_index
+from scaling.stages.vae import decode, load_vae
+from scaling.store import replacing, write_document
+from scaling.text import TextEncoder
+from scaling.training.dit import DiTModule, steps_within
+from scaling.training.fit import device, fit
+from scaling.validation import validation_loss
+
+CHECKPOINTS = 8
+"""Checkpoints in the course of a run."""
+
+GRID_STREAM = 5
+"""Second number of the seeds of the sample grid's noise."""
+
+
+def work(folder: StageFolder, stage: Stage, events: Events) -> RunRecord:
+    fields: DiTFields = stage.parsed()
+    latents = folder.parent("latents")
+    train = LatentSet(latents.path, held_out=False, patch=fields.dit.patch)
+    held_out = LatentSet(latents.path, held_out=True, patch=fields.dit.patch)
+    torch.manual_seed(fields.seed)
+    model = DiT(fields.dit, train.channels, train.text_dim)
+    budget = steps_within(model, train, fields.optim, fields.seed, fields.flop_budget)
+    module = DiTModule(model, fields.optim, budget.steps, fields.seed)
+    grid = SampleGrid(folder, fields, held_out)
+    visits = {
+        max(1, round(share * budget.steps)): partial(grid.draw, module, share) for share in fields.evaluation.sample_at
+    }
+    update_seconds = fit(
+        module,
+        lambda step: train.pack(train.order(step, fields.optim.batch_clips, fields.seed)),
+        folder.path / "checkpoints",
+        events,
+        every=max(1, budget.steps // CHECKPOINTS),
+        visits=visits,
+    )
+    with replacing(folder.path / "model.safetensors") as tmp:
+        save_file(module.ema.weights, tmp)
+    groups = model.count_params()
+    return RunRecord(
+        run_id=stage.id,
+        stage="dit",
+        vae_id=stage.parents["vae"],
+        data_id=latents.stage().parents["data"],
+        seed=fields.seed,
+        n_params=flops.non_embedding(groups),
+        n_params_total=sum(groups.values()),
+        num_tokens=budget.num_tokens,
+        unique_clips=len(train),
+        unique_tokens=sum(math.prod(grid) for grid in train.grids),
+        flop_budget=fields.flop_budget,
+        train_flops=budget.train_flops,
+        learning_rate=fields.optim.muon_lr,
+        batch_tokens=budget.num_tokens / budget.steps,
+        schedule=f"warm-up {fields.optim.warmup:g}, linear decay over the last {fields.optim.decay:g}",
+        steps=budget.steps,
+        shape={"width": fields.dit.width, "depth": fields.dit.depth, "prediction": fields.dit.prediction},
+        metrics=validation_loss(load_dit(folder, held_out), held_out, fields.evaluation),
+        device=device().type,
+        flops_per_second=update_seconds and budget.train_flops / budget.steps / update_seconds,
+    )
+
+
+def load_dit(folder: StageFolder, data: LatentSet) -> DiT:
+    """The averaged weights of a `dit` stage whose training is done, in evaluation mode."""
+    fields: DiTFields = folder.stage().parsed()
+    model = DiT(fields.dit, data.channels, data.text_dim)
+    model.load_state_dict(load_file(folder.path / "model.safetensors"))
+    return model.to(device()).eval()
+
+
+class SampleGrid:
+    """The same prompts from the same noise, drawn several times in the course of training."""
+
+    def __init__(self, folder: StageFolder, fields: DiTFields, held_out: LatentSet) -> None:
+        self.folder, self.evaluation, self.held_out = folder, fields.evaluation, held_out
+        self.vae = load_vae(folder.parent("vae"))
+        latents = folder.parent("latents")
+        self.fps = load_index(latents.parent("data"))[1].fps
+        if fields.evaluation.prompts:
+            text: LatentsFields = latents.stage().parsed()
+            encoded = TextEncoder().encode(list(fields.evaluation.prompts), text.text.max_tokens)
+            self.prompts = list(fields.evaluation.prompts)
+            self.caption = Caption(encoded.states, encoded.mask, encoded.pooled)
+            common = Counter(held_out.shape(clip) for clip in range(len(held_out))).most_common(1)[0][0]
+            self.shapes = [common] * len(self.prompts)
+        else:
+            chosen = _distinct(held_out, fields.evaluation.prompt_count)
+            self.prompts = [held_out.caption(clip) for clip in chosen]
+            self.caption = held_out.text.rows([held_out.entries[clip]["caption"] for clip in chosen])
+            self.shapes = [held_out.shape(clip) for clip in chosen]
+
+    def draw(self, module: DiTModule, share: float) -> None:
+        """Samples from the averaged weights and writes one video per prompt."""
+        model = averaged(module.dit, module.ema.weights)
+        target = self.folder.path / "samples"
+        document = [{"text": text, "seed": number} for number, text in enumerate(self.prompts)]
+        write_document(target / "prompts.json", document)
+        for number, shape in enumerate(self.shapes):
+            latents = sample(
+                model,
+                self.caption.rows([number]),
+                shape,
+                [(self.evaluation.seed, GRID_STREAM, number)],
+                steps=self.evaluation.sample_steps,
+                guidance=self.evaluation.guidance,
+            )
+            frames = decode(self.vae, latents * self.held_out.std + self.held_out.mean)[0]
+            write_video(target / f"at-{share:.2f}" / f"{number:02d}.mp4", frames, self.fps)
+
+
+def _distinct(data: LatentSet, count: int) -> list[int]:
+    """The first clips with captions that differ."""
+    seen: dict[str, int] = {}
+    for clip in range(len(data)):
+        seen.setdefault(data.caption(clip), clip)
+    return list(seen.values())[:count]

@@ -1,0 +1,56 @@
+"""Stage `latents`: encodes every clip and every caption once. See `scaling.latents` for what it makes."""
+
+from collections.abc import Iterable, Iterator
+from itertools import groupby
+
+import numpy as np
+
+from scaling.data.clips import Clip, list_clips, read, split
+from scaling.data.video import Frames
+from scaling.latents import Caption, LatentWriter
+from scaling.records import RunRecord
+from scaling.stage import Events, LatentsFields, Stage, StageFolder
+from scaling.stages.data import load_index
+from scaling.stages.vae import encode, load_vae
+from scaling.text import TextEncoder
+from scaling.training.fit import device
+
+BATCH_CLIPS = 16
+
+
+def work(folder: StageFolder, stage: Stage, events: Events) -> RunRecord:
+    fields: LatentsFields = stage.parsed()
+    index, data = load_index(folder.parent("data"))
+    clips = list_clips(index, data)
+    held_out = {clip.ordinal for clip in split(clips, data.holdout_every)[1]}
+    vae, writer, done = load_vae(folder.parent("vae")), LatentWriter(), 0
+    for _, same_shape in groupby(read(clips), key=lambda pair: pair[1].shape):
+        for batch in _batches(same_shape):
+            latents = encode(vae, np.stack([frames for _, frames in batch]))
+            for (clip, _), latent in zip(batch, latents, strict=True):
+                writer.add(latent, clip.caption, clip.ordinal in held_out)
+            done += len(batch)
+            events.log(done=done, total=len(clips))
+    encoder = TextEncoder().to(device())
+    text = encoder.encode(list(writer.captions), fields.text.max_tokens)
+    writer.write(folder.path, Caption(text.states.cpu(), text.mask.cpu(), text.pooled.cpu()))
+    return RunRecord(
+        run_id=stage.id,
+        stage="latents",
+        vae_id=stage.parents["vae"],
+        data_id=stage.parents["data"],
+        unique_clips=len(clips) - len(held_out),
+        shape={"held_out": len(held_out), "captions": len(writer.captions)},
+        device=device().type,
+    )
+
+
+def _batches(pairs: Iterable[tuple[Clip, Frames]]) -> Iterator[list[tuple[Clip, Frames]]]:
+    batch: list[tuple[Clip, Frames]] = []
+    for pair in pairs:
+        batch.append(pair)
+        if len(batch) == BATCH_CLIPS:
+            yield batch
+            batch = []
+    if batch:
+        yield batch

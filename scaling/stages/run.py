@@ -1,0 +1,63 @@
+"""Does one stage in its folder: the function that a worker, here or on a cluster, is given one path for."""
+
+import os
+import time
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+
+from scaling.errors import UserError
+from scaling.records import RunRecord, git_revision, versions, write_record
+from scaling.stage import Events, Stage, StageFolder
+
+Work = Callable[[StageFolder, Stage, Events], RunRecord]
+
+PACKAGES = ("torch", "lightning", "numpy", "av", "scipy", "safetensors", "tokenizers")
+
+
+def run_stage(path: str) -> None:
+    """Brings the stage in this folder to COMPLETE, or returns at once if it is. Waits for another process that is at it.
+
+    Raises UserError if a parent is not complete or the spec is broken, and whatever the work itself raises.
+    """
+    folder = StageFolder(Path(path))
+    stage = folder.stage()
+    if stage.id != folder.path.name:
+        raise UserError(f"{folder.spec_path}: hashes to {stage.id}, not to the folder's name; was it edited?")
+    with folder.exclusive():
+        if folder.complete:
+            return
+        for role in stage.parents:
+            if not folder.parent(role).complete:
+                raise UserError(f"{folder.path}: its {role}, {stage.parents[role]}, is not complete yet")
+        events = folder.claim_attempt()
+        _set_threads(stage.threads)
+        work: Work = import_module(f"scaling.stages.{stage.kind}").work
+        started = time.monotonic()
+        try:
+            record = work(folder, stage, events)
+        except Exception as error:
+            mendable = isinstance(error, UserError)
+            events.log(error=str(error) if mendable else f"{type(error).__name__}: {error}", mendable=mendable)
+            raise
+        record = record.model_copy(
+            update={
+                "run_id": stage.id,
+                "sweep": stage.sweep,
+                "compute": stage.compute,
+                "parents": stage.parents,
+                "wall_seconds": round(time.monotonic() - started, 3),
+                "versions": versions(*PACKAGES),
+                "git_revision": git_revision(),
+            }
+        )
+        write_record(folder.record_path, record)
+        folder.finish()
+        events.log(finished=True)
+
+
+def _set_threads(threads: int) -> None:
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    import torch
+
+    torch.set_num_threads(threads)

@@ -1,0 +1,95 @@
+"""Stage `vae`: trains the video VAE on crops of the training clips. Makes model.safetensors and reconstructions/."""
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+
+from scaling import flops
+from scaling.data.clips import Clip, list_clips, read, split
+from scaling.data.video import write_video
+from scaling.models.vae import VAE
+from scaling.records import Metric, RunRecord
+from scaling.stage import Events, Stage, StageFolder, VAEFields
+from scaling.stages.data import load_index
+from scaling.store import replacing
+from scaling.training.fit import device, fit
+from scaling.training.vae import Crops, VAEModule, to_float, to_uint8
+
+CHECKPOINTS = 6
+SHOWN, MEASURED = 4, 64
+"""Held-out clips that are shown beside their originals, and at most so many that are measured."""
+MOST_TRAINING_CLIPS = 1024
+"""Clips held in memory to draw crops from."""
+
+
+def work(folder: StageFolder, stage: Stage, events: Events) -> RunRecord:
+    fields: VAEFields = stage.parsed()
+    index, data = load_index(folder.parent("data"))
+    train_clips, held_out = split(list_clips(index, data), data.holdout_every)
+    pixels = [frames for _, frames in read(train_clips[:MOST_TRAINING_CLIPS])]
+    torch.manual_seed(fields.train.seed)
+    module = VAEModule(VAE(fields.vae), fields.train)
+    crops = Crops(pixels, fields.train, fields.vae.spatial_stride)
+    every = max(1, fields.train.steps // CHECKPOINTS)
+    fit(module, crops, folder.path / "checkpoints", events, every=every)
+    with replacing(folder.path / "model.safetensors") as tmp:
+        save_file(module.ema.weights, tmp)
+    quality = _measure(folder, load_vae(folder), held_out[:MEASURED])
+    return RunRecord(
+        run_id=stage.id,
+        stage="vae",
+        vae_id=stage.id,
+        data_id=stage.parents["data"],
+        seed=fields.train.seed,
+        n_params_total=sum(parameter.numel() for parameter in module.vae.parameters()),
+        train_flops=_train_flops(fields),
+        learning_rate=fields.train.muon_lr,
+        steps=fields.train.steps,
+        metrics=quality,
+        device=device().type,
+    )
+
+
+def load_vae(folder: StageFolder) -> VAE:
+    """The trained VAE of a complete `vae` stage, in evaluation mode."""
+    fields: VAEFields = folder.stage().parsed()
+    vae = VAE(fields.vae)
+    vae.load_state_dict(load_file(folder.path / "model.safetensors"))
+    return vae.to(device()).eval()
+
+
+@torch.no_grad()
+def encode(vae: VAE, clips: np.ndarray) -> torch.Tensor:
+    """uint8 (b, t, h, w, 3) -> posterior means (b, t, h, w, c), float32 on the CPU."""
+    with torch.autocast(device().type, torch.bfloat16):
+        mean, _ = vae.encode(to_float(torch.from_numpy(clips).to(device())))
+    return mean.float().cpu()
+
+
+@torch.no_grad()
+def decode(vae: VAE, latents: torch.Tensor) -> np.ndarray:
+    """Latents (b, t, h, w, c) -> uint8 (b, t, h, w, 3). One clip at a time, so that a picture never depends on its batch."""
+    decoded = []
+    with torch.autocast(device().type, torch.bfloat16):
+        for latent in latents:
+            decoded.append(to_uint8(vae.decode(latent[None].to(device()))).cpu().numpy())
+    return np.concatenate(decoded)
+
+
+def _measure(folder: StageFolder, vae: VAE, clips: list[Clip]) -> tuple[Metric, ...]:
+    """PSNR over held-out clips; the first few are written as videos beside their originals."""
+    values = []
+    for number, (clip, frames) in enumerate(read(clips)):
+        restored = decode(vae, encode(vae, frames[None]))[0]
+        error = np.square(restored.astype(np.float64) - frames).mean()
+        values.append(10 * np.log10(255**2 / max(error, 1e-10)))
+        if number < SHOWN:
+            write_video(folder.path / "reconstructions" / f"original-{number:02d}.mp4", frames, clip.fps)
+            write_video(folder.path / "reconstructions" / f"decoded-{number:02d}.mp4", restored, clip.fps)
+    spread = float(np.std(values, ddof=1) / np.sqrt(len(values))) if len(values) > 1 else None
+    return (Metric(name="psnr", value=float(np.mean(values)), standard_error=spread, n=len(values)),)
+
+
+def _train_flops(fields: VAEFields) -> float:
+    train = fields.train
+    return train.steps * train.batch_clips * flops.vae_training(fields.vae, train.crop_frames, train.crop, train.crop)

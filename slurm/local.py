@@ -1,0 +1,136 @@
+"""Runs stages on this machine through Submitit's local executor, a bounded number at a time. Imports no torch.
+
+Submitit's local executor has no queue of its own: it starts whatever it is given. The order, the bound and the skipping of
+what is done are here; what a stage does is in `scaling.stages.run`. What Submitit pickles is one path, and nothing is read
+back from its pickles: a stage is done when its folder says COMPLETE.
+"""
+
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from submitit.core.core import Job
+from submitit.local.local import LocalExecutor
+
+from scaling.errors import UserError
+from scaling.stage import Stage, StageFolder
+from scaling.stages.run import run_stage
+
+POLL_SECONDS = 0.2
+FOREVER_MINUTES = 60 * 24 * 30
+"""Submitit's local executor kills a job at its time limit; a laptop has none."""
+LAST_LINES = 15
+"""How much of a failed job's error output is shown."""
+
+
+class StageFailed(Exception):
+    """A stage ended without COMPLETE, and not for a reason that the user can mend."""
+
+
+@dataclass
+class Running:
+    """A stage that a job is at."""
+
+    stage: Stage
+    folder: StageFolder
+    job: Job[None]
+
+
+@dataclass
+class Snapshot:
+    """Where a set of stages stands: for progress displays."""
+
+    done: list[Stage]
+    running: list[tuple[Stage, dict[str, Any]]]
+    """With the newest event of each."""
+    waiting: list[Stage] = field(default_factory=list)
+
+
+def execute(
+    stages: Sequence[Stage],
+    runs: Path,
+    *,
+    jobs: int,
+    cores: int,
+    gpus: int = 0,
+    watch: Callable[[Snapshot], None] | None = None,
+) -> None:
+    """Brings every stage to COMPLETE, parents first, with at most `jobs` at a time and at most `cores` threads among them
+    (a stage that wants more runs alone). Stages that are complete are skipped.
+
+    Raises UserError where a stage failed for a reason that the user can mend, StageFailed where it failed otherwise; the
+    other jobs are stopped then, and resume from their checkpoints next time.
+    """
+    for stage in stages:
+        StageFolder.create(runs, stage)
+    waiting = [stage for stage in stages if not StageFolder(runs / stage.id).complete]
+    running: list[Running] = []
+    try:
+        while waiting or running:
+            running = [one for one in running if not _finished(one)]
+            for stage in list(waiting):
+                if _may_start(stage, running, runs, jobs, cores):
+                    waiting.remove(stage)
+                    running.append(_start(stage, runs, gpus))
+            if watch is not None:
+                watch(_snapshot(stages, running, waiting))
+            time.sleep(POLL_SECONDS)
+    finally:
+        for one in running:
+            one.job.cancel(check=False)
+    if watch is not None:
+        watch(_snapshot(stages, [], []))
+
+
+def _may_start(stage: Stage, running: Sequence[Running], runs: Path, jobs: int, cores: int) -> bool:
+    used = sum(one.stage.threads for one in running)
+    room = not running or (len(running) < jobs and used + stage.threads <= cores)
+    return room and all(StageFolder(runs / parent).complete for parent in stage.parents.values())
+
+
+def _start(stage: Stage, runs: Path, gpus: int) -> Running:
+    folder = StageFolder(runs / stage.id)
+    executor = LocalExecutor(folder.path / "jobs")
+    executor.update_parameters(timeout_min=FOREVER_MINUTES, gpus_per_node=gpus)
+    with _threads(stage.threads):
+        job = executor.submit(run_stage, str(folder.path.resolve()))
+    return Running(stage, folder, job)
+
+
+def _finished(one: Running) -> bool:
+    """Whether the job has ended. Raises where it ended without COMPLETE."""
+    if one.job.state == "RUNNING":
+        return False
+    if not one.folder.complete:
+        error = next((event for event in reversed(one.folder.events()) if "error" in event), None)
+        if error is not None and error["mendable"]:
+            raise UserError(error["error"])
+        tail = (one.job.stderr() or "").strip().splitlines()[-LAST_LINES:]
+        raise StageFailed("\n".join([f"{one.stage.id} failed ({one.job.state}); {one.job.paths.stderr}:", *tail]))
+    return True
+
+
+def _snapshot(stages: Sequence[Stage], running: Sequence[Running], waiting: Sequence[Stage]) -> Snapshot:
+    busy = {one.stage.id for one in running} | {stage.id for stage in waiting}
+    return Snapshot(
+        done=[stage for stage in stages if stage.id not in busy],
+        running=[(one.stage, (one.folder.events() or [{}])[-1]) for one in running],
+        waiting=list(waiting),
+    )
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """Sets the thread count of the jobs that are started inside: OpenMP reads it once, when a process starts."""
+    before = os.environ.get("OMP_NUM_THREADS")
+    os.environ["OMP_NUM_THREADS"] = str(count)
+    try:
+        yield
+    finally:
+        os.environ.pop("OMP_NUM_THREADS")
+        if before is not None:
+            os.environ["OMP_NUM_THREADS"] = before
