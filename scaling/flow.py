@@ -5,6 +5,7 @@ The network predicts the velocity, or the clean patches x; the loss is on the ve
 """
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -18,8 +19,8 @@ SMALLEST_TIME = 0.05
 
 
 def stratified_times(count: int, generator: torch.Generator) -> Tensor:
-    """(count,) logit-normal times, one from each of `count` equally likely strata, shuffled: a training batch that covers
-    the density evenly has a less noisy gradient (density: Stable Diffusion 3, arXiv 2403.03206, section 3.1)."""
+    """(count,) logit-normal times, one from each of `count` equally likely strata, shuffled: a training batch that
+    covers the density evenly has a less noisy gradient (density: Stable Diffusion 3, arXiv 2403.03206, section 3.1)."""
     shares = (torch.arange(count) + torch.rand(count, generator=generator)) / count
     shares = shares[torch.randperm(count, generator=generator)]
     return torch.sigmoid(torch.special.ndtri(shares.clamp(1e-4, 1 - 1e-4)))
@@ -53,6 +54,6 @@ def euler(velocity: Callable[[Tensor, float], Tensor], noise: Tensor, steps: int
     """Integrates dz/dt from noise at t = 1 to data at t = 0 in equal steps, in float32."""
     times = torch.linspace(1, 0, steps + 1).tolist()
     z = noise.float()
-    for now, then in zip(times[:-1], times[1:], strict=True):
+    for now, then in pairwise(times):
         z = z + (then - now) * velocity(z, now)
     return z

@@ -24,8 +24,8 @@ def orthogonalise(matrices: Tensor, steps: int = 5) -> Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """Momentum whose update is orthogonalised, matrices of one shape as a batch. `torch.optim.Muon` does them one by one,
-    which takes a large share of a small model's step.
+    """Momentum whose update is orthogonalised, matrices of one shape as a batch. `torch.optim.Muon` does them one by
+    one, which takes a large share of a small model's step.
 
     A fused matrix of k square ones (k*n, n), such as queries, keys and values, counts as k matrices.
     """
@@ -55,7 +55,8 @@ class Muon(torch.optim.Optimizer):
         stacked = torch.stack(list(nesterov))
         fused = rows // columns if rows in (2 * columns, 3 * columns) else 1
         stacked = stacked.reshape(len(parameters) * fused, rows // fused, columns)
-        # The scale keeps the update's size per element equal over shapes (Muon, Jordan et al.: sqrt(max(1, rows/columns))).
+        # The scale keeps the update's size per element equal over shapes (Muon, Jordan et al.: the root of
+        # max(1, rows / columns)).
         scale = math.sqrt(max(1.0, rows / fused / columns))
         update = orthogonalise(stacked).reshape(len(parameters), rows, columns) * scale
         if group["weight_decay"]:
@@ -64,8 +65,8 @@ class Muon(torch.optim.Optimizer):
 
 
 def schedule(step: int, steps: int, warmup: float, decay: float) -> float:
-    """Factor on the learning rate of update `step` (from 0): linear rise over the first share `warmup`, one, then linear
-    fall to zero over the last share `decay`. The smaller of rise and fall holds where they overlap."""
+    """Factor on the learning rate of update `step` (from 0): linear rise over the first share `warmup`, one, then
+    linear fall to zero over the last share `decay`. The smaller of rise and fall holds where they overlap."""
     rise = (step + 1) / max(1.0, warmup * steps)
     fall = (steps - step) / max(1.0, decay * steps)
     return min(1.0, rise, fall)
@@ -80,8 +81,8 @@ def ema_gamma(width: float) -> float:
 
 
 class PowerEMA:
-    """Average of the weights with weight t^gamma on step t (EDM2, arXiv 2312.02696, equation 4): scale-free, so a run of
-    four hundred steps and one of four million are averaged over the same share of their training."""
+    """Average of the weights with weight t^gamma on step t (EDM2, arXiv 2312.02696, equation 4): scale-free, so a run
+    of four hundred steps and one of four million are averaged over the same share of their training."""
 
     def __init__(self, model: nn.Module, width: float) -> None:
         self.gamma = ema_gamma(width)

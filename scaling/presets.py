@@ -1,4 +1,4 @@
-"""Named sizes. `DIT_LADDER` is a fine ladder of models of one family; `VAE_PRESETS` goes from a laptop's to a cluster's."""
+"""Named sizes: `DIT_LADDER`, a fine ladder of one family, and `VAE_PRESETS`, from a laptop's to a cluster's."""
 
 from scaling.specs import DiTSpec, VAESpec, VAEStage
 

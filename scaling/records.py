@@ -1,4 +1,4 @@
-"""What a run reports of itself, and the table of all of them. Imports neither torch nor pandas until a table is asked for."""
+"""What a run reports of itself, and the table of all of them. Pandas is imported when a table is asked for."""
 
 import platform
 import subprocess
@@ -94,7 +94,8 @@ def read_records(runs: Path) -> list[RunRecord]:
 
 def training_table(records: list[RunRecord]) -> "pandas.DataFrame":
     """One row per `dit` run: run_id, sweep, compute, vae_id, n_params, num_tokens, train_flops, val_loss, val_loss_se,
-    fvd, steps, wall_seconds and so on; the metrics of a `metrics` stage join the run that they measured. Missing is NaN.
+    fvd, steps, wall_seconds and so on; the metrics of a `metrics` stage join the run that they measured. Missing is
+    NaN.
 
     Raises UserError if the runs are of different VAEs, because their losses do not compare.
     """

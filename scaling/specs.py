@@ -199,7 +199,7 @@ class EvalSpec(Spec):
     guidance: float = Field(2.0, ge=1)
     sample_at: tuple[float, ...] = (0.1, 0.3, 1.0)
     """Fractions of training at which the grid is sampled; the last is 1."""
-    fvd_clips: int = Field(48, ge=2)
+    fvd_clips: int = Field(48, ge=4)
     """Clips on each side of the Fréchet video distance; the same everywhere."""
     fvd_frames: int = Field(16, ge=10)
 

@@ -1,4 +1,4 @@
-"""State is files. Documents appear whole or not at all; logs only grow; a torn tail is normal and a torn middle is not."""
+"""State is files. Documents appear whole or not at all; logs only grow, and only their last line may be torn."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Validation loss as a paired, low-variance statistic: fixed clips, fixed stratified times, fixed noise per (clip, time)."""
+"""Validation loss as a paired, low-variance statistic: fixed clips, fixed times, fixed noise per (clip, time)."""
 
 import math
 
@@ -18,8 +18,8 @@ VALIDATION_STREAM = 4
 
 @torch.no_grad()
 def validation_loss(model: DiT, held_out: LatentSet, evaluation: EvalSpec) -> tuple[Metric, ...]:
-    """`val_loss`: mean squared velocity error over clips and over times (i + 0.5) / n, every clip weighing the same; its
-    standard error is that of the mean over clips. And `val_loss_t<t>`, the same at each time by itself."""
+    """`val_loss`: mean squared velocity error over clips and over times (i + 0.5) / n, every clip weighing the same;
+    its standard error is that of the mean over clips. And `val_loss_t<t>`, the same at each time by itself."""
     device = next(model.parameters()).device
     clips = list(range(min(evaluation.val_clips, len(held_out))))
     losses = torch.zeros(evaluation.val_times, len(clips), dtype=torch.float64)

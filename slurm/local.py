@@ -1,8 +1,8 @@
 """Runs stages on this machine through Submitit's local executor, a bounded number at a time. Imports no torch.
 
-Submitit's local executor has no queue of its own: it starts whatever it is given. The order, the bound and the skipping of
-what is done are here; what a stage does is in `scaling.stages.run`. What Submitit pickles is one path, and nothing is read
-back from its pickles: a stage is done when its folder says COMPLETE.
+Submitit's local executor has no queue of its own: it starts whatever it is given. The order, the bound and the
+skipping of what is done are here; what a stage does is in `scaling.stages.run`. What Submitit pickles is one path,
+and nothing is read back from its pickles: a stage is done when its folder says COMPLETE.
 """
 
 import os
@@ -27,7 +27,7 @@ LAST_LINES = 15
 """How much of a failed job's error output is shown."""
 
 
-class StageFailed(Exception):
+class StageError(Exception):
     """A stage ended without COMPLETE, and not for a reason that the user can mend."""
 
 
@@ -59,11 +59,11 @@ def execute(
     gpus: int = 0,
     watch: Callable[[Snapshot], None] | None = None,
 ) -> None:
-    """Brings every stage to COMPLETE, parents first, with at most `jobs` at a time and at most `cores` threads among them
-    (a stage that wants more runs alone). Stages that are complete are skipped.
+    """Brings every stage to COMPLETE, parents first, with at most `jobs` at a time and at most `cores` threads among
+    them (a stage that wants more runs alone). Stages that are complete are skipped.
 
-    Raises UserError where a stage failed for a reason that the user can mend, StageFailed where it failed otherwise; the
-    other jobs are stopped then, and resume from their checkpoints next time.
+    Raises UserError where a stage failed for a reason that the user can mend, StageError where it failed otherwise;
+    the other jobs are stopped then, and resume from their checkpoints next time.
     """
     for stage in stages:
         StageFolder.create(runs, stage)
@@ -110,7 +110,7 @@ def _finished(one: Running) -> bool:
         if error is not None and error["mendable"]:
             raise UserError(error["error"])
         tail = (one.job.stderr() or "").strip().splitlines()[-LAST_LINES:]
-        raise StageFailed("\n".join([f"{one.stage.id} failed ({one.job.state}); {one.job.paths.stderr}:", *tail]))
+        raise StageError("\n".join([f"{one.stage.id} failed ({one.job.state}); {one.job.paths.stderr}:", *tail]))
     return True
 
 

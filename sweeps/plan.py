@@ -34,7 +34,8 @@ class Common:
 
 
 def common_stages(sweep: SweepSpec) -> Common:
-    """Data, VAE, latents and the metrics' reference. Hashes a user's folder; raises UserError where it is not usable."""
+    """Data, VAE, latents and the metrics' reference. Hashes a user's folder; raises UserError where it is not
+    usable."""
     placed = {"sweep": sweep.name, "threads": sweep.hardware.threads}
     manifest = None
     if sweep.data.folder is not None:
@@ -85,7 +86,7 @@ def metrics_stage(sweep: SweepSpec, common: Common, run: Stage) -> Stage:
         parents,
         sweep=sweep.name,
         compute=run.compute,
-        threads=sweep.hardware.target_threads,
+        threads=sweep.hardware.threads,
     )
 
 

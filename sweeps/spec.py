@@ -83,10 +83,9 @@ class SweepSpec(Spec):
                 f"data.multiple is {self.data.multiple}, but VAE stride times DiT patch is {needed}: "
                 "give a multiple of that"
             )
-        if self.vae_train.crop % self.vae.spatial_stride:
-            raise ValueError(
-                f"vae_train.crop is {self.vae_train.crop}, which the VAE stride {self.vae.spatial_stride} does not divide"
-            )
+        crop, stride = self.vae_train.crop, self.vae.spatial_stride
+        if crop % stride:
+            raise ValueError(f"vae_train.crop is {crop}, which the VAE stride {stride} does not divide")
         if self.vae_train.crop_frames % 4 != 1:
             raise ValueError(f"vae_train.crop_frames is {self.vae_train.crop_frames}, but must be 1 + 4k")
         return self

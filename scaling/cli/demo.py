@@ -10,8 +10,9 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "demo",
         help="the whole story on this machine, small, from nothing",
-        description="Makes videos, trains a VAE and a ladder of diffusion transformers, foretells the 32x run, trains it, "
-        "and writes the page that shows base, 4x and 32x compute side by side. Run again, it finds what is done.",
+        description="Makes videos, trains a VAE and a ladder of diffusion transformers, foretells the 32x run, "
+        "trains it, and writes the page that shows base, 4x and 32x compute side by side. "
+        "Run again, it finds what is done.",
         epilog="example: scaling demo --out demo",
     )
     parser.add_argument("--out", type=Path, default=Path("demo"), metavar="DIR", help="output folder (default: demo)")

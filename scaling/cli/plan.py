@@ -45,6 +45,7 @@ def run(args: argparse.Namespace) -> int:
         f"{planned.price:.2f} USD, {planned.disk_bytes / 1e9:.2g} GB of disk"
     )
     print(
-        f"The size at {sweep.label(sweep.target)} is an assumption: the law chooses among {', '.join(sweep.target_sizes)}."
+        f"The size at {sweep.label(sweep.target)} is an assumption: the law chooses among "
+        f"{', '.join(sweep.target_sizes)}."
     )
     return 0

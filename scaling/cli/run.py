@@ -11,7 +11,8 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "run",
         help="run a sweep here, skipping what is done",
-        description="Trains a sweep's models on this machine, foretells the target run, trains it, and writes the report.",
+        description="Trains a sweep's models on this machine, foretells the target run, trains it, and writes the "
+        "report.",
         epilog="examples:\n  scaling run demo --out out\n  scaling run my_sweep.yaml --out out --json",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

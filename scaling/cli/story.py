@@ -85,7 +85,9 @@ def tell(sweep: SweepSpec, out: Path, commands: tuple[str, ...]) -> Outcome:
     stages_of = {stage.id: stage for stage in ladder}
     chosen = [*(stages_of[record.run_id] for record in best.values()), target]
     measures = {stage.compute: metrics_stage(sweep, common, stage) for stage in chosen}
-    _run(sweep, [target, *measures.values()], runs, f"{sweep.name}: {sweep.target}x")
+    _run(
+        sweep, [*list(measures.values())[:-1], target, measures[target.compute]], runs, f"{sweep.name}: {sweep.target}x"
+    )
 
     reached = _record(runs, target)
     comparison = compare(foretold, reached)

@@ -48,8 +48,8 @@ ABSOLUTE_FEATURES = 24
 
 @lru_cache(maxsize=256)
 def absolute(grid: Grid, device: torch.device) -> Tensor:
-    """Where each token lies in its clip, (t*h*w, ABSOLUTE_FEATURES) float32: sines and cosines of the position as a share
-    of the grid, four octaves an axis. Rotation alone does not tell a token how far the wall is."""
+    """Where each token lies in its clip, (t*h*w, ABSOLUTE_FEATURES) float32: sines and cosines of the position as a
+    share of the grid, four octaves an axis. Rotation alone does not tell a token how far the wall is."""
     n_octaves = ABSOLUTE_FEATURES // 6
     centres = torch.cartesian_prod(*((torch.arange(n) + 0.5) / n for n in grid)).reshape(-1, 3)
     angles = (centres[:, :, None] * (torch.pi * 2.0 ** (torch.arange(n_octaves) - 1))).flatten(1)

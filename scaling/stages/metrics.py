@@ -1,4 +1,4 @@
-"""Stage `metrics`: Fréchet video distance of one trained model, at the captions and sizes of the reference's real clips."""
+"""Stage `metrics`: Fréchet video distance of a trained model, at the captions and sizes of the reference's clips."""
 
 import numpy as np
 from safetensors.numpy import save_file

@@ -1,4 +1,7 @@
-"""Stage `reference`: features of held-out real clips, the fixed side of every Fréchet distance. Makes features.safetensors."""
+"""Stage `reference`: features of held-out real clips, the fixed side of every Fréchet distance.
+
+Makes features.safetensors.
+"""
 
 import numpy as np
 from safetensors.numpy import load_file, save_file
@@ -6,6 +9,7 @@ from safetensors.numpy import load_file, save_file
 from scaling.data.clips import Clip, list_clips, read, split
 from scaling.data.index import Index
 from scaling.errors import UserError
+from scaling.metrics.fvd import MIN_CLIPS_TO_EXTRAPOLATE
 from scaling.metrics.i3d import EXTRACTOR, I3D
 from scaling.records import RunRecord
 from scaling.specs import DataSpec
@@ -16,7 +20,7 @@ from scaling.training.fit import device
 
 
 def work(folder: StageFolder, stage: Stage, events: Events) -> RunRecord:
-    """Raises UserError where fewer than two held-out clips are long enough."""
+    """Raises UserError where fewer held-out clips than an extrapolation needs are long enough."""
     fields: ReferenceFields = stage.parsed()
     index, data = load_index(folder.parent("data"))
     clips = comparable(index, data, fields.fvd_clips, fields.fvd_frames)
@@ -41,9 +45,10 @@ def comparable(index: Index, data: DataSpec, count: int, frames: int) -> list[Cl
     They are spread evenly over the held-out clips, so that they come from as many videos as can be.
     """
     held_out = [clip for clip in split(list_clips(index, data), data.holdout_every)[1] if clip.frames >= frames]
-    if len(held_out) < 2:
+    if len(held_out) < MIN_CLIPS_TO_EXTRAPOLATE:
         raise UserError(
-            f"{index.folder}: {len(held_out)} held-out clips have {frames} frames, but a Fréchet distance needs 2; "
+            f"{index.folder}: {len(held_out)} held-out clips have {frames} frames, but the Fréchet distance needs "
+            f"{MIN_CLIPS_TO_EXTRAPOLATE}; "
             "lower 'holdout_every' or 'fvd_frames', or give more videos"
         )
     chosen = np.linspace(0, len(held_out) - 1, min(count, len(held_out))).round().astype(int)

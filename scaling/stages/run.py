@@ -16,7 +16,7 @@ PACKAGES = ("torch", "lightning", "numpy", "av", "scipy", "safetensors", "tokeni
 
 
 def run_stage(path: str) -> None:
-    """Brings the stage in this folder to COMPLETE, or returns at once if it is. Waits for another process that is at it.
+    """Brings the stage in this folder to COMPLETE, or returns at once if it is. Waits for another process at it.
 
     Raises UserError if a parent is not complete or the spec is broken, and whatever the work itself raises.
     """
@@ -31,7 +31,8 @@ def run_stage(path: str) -> None:
             if not folder.parent(role).complete:
                 raise UserError(f"{folder.path}: its {role}, {stage.parents[role]}, is not complete yet")
         events = folder.claim_attempt()
-        _set_threads(stage.threads)
+        # torch reads it when the work imports it
+        os.environ["OMP_NUM_THREADS"] = str(stage.threads)
         work: Work = import_module(f"scaling.stages.{stage.kind}").work
         started = time.monotonic()
         try:
@@ -54,10 +55,3 @@ def run_stage(path: str) -> None:
         write_record(folder.record_path, record)
         folder.finish()
         events.log(finished=True)
-
-
-def _set_threads(threads: int) -> None:
-    os.environ["OMP_NUM_THREADS"] = str(threads)
-    import torch
-
-    torch.set_num_threads(threads)

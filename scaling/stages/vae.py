@@ -68,7 +68,8 @@ def encode(vae: VAE, clips: np.ndarray) -> torch.Tensor:
 
 @torch.no_grad()
 def decode(vae: VAE, latents: torch.Tensor) -> np.ndarray:
-    """Latents (b, t, h, w, c) -> uint8 (b, t, h, w, 3). One clip at a time, so that a picture never depends on its batch."""
+    """Latents (b, t, h, w, c) -> uint8 (b, t, h, w, 3). One clip at a time, so that a picture never depends on its
+    batch."""
     decoded = []
     with torch.autocast(device().type, torch.bfloat16):
         for latent in latents:

@@ -1,4 +1,4 @@
-"""Runs a StepModule to its last step with Lightning's Trainer, from its newest checkpoint, with checkpoints on the way."""
+"""Runs a StepModule to its last step with Lightning's Trainer, from its newest checkpoint, saving others on the way."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -75,8 +75,8 @@ def fit(
     every: int,
     visits: Mapping[int, Callable[[], None]] | None = None,
 ) -> float | None:
-    """Trains to the last step. `folder` holds the checkpoints, one for every `every` updates; `make_batch` maps the number
-    of an update to its batch. Interrupted at any point and called again, it ends with the same bits.
+    """Trains to the last step. `folder` holds the checkpoints, one for every `every` updates; `make_batch` maps the
+    number of an update to its batch. Interrupted at any point and called again, it ends with the same bits.
 
     Returns the mean seconds of an update in this attempt, data and callbacks left out; None if none was needed."""
     step, groups, problems = checkpoints.newest(folder)

@@ -1,4 +1,4 @@
-"""What the VAE's and the DiT's training share: two optimisers, one schedule, an average of the weights, exact resume."""
+"""What the VAE's and the DiT's training share: two optimisers, a schedule, an average of the weights, exact resume."""
 
 from abc import abstractmethod
 from typing import Any
@@ -48,6 +48,10 @@ class StepModule(lightning.LightningModule):
     def loss(self, batch: Any, step: int) -> Tensor:
         """The loss of update `step`, a scalar. Every random number in it comes from (seed, step)."""
 
+    def on_fit_start(self) -> None:
+        """The average follows the model to its device."""
+        self.ema.weights = {name: value.to(self.device) for name, value in self.ema.weights.items()}
+
     def configure_optimizers(self) -> Any:
         return [self.muon, self.adamw]
 
@@ -85,6 +89,6 @@ class StepModule(lightning.LightningModule):
         """Puts back what `state` gave after `step` updates."""
         self.done = step
         self.model.load_state_dict(groups["weights"])
-        self.ema.weights = groups["ema"]
+        self.ema.weights = {name: groups["ema"][name] for name in self.ema.weights}  # files sort their names
         restore_optimiser(self.muon, groups["muon"])
         restore_optimiser(self.adamw, groups["adamw"])

@@ -13,7 +13,7 @@ BETAS = (0.9, 0.98)
 WARMUP, DECAY, CLIP, EMA_WIDTH = 0.05, 0.5, 1.0, 0.05
 
 FOREGROUND = 0.1
-"""A pixel is foreground if a channel differs by more than this from the crop's median, in units where black to white is 2."""
+"""A pixel is foreground if a channel differs by more than this from the crop's median; black to white is 2."""
 
 CROP_STREAM, POSTERIOR_STREAM = 2, 3
 """Second number of the seeds of an update's crops and of its posterior noise."""
@@ -64,8 +64,9 @@ def to_uint8(pixels: Tensor) -> Tensor:
 
 
 def foreground(pixels: Tensor) -> Tensor:
-    """Where a clip differs from its median colour: (b, t, h, w, 3) -> (b, t, h, w, 1) of 0 and 1. Small objects on a plain
-    ground would otherwise weigh little; on real footage nearly everything is foreground and the weight is a constant."""
+    """Where a clip differs from its median colour: (b, t, h, w, 3) -> (b, t, h, w, 1) of 0 and 1. Small objects on a
+    plain ground would otherwise weigh little; on real footage nearly everything is foreground and the weight is a
+    constant."""
     median = pixels.flatten(1, 3).median(dim=1).values[:, None, None, None]
     return ((pixels - median).abs().amax(-1, keepdim=True) > FOREGROUND).float()
 

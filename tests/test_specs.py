@@ -1,0 +1,140 @@
+"""Specs refuse what is wrong in one line, and their ids change exactly when their meaning does."""
+
+import json
+
+import pytest
+import yaml
+
+from scaling.errors import UserError
+from scaling.identity import canonical_json, stage_id
+from scaling.presets import DIT_LADDER
+from scaling.specs import DataSpec, DiTSpec, EvalSpec, WorldSpec, parse_spec
+from scaling.stage import DataFields, StageFolder, make_stage
+from scaling.store import append_jsonl, read_jsonl, write_document
+from sweeps.plan import common_stages, ladder_stages
+from sweeps.spec import load_sweep
+
+
+@pytest.mark.parametrize(
+    ("document", "message"),
+    [
+        ({"worlds": {"cuont": 3}}, "a.yaml: worlds.cuont: unknown field; did you mean 'count'?"),
+        ({"worlds": {"zzz": 3}}, "a.yaml: worlds.zzz: unknown field; known fields: count, seed"),
+        ({"worlds": {"count": "many"}}, "a.yaml: worlds.count: Input should be a valid integer"),
+        ({"worlds": {}, "frames": 16}, "a.yaml: frames is 16, but must be 1 + 4k, such as 17"),
+        ({"worlds": {"width": 72}}, "a.yaml: worlds.width is 72, which 16 does not divide"),
+        ({}, "a.yaml: give exactly one of 'worlds' and 'folder'"),
+        ([1], "a.yaml: expected a mapping of fields, found list"),
+    ],
+)
+def test_one_clear_line(document, message):
+    with pytest.raises(UserError) as error:
+        parse_spec(DataSpec, document, "a.yaml")
+    assert str(error.value).startswith(message)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"ladder": {1: ["w64d3"], 4: ["w65d3"]}}, "ladder.4: unknown preset 'w65d3'"),
+        ({"ladder": {1: ["w64d3"], 2: ["w64d3"]}}, "the multiples 1 and 4 are needed"),
+        ({"target": 4}, "target is 4, but the ladder already trains at 4"),
+        ({"vae": "huge"}, "vae: unknown preset 'huge'; known: tiny, small, base"),
+        ({"data": {"worlds": {"width": 72, "height": 72}, "multiple": 24}}, "data.multiple is 24"),
+        ({"vae_train": {"crop": 30}}, "vae_train.crop is 30, which the VAE stride 8 does not divide"),
+        ({"base_flops": "lots"}, "base_flops: Input should be a valid number"),
+    ],
+)
+def test_a_sweep_names_file_and_field(tmp_path, change, message):
+    path = tmp_path / "my.yaml"
+    sweep = {
+        "name": "my",
+        "data": {"worlds": {}},
+        "vae": "tiny",
+        "base_flops": 1e9,
+        "ladder": {1: ["w64d3"], 4: ["w64d3"]},
+        "target_sizes": ["w64d3"],
+    }
+    path.write_text(yaml.safe_dump(sweep | change))
+    with pytest.raises(UserError) as error:
+        load_sweep(str(path))
+    assert str(error.value).startswith(str(path))
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_shipped_sweeps_load_and_have_distinct_runs():
+    for name in ("demo", "tiny", "base_4x_32x"):
+        sweep = load_sweep(name)
+        ids = [stage.id for stage in ladder_stages(sweep, common_stages(sweep))]
+        assert len(set(ids)) == len(ids)
+    with pytest.raises(UserError, match=r"no such sweep; shipped ones: .*demo"):
+        load_sweep("nothing")
+
+
+def test_dit_and_eval_specs_check_themselves():
+    with pytest.raises(ValueError, match="width is 100, which head_dim 32 does not divide"):
+        DiTSpec(width=100)
+    with pytest.raises(ValueError, match="end at 1"):
+        EvalSpec(sample_at=(0.1, 0.5))
+    assert all(spec.width % spec.head_dim == 0 for spec in DIT_LADDER.values())
+
+
+def test_canonical_json_is_one_text_for_one_value():
+    assert canonical_json({"b": (1, 2.5), "a": None}) == '{"a":null,"b":[1,2.5]}'
+    assert canonical_json(DataSpec(folder="x")) == canonical_json(DataSpec(folder="x").model_dump())
+    with pytest.raises(ValueError, match="no place"):
+        canonical_json({"x": float("nan")})
+    with pytest.raises(TypeError, match="no canonical text"):
+        canonical_json({"x": {1, 2}})
+
+
+def test_ids_change_with_meaning_and_not_with_placement():
+    spec = DataSpec(worlds=WorldSpec())
+    stage = make_stage("data", "data", DataFields(data=spec), {})
+    assert stage.id == make_stage("data", "data", DataFields(data=spec), {}, threads=8, sweep="other").id
+    changed = DataSpec(worlds=WorldSpec(seed=1))
+    assert stage.id != make_stage("data", "data", DataFields(data=changed), {}).id
+    assert stage_id("x", {"a": 1}, {"vae": "v-1"}) != stage_id("x", {"a": 1}, {"vae": "v-2"})
+
+
+def test_a_changed_vae_moves_every_run_after_it():
+    sweep = load_sweep("demo")
+    other = sweep.model_copy(update={"vae_train": sweep.vae_train.model_copy(update={"steps": 7})})
+    before, after = (ladder_stages(one, common_stages(one)) for one in (sweep, other))
+    assert not {stage.id for stage in before} & {stage.id for stage in after}
+    assert common_stages(sweep).data.id == common_stages(other).data.id
+
+
+def test_a_stage_folder_gives_back_its_stage(tmp_path):
+    stage = make_stage("data", "data", DataFields(data=DataSpec(worlds=WorldSpec())), {})
+    folder = StageFolder.create(tmp_path, stage)
+    assert folder.stage() == stage
+    assert not folder.complete
+    folder.finish()
+    assert folder.complete
+    folder.spec_path.write_text("{")
+    with pytest.raises(UserError, match="not valid JSON"):
+        folder.stage()
+
+
+def test_a_torn_tail_is_normal_and_a_torn_middle_is_not(tmp_path):
+    path = tmp_path / "log.jsonl"
+    for number in range(3):
+        append_jsonl(path, {"n": number})
+    content = path.read_bytes()
+    path.write_bytes(content[:-4])
+    assert read_jsonl(path) == [{"n": 0}, {"n": 1}]
+    path.write_bytes(content.replace(b'"n": 1', b'"n'))
+    with pytest.raises(UserError, match=r"log.jsonl:2: broken line"):
+        read_jsonl(path)
+
+
+def test_documents_appear_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "doc.json"
+    write_document(path, {"a": 1})
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_document(path, {"a": float("nan")})
+    assert json.loads(path.read_text()) == {"a": 1}
+    assert [entry.name for entry in tmp_path.iterdir()] == ["doc.json"]

@@ -1,0 +1,135 @@
+"""The whole story, shortened: from nothing to a report, killed on the way, and never done twice."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from scaling.records import read_records
+from scaling.stages.run import run_stage
+
+SCALING = [sys.executable, "-m", "scaling.cli.main"]
+COMPUTES = ["base", "4x", "32x"]
+
+
+def tell(*arguments):
+    result = subprocess.run([*SCALING, *map(str, arguments), "--json"], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    return json.loads(result.stdout)
+
+
+def numbers(out):
+    """What must be the same after an interruption: everything in the records but times."""
+    ignored = {"wall_seconds", "flops_per_second"}
+    return {record.run_id: record.model_dump(exclude=ignored) for record in read_records(out / "runs")}
+
+
+def attempts(out):
+    return {path.parent.parent.name: len(list(path.parent.iterdir())) for path in out.glob("runs/*/attempts/*")}
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory):
+    out = tmp_path_factory.mktemp("story") / "out"
+    return out, tell("demo", "--tiny", "--out", out)
+
+
+def test_the_outcome_is_what_was_promised(told):
+    out, outcome = told
+    columns = outcome["columns"]
+    assert [column["compute"] for column in columns] == COMPUTES
+    assert columns[0]["val_loss"] > columns[1]["val_loss"] > columns[2]["val_loss"]
+    base = columns[0]["train_flops"]
+    assert columns[1]["train_flops"] / base == pytest.approx(4, rel=0.03)
+    assert columns[2]["train_flops"] / base == pytest.approx(32, rel=0.03)
+    assert all(column["fvd"] > 0 and column["num_tokens"] > 0 and column["n_params"] > 0 for column in columns)
+    prediction = outcome["prediction"]
+    assert prediction["at"] == "32x"
+    assert prediction["low"] < prediction["val_loss"] < prediction["high"]
+    assert prediction["measured"] == columns[2]["val_loss"]
+    assert Path(outcome["report"]).stat().st_size > 10_000
+
+
+def test_the_forecast_was_on_disk_before_the_run_that_it_is_of(told):
+    out, outcome = told
+    target = out / "runs" / outcome["columns"][2]["run_id"]
+    first_attempt = target / "attempts" / "0001.json"
+    assert (out / "prediction.json").stat().st_mtime_ns < first_attempt.stat().st_mtime_ns
+    assert outcome["columns"][2]["run_id"] not in json.loads((out / "prediction.json").read_text())["run_ids"]
+
+
+def test_every_run_left_a_full_record(told):
+    out, _ = told
+    for record in read_records(out / "runs"):
+        assert record.versions["torch"]
+        assert record.wall_seconds is not None
+        if record.stage == "dit":
+            assert None not in (record.n_params, record.num_tokens, record.train_flops, record.vae_id, record.data_id)
+            assert record.value("val_loss") is not None
+        if record.stage == "metrics":
+            fvd = record.metric("fvd")
+            assert (fvd.extractor, fvd.n, fvd.settings["frames"]) == ("i3d_k400", 4, 16)
+
+
+def test_told_again_everything_is_found(told):
+    out, outcome = told
+    before = attempts(out)
+    assert tell("demo", "--tiny", "--out", out) == outcome
+    assert attempts(out) == before
+
+
+def test_killed_anywhere_it_ends_with_the_same_records(told, tmp_path):
+    undisturbed, _ = told
+    out = tmp_path / "out"
+    for seconds in (4, 9, 14, 19):
+        process = subprocess.Popen(
+            [*SCALING, "demo", "--tiny", "--out", str(out)],
+            start_new_session=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        time.sleep(seconds)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    tell("demo", "--tiny", "--out", out)
+    assert numbers(out) == numbers(undisturbed)
+    prediction = [json.loads((folder / "prediction.json").read_text()) for folder in (out, undisturbed)]
+    assert prediction[0] == prediction[1]
+
+
+def test_a_complete_stage_is_not_touched(told):
+    out, outcome = told
+    folder = out / "runs" / outcome["columns"][0]["run_id"]
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file() and path.name != "lock"}
+    run_stage(str(folder))
+    assert before == {path: path.stat().st_mtime_ns for path in before}
+
+
+@pytest.mark.slow
+def test_real_videos_end_to_end(tmp_path):
+    """Eight videos that nobody here made: mixed codecs, aspect ratios, rates and lengths."""
+    videos = Path(os.environ.get("SCALING_VIDEOS", Path(__file__).parents[2] / "shared" / "videos"))
+    if not videos.is_dir():
+        pytest.skip(f"{videos} is not there; SCALING_VIDEOS may name a folder of videos")
+    sweep = {
+        "name": "real",
+        "data": {"folder": str(videos), "pixels": 4096, "holdout_every": 4},
+        "vae": {"patch": 4, "stages": [{"width": 32, "down": "both"}, {"width": 64, "down": "time"}]},
+        "vae_train": {"steps": 60},
+        "optim": {"batch_clips": 8},
+        "evaluation": {"val_clips": 16, "val_times": 4, "sample_steps": 8, "sample_at": [0.5, 1.0], "fvd_clips": 8},
+        "base_flops": 2e10,
+        "ladder": {1: ["w32d2", "w48d2", "w64d2"], 4: ["w32d2", "w48d2", "w64d2"]},
+        "target_sizes": ["w64d2", "w64d3"],
+    }
+    (tmp_path / "real.yaml").write_text(yaml.safe_dump(sweep))
+    outcome = tell("run", tmp_path / "real.yaml", "--out", tmp_path / "out")
+    assert Path(outcome["report"]).exists()
+    data = next(record for record in read_records(tmp_path / "out" / "runs") if record.stage == "data")
+    assert len(data.shape["shapes"]) > 1

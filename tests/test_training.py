@@ -1,0 +1,207 @@
+"""Exact resume: an interrupted run equals an uninterrupted one, bit for bit, even after a damaged checkpoint."""
+
+import errno
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from scaling.errors import UserError
+from scaling.flow import seeded_noise, stratified_times, to_velocity
+from scaling.latents import Caption, LatentSet, LatentWriter
+from scaling.models.dit import DiT
+from scaling.optim import Muon, PowerEMA, orthogonalise, schedule
+from scaling.specs import DiTSpec, EvalSpec, OptimSpec
+from scaling.stage import Events
+from scaling.training import checkpoints
+from scaling.training.dit import DiTModule, flow_losses, steps_within
+from scaling.training.fit import fit
+from scaling.validation import validation_loss
+
+STEPS, EVERY = 12, 3
+OPTIM = OptimSpec(batch_clips=4)
+
+
+@pytest.fixture(scope="module")
+def latents(tmp_path_factory):
+    """A cache of latents of two shapes with made-up captions."""
+    folder, writer = tmp_path_factory.mktemp("latents"), LatentWriter()
+    for number in range(24):
+        shape = (2, 4, 4, 3) if number % 3 else (1, 4, 6, 3)
+        writer.add(seeded_noise(shape, 1, number) * 2 + 1, f"caption {number % 5}", number % 6 == 5)
+    mask = torch.ones(5, 4, dtype=torch.bool)
+    writer.write(folder, Caption(seeded_noise((5, 4, 384), 2), mask, seeded_noise((5, 384), 3)))
+    return folder
+
+
+@pytest.fixture
+def train(latents):
+    return LatentSet(latents, held_out=False, patch=2)
+
+
+def module(train, steps=STEPS):
+    torch.manual_seed(0)
+    return DiTModule(DiT(DiTSpec(width=32, depth=1, head_dim=16), train.channels, train.text_dim), OPTIM, steps, seed=0)
+
+
+def run(train, folder, until=STEPS):
+    """Trains; raises Killed before the update `until`, as if the process had died there."""
+
+    def batch(step):
+        if step == until:
+            raise Killed
+        return train.pack(train.order(step, OPTIM.batch_clips, seed=0))
+
+    trained = module(train)
+    fit(trained, batch, folder / "checkpoints", Events(folder / "events.jsonl"), every=EVERY)
+    return trained
+
+
+class Killed(BaseException):
+    pass
+
+
+def assert_same(one, other):
+    for group, tensors in one.state().items():
+        for name, tensor in tensors.items():
+            assert torch.equal(tensor, other.state()[group][name]), f"{group} {name}"
+
+
+@pytest.fixture
+def whole(train, tmp_path):
+    (tmp_path / "whole").mkdir()
+    return run(train, tmp_path / "whole")
+
+
+@pytest.mark.parametrize("killed_at", [1, 4, 6, 11])
+def test_interrupted_equals_uninterrupted(train, tmp_path, whole, killed_at):
+    with pytest.raises(Killed):
+        run(train, tmp_path, until=killed_at)
+    assert_same(run(train, tmp_path), whole)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "no manifest", "manifest leads away"])
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(train, tmp_path, whole, damage):
+    with pytest.raises(Killed):
+        run(train, tmp_path, until=8)
+    newest = max((tmp_path / "checkpoints").glob("step-*"))
+    weights = newest / "weights.safetensors"
+    if damage == "truncated":
+        weights.write_bytes(weights.read_bytes()[:-40])
+    elif damage == "flipped":
+        content = bytearray(weights.read_bytes())
+        content[-1] ^= 1
+        weights.write_bytes(content)
+    elif damage == "no manifest":
+        (newest / "manifest.json").unlink()
+    else:
+        manifest = json.loads((newest / "manifest.json").read_text())
+        manifest["files"]["../../x.safetensors"] = "0" * 64
+        (newest / "manifest.json").write_text(json.dumps(manifest))
+    step, _, problems = checkpoints.newest(tmp_path / "checkpoints")
+    assert step == 3
+    assert "falling back" in problems[0]
+    assert_same(run(train, tmp_path), whole)
+
+
+def test_a_full_disk_is_said_and_harms_nothing(train, tmp_path, monkeypatch):
+    with pytest.raises(Killed):
+        run(train, tmp_path, until=4)
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(checkpoints, "save_file", full)
+    with pytest.raises(UserError, match="no space left"):
+        run(train, tmp_path)
+    assert checkpoints.newest(tmp_path / "checkpoints")[0] == 3
+    assert not list((tmp_path / "checkpoints").glob(".*"))
+
+
+def test_batches_depend_on_the_step_alone(latents):
+    once, again = (LatentSet(latents, held_out=False, patch=2) for _ in range(2))
+    forwards = [once.order(step, 4, seed=0) for step in range(20)]
+    backwards = [again.order(step, 4, seed=0) for step in reversed(range(20))]
+    assert forwards == backwards[::-1]
+    epoch = [clip for batch in forwards[: len(once) // 4] for clip in batch]
+    assert sorted(epoch) == list(range(len(once)))
+    assert once.order(0, 4, seed=0) != once.order(0, 4, seed=1)
+
+
+def test_latents_are_normalised_and_packed_by_shape(train):
+    values = train.pack(list(range(len(train)))).patches.reshape(-1, train.channels)
+    torch.testing.assert_close(values.mean(0), torch.zeros(3), rtol=0, atol=1e-4)
+    packed = train.pack([0, 1, 2, 3])
+    assert len(packed.patches) == sum(t * h * w for t, h, w in packed.grids)
+    assert packed.grids == [train.grids[clip] for clip in packed.clips]
+
+
+def test_the_budget_is_met_to_half_an_update(train):
+    model = module(train).dit
+    one = steps_within(model, train, OPTIM, 0, 1e7)
+    ten = steps_within(model, train, OPTIM, 0, 1e8)
+    assert abs(ten.train_flops / 1e8 - 1) < 0.02
+    assert ten.steps > one.steps
+    with pytest.raises(UserError, match="do not pay for one update"):
+        steps_within(model, train, OPTIM, 0, 1.0)
+
+
+def test_validation_is_fixed_and_paired(latents):
+    held_out = LatentSet(latents, held_out=True, patch=2)
+    model = module(held_out).dit
+    evaluation = EvalSpec(val_clips=4, val_times=4)
+    first, again = (validation_loss(model, held_out, evaluation)[0] for _ in range(2))
+    assert first == again
+    assert first.n == 4
+    # An untrained model answers zero, and the velocity's mean square is that of noise plus that of normalised data.
+    assert first.value == pytest.approx(2.0, abs=0.5)
+
+
+def test_both_predictions_mean_the_same_velocity(train):
+    clean, noise, t = torch.randn(5, 3), torch.randn(5, 3), torch.full((5, 1), 0.4)
+    noisy = (1 - t) * clean + t * noise
+    torch.testing.assert_close(to_velocity(clean, noisy, t, "clean"), noise - clean, rtol=0, atol=1e-5)
+    batch = train.pack([0, 1])
+    losses = flow_losses(module(train).dit, batch, torch.tensor([0.3, 0.6]), torch.randn(batch.patches.shape))
+    assert losses.shape == (len(batch.patches),)
+
+
+def test_times_are_stratified_and_logit_normal():
+    times = stratified_times(4096, torch.Generator().manual_seed(0))
+    logits = torch.special.logit(times.double())
+    assert logits.mean() == pytest.approx(0, abs=0.01)
+    assert logits.std() == pytest.approx(1, abs=0.02)
+
+
+def test_muon_orthogonalises_each_of_fused_matrices():
+    torch.manual_seed(0)
+    values = torch.linalg.svdvals(orthogonalise(torch.randn(3, 32, 16)))
+    assert 0.6 < values.min() < values.max() < 1.3
+    fused = torch.nn.Parameter(torch.zeros(48, 16))
+    fused.grad = torch.cat([torch.randn(16, 16) * scale for scale in (1e-3, 1.0, 1e3)])
+    Muon([fused], lr=1.0).step()
+    for part in fused.detach().split(16):
+        assert 0.5 < torch.linalg.svdvals(part).median() < 1.3
+
+
+def test_schedule_rises_holds_and_falls():
+    rates = [schedule(step, 100, 0.1, 0.5) for step in range(100)]
+    assert rates[0] == pytest.approx(0.1)
+    assert rates[9:51] == [1.0] * 42
+    assert rates[-1] == pytest.approx(0.02)
+
+
+def test_power_ema_has_the_weights_of_the_paper():
+    model = torch.nn.Linear(1, 1, bias=False)
+    ema = PowerEMA(model, width=0.1)
+    for step in range(1, 201):
+        model.weight.data.fill_(float(step))
+        ema.update(model, step)
+    weights = np.arange(1, 201) ** ema.gamma
+    assert ema.weights["weight"].item() == pytest.approx((weights * np.arange(1, 201)).sum() / weights.sum(), rel=0.01)
+
+
+def test_seeded_noise_is_its_own():
+    assert torch.equal(seeded_noise((4, 4), 0, 1), seeded_noise((4, 4), 0, 1))
+    assert not torch.equal(seeded_noise((4, 4), 0, 1), seeded_noise((4, 4), 1, 0))
