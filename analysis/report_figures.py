@@ -10,6 +10,8 @@ from analysis.forecast import Comparison, Forecast
 from analysis.frontier import fit_frontier
 from analysis.report_data import Figure
 
+SCALING = "loss-against-compute.svg"
+
 
 def draw_figures(
     folder: Path,
@@ -23,8 +25,10 @@ def draw_figures(
     table: `scaling.records.training_table`. computes: training FLOPs of each labelled compute.
     Raises UserError where the runs of the forecast are not in the table.
     """
-    loss, valleys = folder / "loss-against-compute.svg", folder / "isoflop.svg"
-    save_one(scaling_figure(table, forecast, comparison, computes), loss)
+    loss, valleys = folder / SCALING, folder / "isoflop.svg"
+    scaling = scaling_figure(table, forecast, comparison, computes)
+    for path in (loss, loss.with_suffix(".png")):
+        save_one(scaling, path)
     seen = table[table["run_id"].isin(forecast.run_ids)]
     save_one(isoflop_figure(seen, fit_frontier(seen)), valleys)
     return (

@@ -30,30 +30,30 @@ class Common:
     reference: Stage
 
     def stages(self) -> list[Stage]:
-        return [self.data, self.vae, self.reference, self.latents]
+        return [self.data, self.vae, self.latents, self.reference]
 
 
 def common_stages(sweep: SweepSpec) -> Common:
     """Data, VAE, latents and the metrics' reference. Hashes a user's folder; raises UserError where it is not
     usable."""
     placed = {"sweep": sweep.name, "threads": sweep.hardware.threads}
+    alone = {"sweep": sweep.name, "threads": sweep.hardware.target_threads}
     manifest = None
     if sweep.data.folder is not None:
         captions = Path(sweep.data.captions) if sweep.data.captions else None
         manifest = folder_manifest(Path(sweep.data.folder), captions, sweep.data.images)
     data = make_stage("data", "data", DataFields(data=sweep.data, manifest=manifest), {}, **placed)
-    vae = make_stage("vae", "vae", VAEFields(vae=sweep.vae, train=sweep.vae_train), {"data": data.id}, **placed)
+    fields = VAEFields(vae=sweep.vae, train=sweep.vae_train)
+    vae = make_stage("vae", "vae", fields, {"data": data.id}, **alone)
     latents = make_stage(
         "latents",
         "latents",
         LatentsFields(text=sweep.text),
         {"data": data.id, "vae": vae.id},
-        sweep=sweep.name,
-        threads=sweep.hardware.target_threads,
+        **alone,
     )
-    evaluation = sweep.evaluation
-    fields = ReferenceFields(fvd_clips=evaluation.fvd_clips, fvd_frames=evaluation.fvd_frames)
-    return Common(data, vae, latents, make_stage("reference", "reference", fields, {"data": data.id}, **placed))
+    against = ReferenceFields(fvd_clips=sweep.evaluation.fvd_clips, fvd_frames=sweep.evaluation.fvd_frames)
+    return Common(data, vae, latents, make_stage("reference", "reference", against, {"data": data.id}, **placed))
 
 
 def run_stage(sweep: SweepSpec, common: Common, multiple: int, size: str) -> Stage:

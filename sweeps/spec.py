@@ -36,7 +36,7 @@ class HardwareSpec(Spec):
     threads: int = Field(1, ge=1)
     """CPU threads of a small job."""
     target_threads: int = Field(2, ge=1)
-    """CPU threads of the target run and of the VAE, which nothing else can run beside for long."""
+    """CPU threads of a job that has the machine to itself: the VAE, the latents, the target run."""
 
 
 class SweepSpec(Spec):

@@ -41,7 +41,7 @@ def told(tmp_path_factory):
 
 
 def test_the_outcome_is_what_was_promised(told):
-    out, outcome = told
+    _, outcome = told
     columns = outcome["columns"]
     assert [column["compute"] for column in columns] == COMPUTES
     assert columns[0]["val_loss"] > columns[1]["val_loss"] > columns[2]["val_loss"]

@@ -38,10 +38,7 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Writes the page and says where it is. Raises UserError."""
-    from analysis.report import build_report
-
-    data = collect(args.runs)
-    page = build_report(args.out or args.runs / "report", data)
+    page, data = write_report(args.runs, args.out or args.runs / "report")
     shown = sum(clip.path is not None for clip in data.clips)
     if args.json:
         result = {"page": str(page), "runs": len(data.runs), "clips": shown, "missing_clips": len(data.clips) - shown}
@@ -51,6 +48,24 @@ def run(args: argparse.Namespace) -> int:
         for section, reason in data.missing.items():
             print(f"  no {section}: {reason}")
     return 0
+
+
+def write_report(out: Path, folder: Path, commands: tuple[str, ...] = ()) -> "tuple[Path, ReportData]":
+    """Writes the page of an output folder and, where there are samples, its summary overview.png beside it.
+
+    Returns the page and what it holds. Raises what `collect` does.
+    """
+    from analysis.figures import save_one
+    from analysis.overview import overview_figure
+    from analysis.report import build_report
+    from analysis.report_figures import SCALING
+
+    data = collect(out, commands)
+    page = build_report(folder, data)
+    scaling = (out / "figures" / SCALING).with_suffix(".png")
+    if data.figures and any(clip.path for clip in data.clips):
+        save_one(overview_figure(data, scaling), folder / "overview.png")
+    return page, data
 
 
 def collect(out: Path, commands: tuple[str, ...] = ()) -> "ReportData":

@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from analysis.forecast import Forecast, compare, forecast
-from analysis.report import build_report
 from scaling import flops
 from scaling.cli.progress import stage_progress
-from scaling.cli.report import collect
+from scaling.cli.report import write_report
 from scaling.errors import UserError
 from scaling.records import RunRecord, read_record, training_table
 from scaling.stage import Stage
@@ -97,7 +96,7 @@ def tell(sweep: SweepSpec, out: Path, commands: tuple[str, ...]) -> Outcome:
         for stage in chosen
     ]
     write_document(out / "columns.json", [{"compute": c.compute, "run_id": c.run.run_id} for c in columns])
-    page = build_report(out / "report", collect(out, commands))
+    page, _ = write_report(out, out / "report", commands)
     return Outcome(columns, foretold, comparison.measured, page)
 
 
