@@ -12,8 +12,9 @@ import numpy as np
 import pandas as pd
 
 from analysis.forms import FORMS, Form, Sweep, Targets
-from analysis.frontier import Frontier, PowerLaw, fit_frontier, fit_power, vertices
+from analysis.frontier import Frontier, PowerLaw, fit_frontier
 from analysis.law import PARAMETERS, Fit, fit_law
+from analysis.valley import PRIOR, PRIOR_SPREAD, Valley, fit_valleys
 from analysis.varpro import Array
 
 LEVEL = 0.90
@@ -51,7 +52,9 @@ class Ensemble:
     flops: Array
     """(path,), rising from the smallest budget to the target."""
     n_params: Array
-    """(path,), the planned sizes."""
+    """(path,), the planned sizes: the valley's bottom."""
+    exponent: float
+    """a, of N in C along that path."""
     num_tokens: Array
     """(path,)"""
     val_loss: Array
@@ -59,7 +62,7 @@ class Ensemble:
     low: Array
     high: Array
     n_params_interval: tuple[float, float]
-    """Of the isoFLOP power law at the target."""
+    """Of the valley's bottom at the target."""
     members: tuple[Member, ...]
     refusals: tuple[str, ...]
 
@@ -77,16 +80,11 @@ def predict(table: pd.DataFrame, target_flops: float, seed: int) -> Ensemble:
     ]
     rng = np.random.default_rng(seed)
     noise = _noise(law, rng)
-    sweep, sizes = _noisy_copies(table, noise, rng)
+    sweep, valley = _noisy_copies(table, noise, _noise_size(law), rng)
+    if valley.edge[0]:
+        refusals.append(valley.edge[0])
     flops = np.geomspace(sweep.budgets.min(), target_flops, PATH)
-    law_n_params = optimal_size(law, frontier.flops_per_token, target_flops)
-    n_params = frontier.n_params(flops)
-    if not 0 < frontier.n_params.exponent < 1:
-        refusals.append(
-            f"isoFLOP optima grow as C^{frontier.n_params.exponent:.2f}, not between 0 and 1: no size from them"
-        )
-        if law_n_params is not None:
-            n_params = np.array([optimal_size(law, frontier.flops_per_token, C) for C in flops])
+    n_params = np.array([valley.n_params(C)[0] for C in flops])
     targets = Targets(flops, n_params, flops / frontier.flops_per_token(n_params))
     members, mixture = [], []
     for form in FORMS:
@@ -99,14 +97,15 @@ def predict(table: pd.DataFrame, target_flops: float, seed: int) -> Ensemble:
         new_run = np.exp(noise[:, None] * rng.standard_normal((COPIES, 1)))
         mixture += [np.stack(copies) * new_run] * form.weight
     low, middle, high = np.quantile(np.concatenate(mixture), [TAILS[0], 0.5, TAILS[1]], axis=0)
-    n_low, n_high = np.quantile([size(target_flops) for size in sizes], TAILS)
+    n_low, n_high = np.quantile(valley.n_params(target_flops)[1:], TAILS)
     return Ensemble(
         frontier=frontier,
         law=law,
-        law_n_params=law_n_params,
+        law_n_params=optimal_size(law, frontier.flops_per_token, target_flops),
         noise=_noise_size(law),
         flops=flops,
         n_params=n_params,
+        exponent=float(valley.exponent[0]),
         num_tokens=targets.num_tokens,
         val_loss=middle,
         low=low,
@@ -148,24 +147,24 @@ def _freedom(law: Fit) -> int:
     return len(law.residuals) - len(PARAMETERS)
 
 
-def _noisy_copies(table: pd.DataFrame, noise: Array, rng: np.random.Generator) -> tuple[Sweep, list[PowerLaw]]:
-    """The measured losses and COPIES perturbed ones, all with isoFLOP optima; and N_opt(C) of each perturbed copy.
+def _noisy_copies(
+    table: pd.DataFrame, noise: Array, noise_size: float, rng: np.random.Generator
+) -> tuple[Sweep, Valley]:
+    """The measured losses and COPIES perturbed ones, and the valley of each.
 
-    A parametric bootstrap: designs of three sizes leave the forms on the frontier no residuals to resample.
+    A parametric bootstrap: three sizes a budget leave the forms on the frontier no residuals to resample.
     """
     measured = table["val_loss"].to_numpy(float)
     perturbed = measured * np.exp(noise[:, None] * rng.standard_normal((COPIES, len(measured))))
     losses = np.vstack([measured, perturbed])
-    log_n = np.log(table["n_params"].to_numpy(float))
-    groups = table.groupby("flop_budget").indices
-    found = [vertices(log_n[rows], losses[:, rows])[:2] for rows in groups.values()]
-    budgets = np.array(list(groups), float)
-    log_sizes, best = np.stack([at for at, _ in found], axis=1), np.stack([loss for _, loss in found], axis=1)
+    n_params, flop_budgets = table["n_params"].to_numpy(float), table["flop_budget"].to_numpy(float)
+    priors = np.append(PRIOR, rng.normal(PRIOR, PRIOR_SPREAD, COPIES))
+    valley = fit_valleys(n_params, flop_budgets, losses, noise_size, priors)
     sweep = Sweep(
-        n_params=np.exp(log_n),
+        n_params=n_params,
         num_tokens=table["num_tokens"].to_numpy(float),
         losses=losses,
-        budgets=budgets,
-        best_losses=best,
+        budgets=np.unique(flop_budgets),
+        best_losses=valley.best_losses,
     )
-    return sweep, [fit_power(budgets, np.exp(sizes)) for sizes in log_sizes[1:]]
+    return sweep, valley

@@ -68,8 +68,11 @@ def scaling_figure(
         return figure
 
 
-def isoflop_figure(table: pd.DataFrame, frontier: Frontier) -> Figure:
-    """Validation loss against model size, one parabola per budget, its minimum, and the fitted path of the minima."""
+def isoflop_figure(table: pd.DataFrame, frontier: Frontier, forecast: Forecast) -> Figure:
+    """Validation loss against model size, one parabola per budget, its minimum, and the forecast's path of best sizes.
+
+    table: the runs that the frontier and the forecast were made from.
+    """
     with _figure(5.6, 3.9) as (figure, (axes,)):
         colours = sns.color_palette("flare", len(frontier.optima))
         for optimum, colour in zip(frontier.optima, colours, strict=True):
@@ -84,11 +87,9 @@ def isoflop_figure(table: pd.DataFrame, frontier: Frontier) -> Figure:
             if optima:
                 sizes, losses = [optimum.n_params for optimum in optima], [optimum.val_loss for optimum in optima]
                 axes.plot(sizes, losses, marker, ms=7, mfc="none", color=INK, mew=1.3, zorder=4, label=label)
-        budgets = np.array([optimum.flop_budget for optimum in frontier.optima])
-        path = rf"$N_\mathrm{{opt}} \propto C^{{{frontier.n_params.exponent:.2f}}}$"
-        axes.plot(
-            frontier.n_params(budgets), frontier.val_loss(budgets), color=INK, lw=1, ls="--", label=path, zorder=2
-        )
+        path = rf"forecast: best $N \propto C^{{{forecast.a:.2f}}}$"
+        axes.plot(forecast.band.n_params, forecast.band.val_loss, color=PREDICTED, lw=1, ls="--", label=path, zorder=2)
+        axes.plot(forecast.n_params, forecast.val_loss, "D", ms=6, mfc="white", color=PREDICTED, zorder=4)
         _log_axes(axes, "parameters N", "validation loss")
         _ticks(axes.xaxis, SIZE_TICKS, _count)
         axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)

@@ -28,7 +28,7 @@ class FormPrediction(Spec):
 
 
 class IsoFlopOptimum(Spec):
-    """The best size at one budget of the sweep."""
+    """The best size at one budget of the sweep, from the runs of that budget alone."""
 
     flop_budget: float
     n_params: float
@@ -56,6 +56,8 @@ class Band(Spec):
     """The forecast at every compute from the smallest budget to the target."""
 
     flops: tuple[float, ...]
+    n_params: tuple[float, ...]
+    """The best size, which the loss is of."""
     val_loss: tuple[float, ...]
     low: tuple[float, ...]
     high: tuple[float, ...]
@@ -80,7 +82,7 @@ class Forecast(Spec):
 
     target_flops: float
     n_params: float
-    """Best size at the target, from the power law through the isoFLOP optima."""
+    """Best size at the target: the bottom of the valley of all budgets (`analysis.valley`)."""
     n_params_low: float
     n_params_high: float
     num_tokens: float
@@ -184,8 +186,8 @@ def forecast(table: pd.DataFrame, target_flops: float, *, seed: int = 0) -> Fore
         high=float(found.high[-1]),
         level=LEVEL,
         noise=found.noise,
-        a=found.frontier.n_params.exponent,
-        b=found.frontier.num_tokens.exponent,
+        a=found.exponent,
+        b=1 - found.exponent * found.frontier.flops_per_token.exponent,
         forms=tuple(
             FormPrediction(
                 name=member.form.name,
@@ -202,7 +204,11 @@ def forecast(table: pd.DataFrame, target_flops: float, *, seed: int = 0) -> Fore
             for optimum in found.frontier.optima
         ),
         band=Band(
-            flops=tuple(found.flops), val_loss=tuple(found.val_loss), low=tuple(found.low), high=tuple(found.high)
+            flops=tuple(found.flops),
+            n_params=tuple(found.n_params),
+            val_loss=tuple(found.val_loss),
+            low=tuple(found.low),
+            high=tuple(found.high),
         ),
         backtest=backtest,
         refusals=(*refusals, *found.refusals, *why),

@@ -1,7 +1,8 @@
-"""The compute-optimal frontier from isoFLOP groups: which N is best at each C, and what loss it reaches.
+"""The best N of each budget from the runs of that budget alone, and what loss it reaches.
 
 Approach 2 of Hoffmann et al. 2022 (arXiv 2203.15556, section 3.2). A parabola in log N is only locally right: on wide,
-off-centre or asymmetric sizes its vertex is biased, so this is never the only answer (see `analysis.law`).
+off-centre or asymmetric sizes its vertex is biased, and with three sizes it has all of their noise. So these optima are
+shown, and sizes are planned by all budgets together (`analysis.valley`).
 Not here: noise, intervals and extrapolation (`analysis.forecast`).
 """
 
@@ -46,15 +47,9 @@ class Optimum:
 
 @dataclass(frozen=True)
 class Frontier:
-    """N_opt(C), D_opt(C) and L_opt(C) through the optima of at least two budgets."""
+    """The optima of at least two budgets, each from its own runs."""
 
     optima: tuple[Optimum, ...]
-    n_params: PowerLaw
-    """N_opt(C); its exponent is the law's a."""
-    num_tokens: PowerLaw
-    """D_opt(C); its exponent is b. a + b = 1 only where FLOPs per token are proportional to N."""
-    val_loss: PowerLaw
-    """L_opt(C) without a floor, which is too low when extrapolated far."""
     flops_per_token: PowerLaw
     """Training FLOPs per token as a power of N."""
 
@@ -68,25 +63,7 @@ def fit_power(x: ArrayLike, y: ArrayLike) -> PowerLaw:
     return PowerLaw(float(np.exp(log_y.mean() - exponent * log_x.mean())), exponent)
 
 
-def vertices(log_n: Array, losses: Array) -> tuple[Array, Array, Array]:
-    """Vertex (log N, loss) of the parabola through each copy of a group's losses; its best run where `refuse` objects.
-
-    log_n: (points,). losses: (copies, points). Returns log N and loss, (copies,), and coefficients, (copies, 3).
-    """
-    best = losses.argmin(axis=1)
-    if len(np.unique(log_n)) < 3:
-        return log_n[best], losses.min(axis=1), np.full((len(losses), 3), np.nan)
-    middle = log_n.mean()  # centred, so that the three columns of the problem are nearly orthogonal
-    level, slope, curvature = np.polynomial.polynomial.polyfit(log_n - middle, losses.T, 2)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        vertex, bottom = middle - slope / (2 * curvature), level - slope**2 / (4 * curvature)
-    usable = (curvature > 0) & (vertex > log_n.min()) & (vertex < log_n.max()) & (bottom > 0)
-    shifted = [curvature, slope - 2 * curvature * middle, level - slope * middle + curvature * middle**2]
-    at, value = np.where(usable, vertex, log_n[best]), np.where(usable, bottom, losses.min(axis=1))
-    return at, value, np.stack(shifted, axis=1)
-
-
-def refuse(log_n: Array, parabola: Array) -> str:
+def refuse(log_n: Array, parabola: tuple[float, float, float]) -> str:
     """Why a parabola's vertex is no optimum; empty where it is one."""
     sizes = len(np.unique(log_n))
     if sizes < 3:
@@ -106,22 +83,31 @@ def find_optimum(group: pd.DataFrame, flops_per_token: PowerLaw) -> Optimum:
     """The best size of the runs of one budget."""
     log_n, losses = np.log(group["n_params"].to_numpy(float)), group["val_loss"].to_numpy(float)
     budget = float(group["flop_budget"].iloc[0])
-    at, value, coefficients = vertices(log_n, losses[None])
-    n_params = float(np.exp(at[0]))
-    curvature, slope, level = map(float, coefficients[0])
+    parabola = (np.nan, np.nan, np.nan)
+    if len(np.unique(log_n)) >= 3:
+        middle = log_n.mean()  # centred, so that the three columns of the problem are nearly orthogonal
+        curvature, slope, level = map(float, np.polyfit(log_n - middle, losses, 2))
+        parabola = (curvature, slope - 2 * curvature * middle, level - slope * middle + curvature * middle**2)
+    refusal = refuse(log_n, parabola)
+    if refusal:
+        at, value = log_n[losses.argmin()], losses.min()
+    else:
+        at = -parabola[1] / (2 * parabola[0])
+        value = level - slope**2 / (4 * curvature)
+    n_params = float(np.exp(at))
     return Optimum(
         flop_budget=budget,
         n_params=n_params,
         num_tokens=budget / float(flops_per_token(n_params)),
-        val_loss=float(value[0]),
-        refusal=refuse(log_n, coefficients[0]),
-        parabola=(curvature, slope, level),
+        val_loss=float(value),
+        refusal=refusal,
+        parabola=parabola,
         span=(float(group["n_params"].min()), float(group["n_params"].max())),
     )
 
 
 def fit_frontier(table: pd.DataFrame) -> Frontier:
-    """The frontier of a table of runs (see `scaling.records.training_table`).
+    """The optima of a table of runs (see `scaling.records.training_table`).
 
     FLOPs per token at a size that was not run come from a straight line of log(train_flops / num_tokens) in log N:
     attention makes the exponent a little less than 1 for small models.
@@ -133,14 +119,7 @@ def fit_frontier(table: pd.DataFrame) -> Frontier:
     optima = tuple(find_optimum(group, flops_per_token) for _, group in table.groupby("flop_budget"))
     if len(optima) < 2:
         raise UserError(f"{len(optima)} compute budgets give no frontier; train at two or more")
-    budgets = [optimum.flop_budget for optimum in optima]
-    return Frontier(
-        optima=optima,
-        n_params=fit_power(budgets, [optimum.n_params for optimum in optima]),
-        num_tokens=fit_power(budgets, [optimum.num_tokens for optimum in optima]),
-        val_loss=fit_power(budgets, [optimum.val_loss for optimum in optima]),
-        flops_per_token=flops_per_token,
-    )
+    return Frontier(optima, flops_per_token)
 
 
 def check_table(table: pd.DataFrame) -> None:

@@ -30,7 +30,7 @@ def draw_figures(
     for path in (loss, loss.with_suffix(".png")):
         save_one(scaling, path)
     seen = table[table["run_id"].isin(forecast.run_ids)]
-    save_one(isoflop_figure(seen, fit_frontier(seen)), valleys)
+    save_one(isoflop_figure(seen, fit_frontier(seen), forecast), valleys)
     return (
         Figure(
             title="Loss against compute.",
@@ -41,7 +41,7 @@ def draw_figures(
         Figure(
             title="Which size is best at each compute.",
             caption="Each curve holds compute fixed and varies the size of the model; the minimum moves right as "
-            "compute grows.",
+            "compute grows. The dashed line is the forecast's path of best sizes, the diamond its end at the target.",
             path=valleys,
         ),
     )

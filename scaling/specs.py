@@ -60,7 +60,7 @@ class DataSpec(Spec):
     images: bool = False
     """Whether one-frame files count, as one-frame clips."""
     holdout_every: int = Field(16, ge=2)
-    """Every k-th video is held out with all its clips, for validation and for the metrics."""
+    """Every k-th video is held out, for validation and for the metrics; of few videos, the last k-th of their clips."""
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
@@ -241,7 +241,8 @@ def load_yaml(path: Path) -> Any:
 
 
 def _first_problem(kind: type[Spec], error: ValidationError) -> str:
-    problem = error.errors()[0]
+    # A misspelt field is also a missing one: say the misspelling.
+    problem = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
     field = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
         known = list(_model_at(kind, problem["loc"][:-1]).model_fields)

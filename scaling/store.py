@@ -1,5 +1,6 @@
 """State is files. Documents appear whole or not at all; logs only grow, and only their last line may be torn."""
 
+import errno
 import json
 import os
 import uuid
@@ -31,11 +32,16 @@ def replacing(path: Path) -> Iterator[Path]:
         os.replace(tmp, path)
         sync(path.parent)
     except OSError as error:
-        if error.errno == 28:
-            raise UserError(f"{path}: no space left on the device; free some and run the same command again") from None
+        if error.errno == errno.ENOSPC:
+            raise no_space(path) from None
         raise
     finally:
         tmp.unlink(missing_ok=True)
+
+
+def no_space(path: Path) -> UserError:
+    """What a full disk is called, everywhere."""
+    return UserError(f"{path}: no space left on the device; free some and run the same command again")
 
 
 def sync(path: Path) -> None:

@@ -6,6 +6,8 @@ and nothing is read back from its pickles: a stage is done when its folder says 
 """
 
 import os
+import shutil
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,10 +21,13 @@ from submitit.local.local import LocalExecutor
 from scaling.errors import UserError
 from scaling.stage import Stage, StageFolder
 from scaling.stages.run import run_stage
+from scaling.store import no_space
 
 POLL_SECONDS = 0.2
 FOREVER_MINUTES = 60 * 24 * 30
 """Submitit's local executor kills a job at its time limit; a laptop has none."""
+LOW_SPACE = 1 << 20
+"""Free bytes below which a job that died without a word is put down to a full disk."""
 LAST_LINES = 15
 """How much of a failed job's error output is shown."""
 
@@ -96,7 +101,7 @@ def _start(stage: Stage, runs: Path, gpus: int) -> Running:
     folder = StageFolder(runs / stage.id)
     executor = LocalExecutor(folder.path / "jobs")
     executor.update_parameters(timeout_min=FOREVER_MINUTES, gpus_per_node=gpus)
-    with _threads(stage.threads):
+    with _threads(stage.threads), _stderr_into(folder.path / "jobs" / "controller.log"):
         job = executor.submit(run_stage, str(folder.path.resolve()))
     return Running(stage, folder, job)
 
@@ -109,6 +114,8 @@ def _finished(one: Running) -> bool:
         error = next((event for event in reversed(one.folder.events()) if "error" in event), None)
         if error is not None and error["mendable"]:
             raise UserError(error["error"])
+        if shutil.disk_usage(one.folder.path).free < LOW_SPACE:  # then even the reason could not be written
+            raise no_space(one.folder.path)
         tail = (one.job.stderr() or "").strip().splitlines()[-LAST_LINES:]
         raise StageError("\n".join([f"{one.stage.id} failed ({one.job.state}); {one.job.paths.stderr}:", *tail]))
     return True
@@ -134,3 +141,19 @@ def _threads(count: int) -> Iterator[None]:
         os.environ.pop("OMP_NUM_THREADS")
         if before is not None:
             os.environ["OMP_NUM_THREADS"] = before
+
+
+@contextmanager
+def _stderr_into(path: Path) -> Iterator[None]:
+    """Lets processes that are started inside inherit a file as their stderr: Submitit's controller answers a cancellation
+    with a traceback, which nobody should read on a terminal."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sys.stderr.flush()
+    terminal = os.dup(2)
+    try:
+        with open(path, "ab") as file:
+            os.dup2(file.fileno(), 2)
+        yield
+    finally:
+        os.dup2(terminal, 2)
+        os.close(terminal)

@@ -389,10 +389,9 @@ def make_clips(*counts: int) -> list[Clip]:
 @pytest.mark.parametrize(
     ("counts", "every", "expected"),
     [
-        ([4] * 32, 16, {"15.mp4", "31.mp4"}),
-        ([3, 1, 2], 16, {"1.mp4"}),
-        ([1, 1], 2, {"1.mp4"}),
-        ([100, 2], 4, {"1.mp4"}),
+        ([4] * 128, 16, {f"{number}.mp4" for number in range(15, 128, 16)}),
+        ([1] * 32, 16, {"15.mp4", "31.mp4"}),
+        ([1, 1, 1], 16, {"2.mp4"}),
     ],
 )
 def test_held_out_videos_share_no_scene_with_the_training(counts: list[int], every: int, expected: set[str]) -> None:
@@ -403,10 +402,17 @@ def test_held_out_videos_share_no_scene_with_the_training(counts: list[int], eve
     assert sorted(train + held_out, key=lambda clip: clip.ordinal) == clips
 
 
-def test_a_single_video_gives_its_last_clip() -> None:
-    train, held_out = split(make_clips(5), 2)
-    assert [clip.ordinal for clip in held_out] == [4]
-    assert len(train) == 4
+@pytest.mark.parametrize(
+    ("counts", "every", "expected"),
+    [([5], 2, [2, 3, 4]), ([5, 1, 2], 4, [3, 4, 7]), ([2] * 8, 8, list(range(1, 16, 2)))],
+)
+def test_few_videos_give_their_ends(counts: list[int], every: int, expected: list[int]) -> None:
+    train, held_out = split(make_clips(*counts), every)
+    assert [clip.ordinal for clip in held_out] == expected
+    assert {clip.ordinal for clip in train} == set(range(sum(counts))) - set(expected)
+
+
+def test_one_clip_is_too_few() -> None:
     with pytest.raises(UserError, match="only 1 clip"):
         split(make_clips(1), 2)
 

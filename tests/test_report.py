@@ -243,7 +243,7 @@ def planted_forecast(run_ids: list[str]) -> Forecast:
         forms=(),
         law=LawCheck(E=0.1, A=1, B=1, alpha=0.3, beta=0.3, status="converged", reason="", n_params=900),
         optima=(),
-        band=Band(flops=(1e12, 3.2e13), val_loss=(0.7, 0.6), low=(0.68, 0.5), high=(0.72, 0.7)),
+        band=Band(flops=(1e12, 3.2e13), n_params=(1e5, 6e5), val_loss=(0.7, 0.6), low=(0.68, 0.5), high=(0.72, 0.7)),
         backtest=None,
         refusals=(),
         run_ids=tuple(run_ids),

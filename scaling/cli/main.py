@@ -1,6 +1,7 @@
 """The `scaling` command. Each verb has a module of its own, imported when it is used or asked for help."""
 
 import argparse
+import errno
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -18,6 +19,13 @@ VERBS = {
     "sample": "a video of any size and length from a trained run, a prompt and a seed",
     "report": "figures, tables and the reviewers' page of an output folder",
 }
+
+MENDABLE = {
+    errno.ENOSPC: "no space left on the device; free some and run the same command again",
+    errno.EACCES: "permission denied; choose another folder or change its permissions",
+    errno.EROFS: "the file system is read-only; choose another folder",
+}
+"""System errors that are the user's to mend, wherever they strike."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -49,6 +57,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except BrokenPipeError:
         return 0
+    except OSError as error:
+        if error.errno not in MENDABLE:
+            raise
+        print(f"scaling: {error.filename or 'output'}: {MENDABLE[error.errno]}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("scaling: interrupted; run the same command again to go on", file=sys.stderr)
         return 130

@@ -16,6 +16,9 @@ from scaling.specs import DataSpec
 SHORTEST = 5
 """Frames of the shortest window that moves: 1 + 4, two latent frames."""
 
+FEWEST_VIDEOS = 8
+"""Held-out videos that make a sample of the data."""
+
 
 @dataclass(frozen=True)
 class Clip:
@@ -62,22 +65,23 @@ def list_clips(index: Index, spec: DataSpec) -> list[Clip]:
 
 
 def split(clips: Sequence[Clip], holdout_every: int) -> tuple[list[Clip], list[Clip]]:
-    """Training and held-out clips: every k-th video is held out with all its clips, so that no scene is on both sides.
+    """Training and held-out clips. Every k-th video is held out with all its clips: no scene is on both sides.
 
-    With fewer than k videos the one with the fewest clips is held out, and the last clip of a single video.
+    Where that gives fewer than eight videos, they would be a few scenes and not a sample of the data: then the last k-th
+    of the clips of every video that has two is held out instead, rounded up.
     Raises UserError if there are fewer than two clips.
     """
     if len(clips) < 2:
         raise UserError(f"only {len(clips)} clip, but one to train on and one to hold out are needed; give more videos")
     videos = [list(group) for _, group in groupby(clips, key=lambda clip: clip.path)]
-    if len(videos) == 1:
-        return list(clips[:-1]), list(clips[-1:])
-    held_out = videos[holdout_every - 1 :: holdout_every] or [min(reversed(videos), key=len)]
-    ordinals = {clip.ordinal for video in held_out for clip in video}
-    return (
-        [clip for clip in clips if clip.ordinal not in ordinals],
-        [clip for clip in clips if clip.ordinal in ordinals],
-    )
+    long = [video for video in videos if len(video) > 1]
+    whole = videos[holdout_every - 1 :: holdout_every]
+    if long and len(whole) < FEWEST_VIDEOS:
+        held_out = [clip for video in long for clip in video[-math.ceil(len(video) / holdout_every) :]]
+    else:
+        held_out = [clip for video in whole or videos[-1:] for clip in video]
+    ordinals = {clip.ordinal for clip in held_out}
+    return [clip for clip in clips if clip.ordinal not in ordinals], held_out
 
 
 def read(clips: Sequence[Clip]) -> Iterator[tuple[Clip, Frames]]:

@@ -3,6 +3,7 @@
 Nothing here is a pickle: optimiser state is tensors by name, and the rest of it follows from the spec.
 """
 
+import errno
 import hashlib
 import os
 import shutil
@@ -15,7 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from scaling.errors import UserError
-from scaling.store import read_document, sync, write_document
+from scaling.store import no_space, read_document, sync, write_document
 
 KEEP = 2
 """The newest and the one before it, in case the newest turns out to be damaged."""
@@ -45,8 +46,8 @@ def save(folder: Path, step: int, groups: Groups) -> None:
         os.replace(tmp, final)
         sync(folder)
     except OSError as error:
-        if error.errno == 28:
-            raise UserError(f"{final}: no space left on the device; free some and run the same command again") from None
+        if error.errno == errno.ENOSPC:
+            raise no_space(final) from None
         raise
     finally:
         shutil.rmtree(tmp, ignore_errors=True)
