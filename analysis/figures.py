@@ -96,21 +96,6 @@ def isoflop_figure(table: pd.DataFrame, frontier: Frontier, forecast: Forecast) 
         return figure
 
 
-def curves_figure(curves: pd.DataFrame) -> Figure:
-    """Loss against training tokens. Columns: label, n_params, tokens, loss; one line per label, coloured by size."""
-    with _figure(5.8, 3.6) as (figure, (axes,)):
-        norm = LogNorm(curves["n_params"].min(), curves["n_params"].max())
-        beside: dict[str, Any] = {"xytext": (4, 0), "textcoords": "offset points", "va": "center", "color": INK}
-        for label, curve in curves.groupby("label", sort=False):
-            axes.plot(curve["tokens"], curve["loss"], color=SIZES(norm(curve["n_params"].iloc[0])), lw=1.3)
-            axes.annotate(str(label), (curve["tokens"].iloc[-1], curve["loss"].iloc[-1]), **beside)
-        _log_axes(axes, "training tokens D", "loss")
-        _ticks(axes.xaxis, SIZE_TICKS if _decades(curves["tokens"]) < 2 else (1,), _count)
-        axes.margins(x=0.1)
-        _size_bar(figure, axes, norm)
-        return figure
-
-
 def law_figure(fit: Fit, n_params: ArrayLike, num_tokens: ArrayLike, loss: ArrayLike) -> Figure:
     """Measured against fitted loss, and the residuals, of the data that `fit` was fitted to, in the same order."""
     with _figure(7.4, 3.3, columns=2) as (figure, (left, right)):
@@ -128,14 +113,6 @@ def law_figure(fit: Fit, n_params: ArrayLike, num_tokens: ArrayLike, loss: Array
         _ticks(right.xaxis, LOSS_TICKS, _number)
         _size_bar(figure, right, norm)
         return figure
-
-
-def save(figure: Figure, folder: Path, name: str) -> list[Path]:
-    """Writes NAME.png and NAME.svg into a folder."""
-    paths = [folder / f"{name}.png", folder / f"{name}.svg"]
-    for path in paths:
-        save_one(figure, path)
-    return paths
 
 
 def save_one(figure: Figure, path: Path) -> None:
@@ -191,10 +168,6 @@ def _mark_computes(axes: Axes, computes: Mapping[str, float]) -> None:
     top.spines["top"].set_visible(False)
     for flops in computes.values():
         axes.axvline(flops, color=INK, lw=0.6, ls=":", zorder=0)
-
-
-def _decades(values: pd.Series) -> float:
-    return float(np.log10(values.max() / values.min()))
 
 
 def _number(value: float, _: object) -> str:

@@ -3,7 +3,7 @@
 The numbers come from `analysis.ensemble`; this file says which runs may be looked at, and what is put on record.
 """
 
-from typing import Any, Self
+from typing import Any
 
 import pandas as pd
 
@@ -130,38 +130,36 @@ class Comparison(Spec):
     """predicted / measured - 1: negative is too hopeful."""
     inside: bool
 
-    @classmethod
-    def of(cls, forecast: Forecast, record: RunRecord) -> Self:
-        """Raises UserError where the record has no val_loss, is of another VAE, or of another compute."""
-        measured = record.value("val_loss")
-        if measured is None or record.train_flops is None:
-            raise UserError(f"run {record.run_id} has no val_loss or no train_flops; let it finish first")
-        if abs(record.train_flops / forecast.target_flops - 1) > SAME_COMPUTE:
-            raise UserError(
-                f"run {record.run_id} took {record.train_flops:.3g} FLOPs, the forecast is for "
-                f"{forecast.target_flops:.3g}; compare it with a forecast of its own"
-            )
-        if forecast.vae_id is not None and record.vae_id != forecast.vae_id:
-            raise UserError(
-                f"run {record.run_id} is of VAE {record.vae_id}, the forecast of {forecast.vae_id}; "
-                "their losses do not compare, so take a run of the same VAE"
-            )
-        return cls(
-            run_id=record.run_id,
-            train_flops=record.train_flops,
-            n_params=record.n_params,
-            predicted=forecast.val_loss,
-            low=forecast.low,
-            high=forecast.high,
-            measured=measured,
-            relative_error=forecast.val_loss / measured - 1,
-            inside=forecast.low <= measured <= forecast.high,
-        )
-
 
 def compare(forecast: Forecast, record: RunRecord) -> Comparison:
-    """Predicted against measured; see `Comparison.of` for what is refused."""
-    return Comparison.of(forecast, record)
+    """Predicted against measured.
+
+    Raises UserError where the record has no val_loss, is of another VAE, or of another compute.
+    """
+    measured = record.value("val_loss")
+    if measured is None or record.train_flops is None:
+        raise UserError(f"run {record.run_id} has no val_loss or no train_flops; let it finish first")
+    if abs(record.train_flops / forecast.target_flops - 1) > SAME_COMPUTE:
+        raise UserError(
+            f"run {record.run_id} took {record.train_flops:.3g} FLOPs, the forecast is for "
+            f"{forecast.target_flops:.3g}; compare it with a forecast of its own"
+        )
+    if forecast.vae_id is not None and record.vae_id != forecast.vae_id:
+        raise UserError(
+            f"run {record.run_id} is of VAE {record.vae_id}, the forecast of {forecast.vae_id}; "
+            "their losses do not compare, so take a run of the same VAE"
+        )
+    return Comparison(
+        run_id=record.run_id,
+        train_flops=record.train_flops,
+        n_params=record.n_params,
+        predicted=forecast.val_loss,
+        low=forecast.low,
+        high=forecast.high,
+        measured=measured,
+        relative_error=forecast.val_loss / measured - 1,
+        inside=forecast.low <= measured <= forecast.high,
+    )
 
 
 def forecast(table: pd.DataFrame, target_flops: float, *, seed: int = 0) -> Forecast:

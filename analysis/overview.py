@@ -38,12 +38,14 @@ def overview_figure(data: ReportData, scaling: Path) -> Figure:
 
 
 def _column(paths: list[Path | None]) -> NDArray[np.uint8]:
-    """Strips of frames one under another, (h, w, 3)."""
-    strips = [_strip(path) for path in paths if path is not None]
-    width = max(strip.shape[1] for strip in strips)
-    rows: list[NDArray[np.uint8]] = []
+    """Strips of frames one under another, (h, w, 3); a missing clip leaves its place white."""
+    strips = [None if path is None else _strip(path) for path in paths]
+    drawn = [strip for strip in strips if strip is not None] or [np.full((64, 64 * FRAMES, 3), 255, np.uint8)]
+    width = max(strip.shape[1] for strip in drawn)
+    rows = []
     for strip in strips:
-        rows.append(np.pad(strip, ((0, GAP), (0, width - strip.shape[1]), (0, 0)), constant_values=255))
+        row = np.full_like(drawn[0], 255) if strip is None else strip
+        rows.append(np.pad(row, ((0, GAP), (0, width - row.shape[1]), (0, 0)), constant_values=255))
     return np.concatenate(rows)[:-GAP]
 
 

@@ -130,7 +130,6 @@ class ReportData(Part):
     """Trained runs, each with the metrics `val_loss`, `fvd` and `fvd_infinity` where they were measured."""
     vae: Reconstructions | None = None
     recipe: Recipe | None = None
-    notes: tuple[str, ...] = ()
     missing: dict[Section, str] = {}
     """Section -> why there is nothing to show in it."""
 

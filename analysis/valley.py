@@ -5,8 +5,8 @@ Every budget's parabola in log N shares its curvature, and their minima lie on o
     log L = level(C) + curvature (log N - log c - a log C)^2
 
 Three sizes fix one parabola and no more, so that a little noise turns it over or throws its minimum far outside; nine
-runs of three budgets fix this valley with three degrees of freedom left. Even so they barely say `a`, which therefore
-has a prior. Parabolas one by one are in `analysis.frontier`.
+runs of three budgets fix this valley with three degrees of freedom left. Even so they say little about `a`, which
+therefore has a prior. Parabolas one by one are in `analysis.frontier`; what either costs is in `analysis.calibration`.
 """
 
 from dataclasses import dataclass
@@ -20,6 +20,12 @@ PRIOR, PRIOR_SPREAD = 0.5, 0.1
 images (Liang et al. 2024, arXiv 2410.08184), .49 and .62 for world models (Pearce et al. 2024, arXiv 2411.04434), .5
 for text (Hoffmann et al. 2022)."""
 EXPONENTS = np.linspace(0, 1, 101)
+EDGES = {
+    "": "",
+    "down": "the parabolas of all budgets together open downwards",
+    "below": "the valley's bottom lies below the sizes tried; add a smaller one",
+    "above": "the valley's bottom lies above the sizes tried; add a larger one",
+}
 
 
 @dataclass(frozen=True)
@@ -79,16 +85,8 @@ def fit_valleys(n_params: Array, flop_budgets: Array, losses: Array, noise: floa
         exponent=exponent,
         log_coefficient=bottom + middle[chosen, 0] - exponent * unit,
         best_losses=np.exp(level + (slope * bottom + curvature * bottom**2)[:, None]),
-        edge=tuple(REASONS[edge] for edge in edges),
+        edge=tuple(EDGES[edge] for edge in edges),
     )
-
-
-REASONS = {
-    "": "",
-    "down": "the parabolas of all budgets together open downwards",
-    "below": "the valley's bottom lies below the sizes tried; add a smaller one",
-    "above": "the valley's bottom lies above the sizes tried; add a larger one",
-}
 
 
 def _above_level(y: Array, group: np.ndarray) -> Array:

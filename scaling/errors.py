@@ -1,8 +1,15 @@
-"""The one exception a user is meant to see: a mistake that they can mend."""
+"""The exceptions that the command line prints without a traceback."""
 
 
 class UserError(Exception):
     """A mistake of the user's, said in one line that names the file, the field and the way out.
 
     The command line prints it without a traceback and exits with code 2. Faults of ours are any other exception.
+    """
+
+
+class StageError(Exception):
+    """A stage ended unfinished, and not for a reason that the user can mend; the text ends with its last words.
+
+    The command line prints it and exits with code 1.
     """

@@ -8,25 +8,8 @@ One multiply-add is two FLOPs; training is three forwards, less the gradients of
 import math
 from collections.abc import Iterable
 
+from scaling.geometry import POSITION_FEATURES, TEXT_DIM, TIME_FEATURES, Grid, latent_size
 from scaling.specs import DiTSpec, VAESpec
-
-Grid = tuple[int, int, int]
-
-TEXT_DIM = 384
-"""Width of MiniLM's token states."""
-TIME_FEATURES = 128
-ABSOLUTE_FEATURES = 24
-
-
-def token_grid(latent: tuple[int, int, int], dit: DiTSpec) -> Grid:
-    """Latent size (t, h, w) -> tokens along t, h, w."""
-    t, h, w = latent
-    return t, h // dit.patch, w // dit.patch
-
-
-def latent_size(frames: int, height: int, width: int, vae: VAESpec) -> tuple[int, int, int]:
-    """Pixels -> latent size (t, h, w)."""
-    return 1 + (frames - 1) // vae.temporal_stride, height // vae.spatial_stride, width // vae.spatial_stride
 
 
 def dit_params(dit: DiTSpec, latent_channels: int) -> dict[str, int]:
@@ -38,7 +21,7 @@ def dit_params(dit: DiTSpec, latent_channels: int) -> dict[str, int]:
         "modulation": 6 * (d * d + d) + 2 * (d * d + d),
         "head": (d + 1) * patch_dim,
         "embeddings": (patch_dim + 1) * d
-        + ABSOLUTE_FEATURES * d
+        + POSITION_FEATURES * d
         + 2 * (TEXT_DIM + 1) * d
         + TEXT_DIM
         + (TIME_FEATURES + 1) * d
@@ -76,7 +59,7 @@ def _embed(dit: DiTSpec, latent_channels: int, grids: list[Grid]) -> float:
     """FLOPs to embed patches and positions."""
     lengths = [math.prod(grid) for grid in grids]
     positions = lengths[0] if len(set(grids)) == 1 else sum(lengths)  # one shape shares its positions
-    return 2.0 * dit.width * (sum(lengths) * latent_channels * dit.patch**2 + positions * ABSOLUTE_FEATURES)
+    return 2.0 * dit.width * (sum(lengths) * latent_channels * dit.patch**2 + positions * POSITION_FEATURES)
 
 
 def vae_training(vae: VAESpec, frames: int, height: int, width: int) -> float:
@@ -89,7 +72,7 @@ def vae_encode(vae: VAESpec, frames: int, height: int, width: int) -> float:
     """FLOPs to encode one clip."""
     positions, total = _patched(vae, frames, height, width), 0.0
     total += math.prod(positions) * 3 * vae.patch**2 * vae.stages[0].width
-    for stage, after in zip(vae.stages, _widths_after(vae), strict=True):
+    for stage, after in zip(vae.stages, vae.widths_after, strict=True):
         total += vae.blocks * math.prod(positions) * _block(stage.width)
         if stage.down == "none":
             continue
@@ -100,14 +83,14 @@ def vae_encode(vae: VAESpec, frames: int, height: int, width: int) -> float:
         t = 1 + (t - 1) // 2 if halves_time else t
         total += t * h * w * 3 * after * after * halves_time
         positions = (t, h, w)
-    return 2.0 * (total + math.prod(positions) * _widths_after(vae)[-1] * 2 * vae.latent_channels)
+    return 2.0 * (total + math.prod(positions) * vae.widths_after[-1] * 2 * vae.latent_channels)
 
 
 def vae_decode(vae: VAESpec, frames: int, height: int, width: int) -> float:
     """FLOPs to decode one clip to this size."""
     positions, total = latent_size(frames, height, width, vae), 0.0
-    total += math.prod(positions) * vae.latent_channels * _widths_after(vae)[-1]
-    for stage, after in zip(reversed(vae.stages), reversed(_widths_after(vae)), strict=True):
+    total += math.prod(positions) * vae.latent_channels * vae.widths_after[-1]
+    for stage, after in zip(reversed(vae.stages), reversed(vae.widths_after), strict=True):
         if stage.down != "none":
             t, h, w = positions
             halves_space, halves_time = stage.down in ("space", "both"), stage.down in ("time", "both")
@@ -121,10 +104,6 @@ def vae_decode(vae: VAESpec, frames: int, height: int, width: int) -> float:
 
 def _patched(vae: VAESpec, frames: int, height: int, width: int) -> tuple[int, int, int]:
     return frames, height // vae.patch, width // vae.patch
-
-
-def _widths_after(vae: VAESpec) -> list[int]:
-    return [*[stage.width for stage in vae.stages[1:]], vae.stages[-1].width]
 
 
 def _block(width: int) -> int:

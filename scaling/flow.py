@@ -5,14 +5,14 @@ The network predicts the velocity, or the clean patches x; the loss is on the ve
 """
 
 from collections.abc import Callable, Sequence
+from enum import IntEnum, unique
 from itertools import pairwise
-from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-Prediction = Literal["velocity", "clean"]
+from scaling.specs import Prediction
 
 SMALLEST_TIME = 0.05
 """Floor of t where a clean prediction is turned into a velocity by dividing by t (JiT, arXiv 2511.13720)."""
@@ -36,6 +36,25 @@ def to_velocity(output: Tensor, noisy: Tensor, t_flow: Tensor, prediction: Predi
     if prediction == "velocity":
         return output
     return (noisy - output) / t_flow.clamp(min=SMALLEST_TIME)
+
+
+@unique
+class Stream(IntEnum):
+    """Second number of every seed, after a spec's own: what is drawn for one purpose never depends on another."""
+
+    ORDER = 0
+    """Clips of the DiT's updates."""
+    NOISE = 1
+    """Times, noise and dropped captions of the DiT's updates."""
+    CROP = 2
+    """Crops of the VAE's updates."""
+    POSTERIOR = 3
+    """Latents of the VAE's updates."""
+    VALIDATION = 4
+    GRID = 5
+    """First noise of the sample grid."""
+    FVD = 6
+    """First noise of the clips that are measured."""
 
 
 def seeded_noise(shape: Sequence[int], *seed: int) -> Tensor:

@@ -1,40 +1,24 @@
 """Cached latents: every clip is encoded once, and every model of a sweep trains on the same numbers.
 
-A folder holds one `latents-<t>x<h>x<w>.safetensors` for each shape, `text.safetensors` with the token states of every
-distinct caption, and clips.json, which says of each clip its shape, its row, its caption and whether it is held out.
+A folder holds for each shape `latents-train-<t>x<h>x<w>.safetensors` and `latents-held-out-<t>x<h>x<w>.safetensors`, as
+the VAE gave them; `text.safetensors` with the token states of every distinct caption; and clips.json, which says of
+each clip its shape, its row, its caption and whether it is held out, and gives each channel's mean and deviation.
 """
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import groupby
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
-from scaling.flow import seeded
+from scaling.caption import Caption
+from scaling.flow import Stream, seeded
+from scaling.geometry import Grid, token_grid
 from scaling.models.dit import patchify
-from scaling.models.rope import Grid
-from scaling.store import read_document, replacing, write_document
-
-
-@dataclass(frozen=True)
-class Caption:
-    """Text as the DiT reads it: states (clips, m, text_dim), mask (clips, m), pooled (clips, text_dim)."""
-
-    states: Tensor
-    mask: Tensor
-    pooled: Tensor
-
-    def to(self, device: torch.device) -> "Caption":
-        return Caption(self.states.to(device), self.mask.to(device), self.pooled.to(device))
-
-    def dropped(self, drop: Tensor) -> "Caption":
-        """Without the captions where `drop` (clips,) is True."""
-        return Caption(self.states, self.mask & ~drop[:, None], self.pooled)
-
-    def rows(self, index: list[int]) -> "Caption":
-        return Caption(self.states[index], self.mask[index], self.pooled[index])
+from scaling.store import read_document, write_bytes, write_document
 
 
 @dataclass(frozen=True)
@@ -48,7 +32,7 @@ class Packed:
 
 
 class LatentSet:
-    """The latents of one half of the data (training or held out), normalised per channel."""
+    """The latents of one half of the data (training or held out); batches of them are normalised per channel."""
 
     def __init__(self, folder: Path, *, held_out: bool, patch: int) -> None:
         document = read_document(folder / "clips.json")
@@ -58,10 +42,10 @@ class LatentSet:
         self.patch = patch
         text = load_file(folder / "text.safetensors")
         self.text = Caption(text["states"], text["mask"], text["pooled"])
-        self.patches: dict[str, Tensor] = {}
-        for shape in sorted({entry["shape"] for entry in self.entries}):
-            latents = load_file(folder / f"latents-{shape}.safetensors")["latents"]
-            self.patches[shape] = patchify((latents - self.mean) / self.std, patch)
+        self.latents = {
+            shape: load_file(_file(folder, shape, held_out))["latents"]
+            for shape in {entry["shape"] for entry in self.entries}
+        }
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -81,26 +65,26 @@ class LatentSet:
     @cached_property
     def grids(self) -> list[Grid]:
         """Tokens along t, h, w of every clip."""
-        return [grid_of(entry["shape"], self.patch) for entry in self.entries]
+        return [token_grid(self.shape(clip), self.patch) for clip in range(len(self))]
 
     def caption(self, clip: int) -> str:
         return self.captions[self.entries[clip]["caption"]]
 
-    def shape(self, clip: int) -> tuple[int, int, int]:
+    def shape(self, clip: int) -> Grid:
         """Latent size (t, h, w) of a clip."""
         t, h, w = map(int, self.entries[clip]["shape"].split("x"))
         return t, h, w
 
     def pack(self, clips: list[int]) -> Packed:
         """These clips as one packed batch, clips of one shape beside each other."""
-        clips = sorted(clips, key=lambda clip: self.entries[clip]["shape"]) if len(self.patches) > 1 else clips
+        clips = sorted(clips, key=lambda clip: self.entries[clip]["shape"])
         entries = [self.entries[clip] for clip in clips]
-        if len(self.patches) == 1:
-            patches = next(iter(self.patches.values()))[[entry["row"] for entry in entries]].flatten(0, 1)
-        else:
-            patches = torch.cat([self.patches[entry["shape"]][entry["row"]] for entry in entries])
+        patches = []
+        for shape, same in groupby(entries, key=lambda entry: entry["shape"]):
+            latents = self.latents[shape][[entry["row"] for entry in same]]
+            patches.append(patchify((latents - self.mean) / self.std, self.patch).flatten(0, 1))
         text = self.text.rows([entry["caption"] for entry in entries])
-        return Packed(patches, [self.grids[clip] for clip in clips], text, clips)
+        return Packed(torch.cat(patches), [self.grids[clip] for clip in clips], text, clips)
 
     def order(self, step: int, batch_clips: int, seed: int) -> list[int]:
         """The clips of a training step: an endless shuffle in epochs that depends on (seed, step) alone."""
@@ -113,47 +97,68 @@ class LatentSet:
     def _shuffle(self, epoch: int, seed: int) -> list[int]:
         if getattr(self, "_epoch", None) != (epoch, seed):
             self._epoch = (epoch, seed)
-            self._order = torch.randperm(len(self), generator=seeded(seed, 0, epoch)).tolist()
+            self._order = torch.randperm(len(self), generator=seeded(seed, Stream.ORDER, epoch)).tolist()
         return self._order
 
 
-def grid_of(shape: str, patch: int) -> Grid:
-    """`<t>x<h>x<w>` of latents -> tokens along t, h, w."""
-    t, h, w = map(int, shape.split("x"))
-    return t, h // patch, w // patch
+def _file(folder: Path, shape: str, held_out: bool) -> Path:
+    return folder / f"latents-{'held-out' if held_out else 'train'}-{shape}.safetensors"
+
+
+class Moments:
+    """Mean and variance per channel of values that come in parts, in float64 (Chan, Golub & LeVeque 1983)."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.mean = self.squares = torch.zeros((), dtype=torch.float64)
+        """Mean, and sum of squared differences from it, of the values so far: (c,)."""
+
+    def add(self, values: Tensor) -> None:
+        """values: (n, c)."""
+        values = values.double()
+        count, mean = self.count + len(values), values.mean(0)
+        shift = mean - self.mean
+        among = (values - mean).square().sum(0)
+        self.squares = self.squares + among + shift.square() * (self.count * len(values) / count)
+        self.mean = self.mean + shift * (len(values) / count)
+        self.count = count
+
+    @property
+    def std(self) -> Tensor:
+        """(c,), with one value less in the denominator."""
+        return (self.squares / (self.count - 1)).sqrt()
 
 
 class LatentWriter:
-    """Collects latents by shape and writes the folder; clips.json comes last."""
+    """Collects latents by half and shape and writes the folder; clips.json comes last."""
 
     def __init__(self) -> None:
-        self.latents: dict[str, list[Tensor]] = {}
+        self.latents: dict[tuple[str, bool], list[Tensor]] = {}
+        self.moments = Moments()
+        """Of the training clips."""
         self.entries: list[dict] = []
         self.captions: dict[str, int] = {}
 
     def add(self, latent: Tensor, caption: str, held_out: bool) -> None:
         """latent: (t, h, w, c)."""
         shape = "x".join(str(size) for size in latent.shape[:3])
-        rows = self.latents.setdefault(shape, [])
+        rows = self.latents.setdefault((shape, held_out), [])
         number = self.captions.setdefault(caption, len(self.captions))
         self.entries.append({"shape": shape, "row": len(rows), "caption": number, "held_out": held_out})
         rows.append(latent)
+        if not held_out:
+            self.moments.add(latent.flatten(0, 2))
 
     def write(self, folder: Path, text: Caption) -> None:
         """Writes everything; the channel statistics are those of the training clips."""
-        used = [
-            self.latents[entry["shape"]][entry["row"]].flatten(0, 2) for entry in self.entries if not entry["held_out"]
-        ]
-        values = torch.cat(used).double()
-        for shape, rows in self.latents.items():
-            with replacing(folder / f"latents-{shape}.safetensors") as tmp:
-                save_file({"latents": torch.stack(rows)}, tmp)
-        with replacing(folder / "text.safetensors") as tmp:
-            save_file({"states": text.states, "mask": text.mask, "pooled": text.pooled}, tmp)
+        for (shape, held_out), rows in self.latents.items():
+            write_bytes(_file(folder, shape, held_out), save({"latents": torch.stack(rows)}))
+        states = save({"states": text.states, "mask": text.mask, "pooled": text.pooled})
+        write_bytes(folder / "text.safetensors", states)
         document = {
             "clips": self.entries,
             "captions": list(self.captions),
-            "mean": values.mean(0).tolist(),
-            "std": values.std(0).tolist(),
+            "mean": self.moments.mean.tolist(),
+            "std": self.moments.std.tolist(),
         }
         write_document(folder / "clips.json", document)

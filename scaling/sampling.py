@@ -6,8 +6,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from scaling.caption import Caption
 from scaling.flow import euler, seeded_noise, to_velocity
-from scaling.latents import Caption
+from scaling.geometry import Grid, token_grid
 from scaling.models.dit import DiT, patchify, unpatchify
 
 BATCH_CLIPS = 16
@@ -23,7 +24,7 @@ def averaged(model: DiT, weights: dict[str, Tensor]) -> DiT:
 def sample(
     model: DiT,
     caption: Caption,
-    shape: tuple[int, int, int],
+    shape: Grid,
     seeds: Sequence[tuple[int, ...]],
     *,
     steps: int,
@@ -42,7 +43,7 @@ def sample(
 def _batch(
     model: DiT,
     caption: Caption,
-    shape: tuple[int, int, int],
+    shape: Grid,
     seeds: list[tuple[int, ...]],
     steps: int,
     guidance: float,
@@ -52,18 +53,13 @@ def _batch(
     patch = model.spec.patch
     channels = model.head.out_features // patch**2
     count = len(seeds)
-    grid = (shape[0], shape[1] // patch, shape[2] // patch)
+    grid = token_grid(shape, patch)
     noise = torch.stack([seeded_noise((*shape, channels), *seed) for seed in seeds]).to(device)
-    with_and_without = Caption(
-        torch.cat([caption.states, caption.states]),
-        torch.cat([caption.mask, torch.zeros_like(caption.mask)]),
-        torch.cat([caption.pooled, caption.pooled]),
-    ).to(device)
+    text = caption.rows([*range(count), *range(count)]).dropped(torch.arange(2 * count) >= count).to(device)
 
     def velocity(patches: Tensor, t: float) -> Tensor:
         t_flow = torch.full((2 * count,), t, device=device)
         twice = torch.cat([patches, patches]).flatten(0, 1)
-        text = with_and_without
         with torch.autocast(device.type, torch.bfloat16):
             output = model(twice, [grid] * (2 * count), t_flow, text.states, text.mask, text.pooled)
         both = to_velocity(output, twice, torch.tensor(t), model.spec.prediction)

@@ -14,11 +14,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from scaling.errors import UserError
 
+Prediction = Literal["velocity", "clean"]
+"""What a network of the flow predicts: dz/dt, or the clean data."""
+
 
 class Spec(BaseModel):
     """Base of every spec: immutable, and an unknown field is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
 
 class WorldSpec(Spec):
@@ -105,6 +108,11 @@ class VAESpec(Spec):
     def temporal_stride(self) -> int:
         return 2 ** sum(stage.down in ("time", "both") for stage in self.stages)
 
+    @property
+    def widths_after(self) -> tuple[int, ...]:
+        """Channels that each level hands to the next; the last keeps its own."""
+        return (*(stage.width for stage in self.stages[1:]), self.stages[-1].width)
+
     @model_validator(mode="after")
     def _stride(self) -> Self:
         if self.temporal_stride != 4:
@@ -146,7 +154,7 @@ class DiTSpec(Spec):
     mlp_ratio: float = Field(4.0, gt=0)
     patch: int = Field(2, ge=1)
     """Spatial patch of the latent; time is not patched: (1, patch, patch)."""
-    prediction: Literal["velocity", "clean"] = "velocity"
+    prediction: Prediction = "velocity"
     """What the network's output means. The loss is on velocity in both cases."""
 
     @property
@@ -194,14 +202,11 @@ class EvalSpec(Spec):
     prompt_count: int = Field(4, ge=1)
     """How many held-out captions serve when `prompts` is empty."""
     seed: int = Field(0, ge=0)
-    """Sample i starts from the noise of generator (seed, i)."""
+    """Sample i of the grid starts from the noise of seed + i."""
     sample_steps: int = Field(20, ge=1)
     guidance: float = Field(2.0, ge=1)
     sample_at: tuple[float, ...] = (0.1, 0.3, 1.0)
     """Fractions of training at which the grid is sampled; the last is 1."""
-    fvd_clips: int = Field(48, ge=4)
-    """Clips on each side of the Fréchet video distance; the same everywhere."""
-    fvd_frames: int = Field(16, ge=10)
 
     @model_validator(mode="after")
     def _ends_at_one(self) -> Self:
@@ -210,6 +215,15 @@ class EvalSpec(Spec):
         if self.sample_at[0] <= 0:
             raise ValueError("sample_at must be above 0")
         return self
+
+
+class FVDSpec(Spec):
+    """The Fréchet video distance."""
+
+    clips: int = Field(48, ge=4)
+    """Clips on each side; the same everywhere."""
+    frames: int = Field(16, ge=9)
+    """Frames of each clip that are compared; the network needs nine."""
 
 
 S = TypeVar("S", bound=Spec)

@@ -15,11 +15,13 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from scaling.errors import UserError
 from scaling.identity import stage_id
 from scaling.specs import (
     DataSpec,
     DiTSpec,
     EvalSpec,
+    FVDSpec,
     OptimSpec,
     Spec,
     TextSpec,
@@ -27,7 +29,7 @@ from scaling.specs import (
     VAETrainSpec,
     parse_spec,
 )
-from scaling.store import append_jsonl, read_document, read_jsonl, write_bytes, write_document
+from scaling.store import append_jsonl, read_document, read_jsonl, sweep, write_bytes, write_document
 
 Kind = Literal["data", "vae", "latents", "reference", "dit", "metrics"]
 
@@ -56,8 +58,7 @@ class LatentsFields(Spec):
 class ReferenceFields(Spec):
     """Semantic fields of a `reference` stage (features of real clips); parent: data."""
 
-    fvd_clips: int
-    fvd_frames: int
+    fvd: FVDSpec
 
 
 class DiTFields(Spec):
@@ -95,6 +96,10 @@ class Stage(Spec):
     fields: dict[str, Any]
     parents: dict[str, str] = {}
     """Role -> id of the stage it needs."""
+    folder: str = ""
+    """Where a user's videos are. Not hashed: `manifest` says what they are."""
+    captions: str = ""
+    """Where a user's captions are, if not with the videos."""
     sweep: str = ""
     compute: str = ""
     """Label of the compute budget, such as "4x"; empty where there is none."""
@@ -111,8 +116,13 @@ class Stage(Spec):
 
 
 def make_stage(kind: Kind, slug: str, fields: Spec, parents: Mapping[str, str], **placement: Any) -> Stage:
-    """A stage from typed fields; `placement` is sweep, compute and threads."""
+    """A stage from typed fields; `placement` is what is not hashed: sweep, compute, threads, folder, captions."""
     return Stage(kind=kind, slug=slug, fields=fields.model_dump(mode="json"), parents=dict(parents), **placement)
+
+
+def moment(share: float) -> str:
+    """Folder of the samples drawn after this share of the training, such as `at-0.3`."""
+    return f"at-{share:g}"
 
 
 class StageFolder:
@@ -123,9 +133,12 @@ class StageFolder:
 
     @classmethod
     def create(cls, runs: Path, stage: Stage) -> "StageFolder":
-        """Makes the folder and its spec.json, if they are not there yet."""
+        """Makes the folder and its spec.json; one that is there takes the placement of `stage`.
+
+        Raises UserError where a spec.json is there but is broken or of another id.
+        """
         folder = cls(runs / stage.id)
-        if not folder.spec_path.exists():
+        if not folder.spec_path.exists() or folder.stage() != stage:
             write_document(folder.spec_path, {"id": stage.id, **stage.model_dump(mode="json")})
         return folder
 
@@ -143,9 +156,14 @@ class StageFolder:
 
     def stage(self) -> Stage:
         """The stage as spec.json has it. Raises UserError if the file is missing, broken or of another id."""
-        document = dict(read_document(self.spec_path))
-        document.pop("id", None)
-        return parse_spec(Stage, document, str(self.spec_path))
+        document = read_document(self.spec_path)
+        fields = (
+            {key: value for key, value in document.items() if key != "id"} if isinstance(document, dict) else document
+        )
+        stage = parse_spec(Stage, fields, str(self.spec_path))
+        if stage.id != self.path.name:
+            raise UserError(f"{self.spec_path}: describes {stage.id}; was it edited? Remove the folder and run again")
+        return stage
 
     def parent(self, role: str) -> "StageFolder":
         """The folder of a parent. Raises KeyError where the stage has no such parent."""
@@ -157,27 +175,36 @@ class StageFolder:
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
-        """Only one process at a time works in a folder; the kernel frees the lock when its holder dies."""
+        """Only one process at a time works in a folder; the kernel frees the lock when its holder dies.
+
+        Whoever gets it removes what killed ones left half written.
+        """
         self.path.mkdir(parents=True, exist_ok=True)
         with open(self.path / "lock", "a") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
+            sweep(self.path, spare=self.spec_path.name)  # `create` writes the spec without the lock
             yield
 
     def claim_attempt(self) -> "Events":
         """Opens the next attempt: an exclusive file in attempts/ and an event log of its own."""
         attempts = self.path / "attempts"
         attempts.mkdir(parents=True, exist_ok=True)
-        number = 1 + max((int(path.stem) for path in attempts.glob("[0-9]*.json")), default=0)
+        number = self.attempts + 1
         path = attempts / f"{number:04d}.json"
         descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
         os.close(descriptor)
         write_document(path, {"attempt": number, "pid": os.getpid()})
         return Events(self.path / f"events.{number:04d}.jsonl")
 
-    def events(self) -> list[dict[str, Any]]:
-        """The events of the latest attempt, oldest first."""
-        logs = sorted(self.path.glob("events.*.jsonl"))
-        return read_jsonl(logs[-1]) if logs else []
+    @property
+    def attempts(self) -> int:
+        """How often somebody has begun to work here."""
+        return max((int(path.stem) for path in (self.path / "attempts").glob("[0-9]*.json")), default=0)
+
+    def events(self, after: int = 0) -> list[dict[str, Any]]:
+        """The events of the latest attempt, oldest first; none if it is not later than attempt `after`."""
+        log = self.path / f"events.{self.attempts:04d}.jsonl"
+        return read_jsonl(log) if self.attempts > after else []
 
 
 class Events:

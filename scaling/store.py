@@ -3,6 +3,8 @@
 import errno
 import json
 import os
+import re
+import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from scaling.errors import UserError
+
+TEMPORARY = re.compile(r"\.(.+)\.\d+\.[0-9a-f]{8}\.tmp(\.\w+)?")
+"""Names that `temporary` gives."""
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -25,7 +30,7 @@ def replacing(path: Path) -> Iterator[Path]:
     A full disk is the user's to mend: OSError with ENOSPC becomes a UserError that names the file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    tmp = path.with_name(f".{path.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}.tmp{path.suffix}")
+    tmp = temporary(path)
     try:
         yield tmp
         sync(tmp)
@@ -37,6 +42,21 @@ def replacing(path: Path) -> Iterator[Path]:
         raise
     finally:
         tmp.unlink(missing_ok=True)
+
+
+def temporary(path: Path) -> Path:
+    """A hidden name beside `path` that nobody else takes; it ends as `path` does, because FFmpeg goes by that."""
+    return path.with_name(f".{path.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}.tmp{path.suffix}")
+
+
+def sweep(folder: Path, spare: str = "") -> None:
+    """Removes, at any depth, the temporary files and folders of writers that were killed, but not those of files named
+    `spare`. Only for who knows that nobody else writes here: those of living writers go as well."""
+    for path in [path for path in folder.rglob(".*") if (left := TEMPORARY.fullmatch(path.name)) and left[1] != spare]:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def no_space(path: Path) -> UserError:

@@ -3,7 +3,6 @@
 all-MiniLM-L6-v2 (Wang et al., arXiv 2002.10957; fine-tuned by sentence-transformers): a BERT of 6 layers, width 384.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -13,24 +12,13 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from scaling import weights
+from scaling.caption import Caption
+from scaling.geometry import TEXT_DIM
 
-WIDTH = 384
 LAYERS = 6
 HEADS = 12
 NORM_EPS = 1e-12
 BATCH_CAPTIONS = 64
-
-
-@dataclass(frozen=True)
-class TextStates:
-    """What the encoder says of n captions, on the CPU."""
-
-    states: Tensor
-    """(n, max_tokens, 384) fp32; zeros where there is no token."""
-    mask: Tensor
-    """(n, max_tokens) bool; True where there is a token. The two marks [CLS] and [SEP] are tokens too."""
-    pooled: Tensor
-    """(n, 384) fp32: mean of the token states, of length 1."""
 
 
 class TextEncoder(nn.Module):
@@ -48,9 +36,9 @@ class TextEncoder(nn.Module):
         )
         self.tokens = nn.Embedding.from_pretrained(tensors["embeddings.word_embeddings.weight"])
         self.positions = nn.Embedding.from_pretrained(positions)
-        self.norm = nn.LayerNorm(WIDTH, eps=NORM_EPS)
+        self.norm = nn.LayerNorm(TEXT_DIM, eps=NORM_EPS)
         layer = nn.TransformerEncoderLayer(
-            WIDTH, HEADS, 4 * WIDTH, dropout=0.0, activation="gelu", layer_norm_eps=NORM_EPS, batch_first=True
+            TEXT_DIM, HEADS, 4 * TEXT_DIM, dropout=0.0, activation="gelu", layer_norm_eps=NORM_EPS, batch_first=True
         )
         self.layers = nn.TransformerEncoder(layer, LAYERS, enable_nested_tensor=False)
         self.norm.load_state_dict(_part(tensors, "embeddings.LayerNorm"))
@@ -64,8 +52,10 @@ class TextEncoder(nn.Module):
         return self.layers(self.norm(x), src_key_padding_mask=~mask)
 
     @torch.no_grad()  # not inference_mode: a model is trained on these states, so autograd must accept them
-    def encode(self, captions: list[str], max_tokens: int) -> TextStates:
-        """Encodes one or more captions, each different one once, and cuts them to `max_tokens` with the two marks.
+    def encode(self, captions: list[str], max_tokens: int) -> Caption:
+        """Encodes one or more captions, each different one once, on the encoder's device; the result is on the CPU.
+
+        Captions are cut to `max_tokens`, of which the marks [CLS] and [SEP] are two.
 
         Every caption is padded to `max_tokens`, so its result does not depend on the others (to 1e-5).
         """
@@ -85,7 +75,7 @@ class TextEncoder(nn.Module):
         states = torch.cat(batches) * mask[..., None]
         pooled = F.normalize(states.sum(dim=1) / mask.sum(dim=1, keepdim=True), dim=1)
         order = torch.tensor([rows[caption] for caption in captions], dtype=torch.long)
-        return TextStates(states[order], mask[order], pooled[order])
+        return Caption(states[order], mask[order], pooled[order])
 
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

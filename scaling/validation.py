@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from scaling.flow import seeded_noise
+from scaling.flow import Stream, seeded_noise
 from scaling.latents import LatentSet
 from scaling.models.dit import DiT
 from scaling.records import Metric
@@ -12,8 +12,6 @@ from scaling.specs import EvalSpec
 from scaling.training.dit import flow_losses
 
 BATCH_CLIPS = 32
-VALIDATION_STREAM = 4
-"""Second number of the seeds of the validation noise."""
 
 
 @torch.no_grad()
@@ -30,7 +28,7 @@ def validation_loss(model: DiT, held_out: LatentSet, evaluation: EvalSpec) -> tu
             lengths = [math.prod(grid) for grid in batch.grids]
             noise = torch.cat(
                 [
-                    seeded_noise((length, batch.patches.shape[1]), evaluation.seed, VALIDATION_STREAM, clip, level)
+                    seeded_noise((length, batch.patches.shape[1]), evaluation.seed, Stream.VALIDATION, clip, level)
                     for clip, length in zip(batch.clips, lengths, strict=True)
                 ]
             ).to(device)

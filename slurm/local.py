@@ -18,7 +18,7 @@ from typing import Any
 from submitit.core.core import Job
 from submitit.local.local import LocalExecutor
 
-from scaling.errors import UserError
+from scaling.errors import StageError, UserError
 from scaling.stage import Stage, StageFolder
 from scaling.stages.run import run_stage
 from scaling.store import no_space
@@ -32,10 +32,6 @@ LAST_LINES = 15
 """How much of a failed job's error output is shown."""
 
 
-class StageError(Exception):
-    """A stage ended without COMPLETE, and not for a reason that the user can mend."""
-
-
 @dataclass
 class Running:
     """A stage that a job is at."""
@@ -43,6 +39,9 @@ class Running:
     stage: Stage
     folder: StageFolder
     job: Job[None]
+    slot: int
+    """Which of the jobs at a time this is; it owns the GPUs of that number."""
+    attempts_before: int
 
 
 @dataclass
@@ -80,7 +79,8 @@ def execute(
             for stage in list(waiting):
                 if _may_start(stage, running, runs, jobs, cores):
                     waiting.remove(stage)
-                    running.append(_start(stage, runs, gpus))
+                    slot = min(set(range(len(running) + 1)) - {one.slot for one in running})
+                    running.append(_start(stage, runs, slot, gpus))
             if watch is not None:
                 watch(_snapshot(stages, running, waiting))
             time.sleep(POLL_SECONDS)
@@ -97,13 +97,15 @@ def _may_start(stage: Stage, running: Sequence[Running], runs: Path, jobs: int, 
     return room and all(StageFolder(runs / parent).complete for parent in stage.parents.values())
 
 
-def _start(stage: Stage, runs: Path, gpus: int) -> Running:
+def _start(stage: Stage, runs: Path, slot: int, gpus: int) -> Running:
     folder = StageFolder(runs / stage.id)
     executor = LocalExecutor(folder.path / "jobs")
-    executor.update_parameters(timeout_min=FOREVER_MINUTES, gpus_per_node=gpus)
+    mine = range(slot * gpus, (slot + 1) * gpus)  # Submitit would give every job the first ones
+    executor.update_parameters(timeout_min=FOREVER_MINUTES, gpus_per_node=gpus, visible_gpus=tuple(mine))
+    before = folder.attempts
     with _threads(stage.threads), _stderr_into(folder.path / "jobs" / "controller.log"):
         job = executor.submit(run_stage, str(folder.path.resolve()))
-    return Running(stage, folder, job)
+    return Running(stage, folder, job, slot, before)
 
 
 def _finished(one: Running) -> bool:
@@ -111,13 +113,14 @@ def _finished(one: Running) -> bool:
     if one.job.state == "RUNNING":
         return False
     if not one.folder.complete:
-        error = next((event for event in reversed(one.folder.events()) if "error" in event), None)
+        events = one.folder.events(after=one.attempts_before)
+        error = next((event for event in reversed(events) if "error" in event), None)
         if error is not None and error["mendable"]:
             raise UserError(error["error"])
         if shutil.disk_usage(one.folder.path).free < LOW_SPACE:  # then even the reason could not be written
             raise no_space(one.folder.path)
-        tail = (one.job.stderr() or "").strip().splitlines()[-LAST_LINES:]
-        raise StageError("\n".join([f"{one.stage.id} failed ({one.job.state}); {one.job.paths.stderr}:", *tail]))
+        last_words = (one.job.stderr() or "").strip().splitlines()[-LAST_LINES:]
+        raise StageError("\n".join([f"{one.stage.id} failed; {one.job.paths.stderr} ends:", *last_words]))
     return True
 
 
@@ -125,7 +128,7 @@ def _snapshot(stages: Sequence[Stage], running: Sequence[Running], waiting: Sequ
     busy = {one.stage.id for one in running} | {stage.id for stage in waiting}
     return Snapshot(
         done=[stage for stage in stages if stage.id not in busy],
-        running=[(one.stage, (one.folder.events() or [{}])[-1]) for one in running],
+        running=[(one.stage, (one.folder.events(after=one.attempts_before) or [{}])[-1]) for one in running],
         waiting=list(waiting),
     )
 
@@ -145,8 +148,8 @@ def _threads(count: int) -> Iterator[None]:
 
 @contextmanager
 def _stderr_into(path: Path) -> Iterator[None]:
-    """Lets processes that are started inside inherit a file as their stderr: Submitit's controller answers a cancellation
-    with a traceback, which nobody should read on a terminal."""
+    """Lets processes that are started inside inherit a file as their stderr: Submitit's controller answers a
+    cancellation with a traceback, which nobody should read on a terminal."""
     path.parent.mkdir(parents=True, exist_ok=True)
     sys.stderr.flush()
     terminal = os.dup(2)

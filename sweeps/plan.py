@@ -6,6 +6,7 @@ from pathlib import Path
 
 from scaling import flops
 from scaling.data.index import folder_manifest
+from scaling.geometry import Grid, latent_size, token_grid
 from scaling.specs import DiTSpec
 from scaling.stage import (
     DataFields,
@@ -14,6 +15,7 @@ from scaling.stage import (
     MetricsFields,
     ReferenceFields,
     Stage,
+    StageFolder,
     VAEFields,
     make_stage,
 )
@@ -34,15 +36,10 @@ class Common:
 
 
 def common_stages(sweep: SweepSpec) -> Common:
-    """Data, VAE, latents and the metrics' reference. Hashes a user's folder; raises UserError where it is not
-    usable."""
+    """Data, VAE, latents, the metrics' reference. Hashes a user's folder; raises UserError where it is not usable."""
     placed = {"sweep": sweep.name, "threads": sweep.hardware.threads}
     alone = {"sweep": sweep.name, "threads": sweep.hardware.target_threads}
-    manifest = None
-    if sweep.data.folder is not None:
-        captions = Path(sweep.data.captions) if sweep.data.captions else None
-        manifest = folder_manifest(Path(sweep.data.folder), captions, sweep.data.images)
-    data = make_stage("data", "data", DataFields(data=sweep.data, manifest=manifest), {}, **placed)
+    data = _data_stage(sweep)
     fields = VAEFields(vae=sweep.vae, train=sweep.vae_train)
     vae = make_stage("vae", "vae", fields, {"data": data.id}, **alone)
     latents = make_stage(
@@ -52,8 +49,19 @@ def common_stages(sweep: SweepSpec) -> Common:
         {"data": data.id, "vae": vae.id},
         **alone,
     )
-    against = ReferenceFields(fvd_clips=sweep.evaluation.fvd_clips, fvd_frames=sweep.evaluation.fvd_frames)
+    against = ReferenceFields(fvd=sweep.fvd)
     return Common(data, vae, latents, make_stage("reference", "reference", against, {"data": data.id}, **placed))
+
+
+def _data_stage(sweep: SweepSpec) -> Stage:
+    """A user's videos are known by their manifest: the same ones elsewhere are the same data."""
+    spec, placed = sweep.data, {"sweep": sweep.name, "threads": sweep.hardware.threads}
+    if spec.folder is None:
+        return make_stage("data", "data", DataFields(data=spec), {}, **placed)
+    captions = Path(spec.captions) if spec.captions else None
+    manifest = folder_manifest(Path(spec.folder), captions, spec.images)
+    fields = DataFields(data=spec.model_copy(update={"folder": ".", "captions": None}), manifest=manifest)
+    return make_stage("data", "data", fields, {}, folder=spec.folder, captions=spec.captions or "", **placed)
 
 
 def run_stage(sweep: SweepSpec, common: Common, multiple: int, size: str) -> Stage:
@@ -67,7 +75,7 @@ def run_stage(sweep: SweepSpec, common: Common, multiple: int, size: str) -> Sta
     )
     return make_stage(
         "dit",
-        f"dit-{size}-{sweep.label(multiple)}",
+        f"dit-{size}",
         fields,
         {"vae": common.vae.id, "latents": common.latents.id},
         sweep=sweep.name,
@@ -122,8 +130,10 @@ class Plan:
 
     sweep: str
     runs: list[PlannedRun]
+    vae_flops: float
+    """Of training the VAE; encoding and metrics are not planned."""
     hours: float
-    """Wall time of the training runs with `jobs` at a time."""
+    """Wall time of training, the VAE's too where it is not done, with `jobs` runs at a time."""
     gpu_hours: float
     price: float
     disk_bytes: float
@@ -144,19 +154,22 @@ def plan(sweep: SweepSpec, runs: Path | None = None, clip: tuple[int, int, int] 
     open_lines = [line for line in lines if not line.done]
     ladder_hours = sum(line.hours for line in open_lines if line.compute != sweep.label(sweep.target))
     target_hours = sum(line.hours for line in open_lines) - ladder_hours
+    vae = sweep.vae_train
+    vae_flops = vae.steps * vae.batch_clips * flops.vae_training(sweep.vae, vae.crop_frames, vae.crop, vae.crop)
+    vae_hours = 0.0 if _done(runs, common.vae) else vae_flops / sweep.hardware.flops_per_second / 3600
+    hours = sum(line.hours for line in open_lines) + vae_hours
     return Plan(
         sweep=sweep.name,
         runs=lines,
-        hours=ladder_hours / sweep.hardware.jobs + target_hours,
-        gpu_hours=sum(line.gpu_hours for line in open_lines),
-        price=sum(line.price for line in open_lines),
+        vae_flops=vae_flops,
+        hours=ladder_hours / sweep.hardware.jobs + target_hours + vae_hours,
+        gpu_hours=hours * sweep.hardware.gpus,
+        price=hours * max(1, sweep.hardware.gpus) * sweep.hardware.price_per_hour,
         disk_bytes=_disk(sweep, lines, grid),
     )
 
 
-def _line(
-    sweep: SweepSpec, common: Common, multiple: int, size: str, grid: flops.Grid, runs: Path | None
-) -> PlannedRun:
+def _line(sweep: SweepSpec, common: Common, multiple: int, size: str, grid: Grid, runs: Path | None) -> PlannedRun:
     stage, dit, channels = run_stage(sweep, common, multiple, size), sweep.size(size), sweep.vae.latent_channels
     batch = sweep.optim.batch_clips
     per_step = flops.dit_training(dit, channels, [grid] * batch, sweep.text.max_tokens)
@@ -173,8 +186,12 @@ def _line(
         hours=hours,
         gpu_hours=hours * sweep.hardware.gpus,
         price=hours * max(1, sweep.hardware.gpus) * sweep.hardware.price_per_hour,
-        done=runs is not None and (runs / stage.id / "COMPLETE").exists(),
+        done=_done(runs, stage),
     )
+
+
+def _done(runs: Path | None, stage: Stage) -> bool:
+    return runs is not None and StageFolder(runs / stage.id).complete
 
 
 def _typical_clip(sweep: SweepSpec) -> tuple[int, int, int]:
@@ -185,17 +202,17 @@ def _typical_clip(sweep: SweepSpec) -> tuple[int, int, int]:
     return sweep.data.frames, side, side
 
 
-def _grid(sweep: SweepSpec, clip: tuple[int, int, int]) -> flops.Grid:
-    return flops.token_grid(flops.latent_size(*clip, sweep.vae), DiTSpec())
+def _grid(sweep: SweepSpec, clip: tuple[int, int, int]) -> Grid:
+    return token_grid(latent_size(*clip, sweep.vae), DiTSpec().patch)
 
 
-def _disk(sweep: SweepSpec, lines: list[PlannedRun], grid: flops.Grid) -> float:
+def _disk(sweep: SweepSpec, lines: list[PlannedRun], grid: Grid) -> float:
     weights = sum(sum(flops.dit_params(sweep.size(line.size), sweep.vae.latent_channels).values()) for line in lines)
     # Two checkpoints of weights, average and two moments, and the final average, four bytes each.
     return 4.0 * weights * (2 * 4 + 1) + _latent_bytes(sweep, grid)
 
 
-def _latent_bytes(sweep: SweepSpec, grid: flops.Grid) -> float:
+def _latent_bytes(sweep: SweepSpec, grid: Grid) -> float:
     """Of the worlds' clips; what a user's folder holds is not known before it is opened."""
     worlds = sweep.data.worlds
     clips = worlds.count * (worlds.frames // sweep.data.frames) if worlds else 0

@@ -12,6 +12,7 @@ from scaling.specs import (
     DataSpec,
     DiTSpec,
     EvalSpec,
+    FVDSpec,
     OptimSpec,
     Spec,
     TextSpec,
@@ -20,6 +21,9 @@ from scaling.specs import (
     load_yaml,
     parse_spec,
 )
+
+FEWEST_RUNS = 6
+"""Runs below the target that `analysis.forecast` needs."""
 
 
 class HardwareSpec(Spec):
@@ -30,7 +34,7 @@ class HardwareSpec(Spec):
     jobs: int = Field(2, ge=1)
     """Jobs at a time."""
     gpus: int = Field(0, ge=0)
-    """GPUs of one job."""
+    """GPUs of one job; 0 trains on the CPU."""
     price_per_hour: float = Field(0.0, ge=0)
     """Of one GPU, or of the whole machine where there is none, in US dollars."""
     threads: int = Field(1, ge=1)
@@ -49,6 +53,7 @@ class SweepSpec(Spec):
     text: TextSpec = TextSpec()
     optim: OptimSpec = OptimSpec()
     evaluation: EvalSpec = EvalSpec()
+    fvd: FVDSpec = FVDSpec()
     prediction: str = Field("velocity", pattern="^(velocity|clean)$")
     """What every model of the sweep predicts."""
     base_flops: float = Field(gt=0)
@@ -64,17 +69,22 @@ class SweepSpec(Spec):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        if min(self.ladder, default=0) < 1 or not {1, 4} <= self.ladder.keys():
+            raise ValueError("ladder: multiples are at least 1, and 1 and 4 are needed for the columns base and 4x")
         for where, names in [
             *((f"ladder.{k}", v) for k, v in self.ladder.items()),
             ("target_sizes", self.target_sizes),
         ]:
-            if not names:
-                raise ValueError(f"{where}: names no size")
             for name in names:
                 if name not in DIT_LADDER:
                     raise ValueError(f"{where}: unknown preset '{name}'; known: {', '.join(DIT_LADDER)}")
-        if not {1, 4} <= self.ladder.keys():
-            raise ValueError("ladder: the multiples 1 and 4 are needed for the columns base and 4x")
+            if not names or len(set(names)) < len(names):
+                raise ValueError(f"{where}: names {'a size twice' if names else 'no size'}")
+        runs = sum(len(names) for names in self.ladder.values())
+        if runs < FEWEST_RUNS or len({name for names in self.ladder.values() for name in names}) < 2:
+            raise ValueError(f"ladder: {runs} runs, but a forecast needs {FEWEST_RUNS}, of two sizes at least")
+        if self.fvd.frames > self.data.frames:
+            raise ValueError(f"fvd.frames is {self.fvd.frames}, but clips have at most data.frames {self.data.frames}")
         if max(self.ladder) >= self.target:
             raise ValueError(f"target is {self.target}, but the ladder already trains at {max(self.ladder)}")
         needed = self.vae.spatial_stride * DiTSpec().patch
@@ -106,10 +116,10 @@ def load_sweep(name_or_path: str) -> SweepSpec:
     """
     path = Path(name_or_path)
     shipped = {Path(entry.name).stem: entry for entry in files("sweeps").iterdir() if entry.name.endswith(".yaml")}
-    if not path.suffix and not path.exists():
-        if name_or_path not in shipped:
-            raise UserError(f"{name_or_path}: no such sweep; shipped ones: {', '.join(sorted(shipped))}")
+    if name_or_path in shipped:  # even where a folder has that name, such as the demo's output
         path = Path(str(shipped[name_or_path]))
+    elif not path.suffix and not path.is_file():
+        raise UserError(f"{name_or_path}: no such sweep; shipped ones: {', '.join(sorted(shipped))}")
     document = load_yaml(path)
     if not isinstance(document, dict):
         raise UserError(f"{path}: expected a mapping of fields")
@@ -119,7 +129,9 @@ def load_sweep(name_or_path: str) -> SweepSpec:
     data = document.get("data")
     if isinstance(data, dict):
         document["data"] = {
-            key: str((path.parent / value).resolve()) if key in ("folder", "captions") and value else value
+            key: str((path.parent / value).resolve())
+            if key in ("folder", "captions") and isinstance(value, str)
+            else value
             for key, value in data.items()
         }
     return parse_spec(SweepSpec, document, str(path))

@@ -1,10 +1,14 @@
-"""Counted twice: the closed forms against the model's own parameters and torch's FLOP counter."""
+"""Counted twice: the closed forms against the model's own parameters and torch's FLOP counter.
+
+On the meta device nothing is computed, so the largest models are counted as quickly as the smallest.
+"""
 
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from scaling import flops
+from scaling.geometry import TEXT_DIM
 from scaling.models.dit import DiT
 from scaling.models.vae import VAE
 from scaling.presets import DIT_LADDER, VAE_PRESETS
@@ -17,20 +21,20 @@ MIXED = [(5, 4, 4), (5, 4, 4), (1, 3, 5), (3, 2, 6)]
 @pytest.mark.parametrize("name", list(DIT_LADDER))
 def test_dit_parameters(name):
     with torch.device("meta"):
-        counted = DiT(DIT_LADDER[name], CHANNELS, flops.TEXT_DIM).count_params()
+        counted = DiT(DIT_LADDER[name], CHANNELS, TEXT_DIM).count_params()
     assert flops.dit_params(DIT_LADDER[name], CHANNELS) == counted
 
 
 @pytest.mark.parametrize("grids", [UNIFORM, MIXED], ids=["uniform", "mixed"])
-@pytest.mark.parametrize("name", list(DIT_LADDER)[:6])
-def test_dit_flops(name, grids):
-    spec = DIT_LADDER[name]
-    model = DiT(spec, CHANNELS, flops.TEXT_DIM)
+@pytest.mark.parametrize(("name", "device"), [*((name, "meta") for name in DIT_LADDER), ("w32d2", "cpu")])
+def test_dit_flops(name, device, grids):
+    spec, clips = DIT_LADDER[name], len(grids)
     tokens = sum(t * h * w for t, h, w in grids)
-    patches = torch.randn(tokens, CHANNELS * spec.patch**2)
-    text = torch.randn(len(grids), WORDS, flops.TEXT_DIM)
-    mask = torch.ones(len(grids), WORDS, dtype=torch.bool)
-    arguments = (patches, grids, torch.rand(len(grids)), text, mask, torch.randn(len(grids), flops.TEXT_DIM))
+    with torch.device(device):
+        model = DiT(spec, CHANNELS, TEXT_DIM)
+        patches = torch.randn(tokens, CHANNELS * spec.patch**2)
+        text, mask = torch.randn(clips, WORDS, TEXT_DIM), torch.ones(clips, WORDS, dtype=torch.bool)
+        arguments = (patches, grids, torch.rand(clips), text, mask, torch.randn(clips, TEXT_DIM))
 
     with FlopCounterMode(display=False) as forward:
         output = model(*arguments)
@@ -47,10 +51,9 @@ def test_dit_flops(name, grids):
 @pytest.mark.parametrize("frames", [1, 9])
 def test_vae_flops(name, frames):
     spec = VAE_PRESETS[name]
-    device = "meta" if name == "base" else "cpu"
-    with torch.device(device):
+    side = 4 * spec.spatial_stride
+    with torch.device("meta"):
         vae = VAE(spec)
-        side = 4 * spec.spatial_stride
         pixels = torch.randn(1, frames, side, side, 3)
     with FlopCounterMode(display=False) as encoding:
         mean, _ = vae.encode(pixels)
@@ -61,5 +64,4 @@ def test_vae_flops(name, frames):
     with FlopCounterMode(display=False) as backward:
         restored.square().sum().backward()
     measured = sum(counter.get_total_flops() for counter in (encoding, decoding, backward))
-    # mean is half of the posterior's output, so the other half has no gradient here
-    assert measured == pytest.approx(flops.vae_training(spec, frames, side, side), rel=0.01)
+    assert measured == pytest.approx(flops.vae_training(spec, frames, side, side), rel=1e-9)

@@ -14,7 +14,7 @@ import pytest
 from scaling.cli.data import add_parser
 from scaling.data.clips import Clip, list_clips, read, split
 from scaling.data.index import Index, examine, folder_manifest, index_folder
-from scaling.data.video import UnreadableVideo, Window, inspect, read_clip, read_clips, write_video
+from scaling.data.video import UnreadableVideo, Window, inspect, read_clips, write_video
 from scaling.errors import UserError
 from scaling.specs import DataSpec
 
@@ -73,6 +73,10 @@ def folder(tmp_path: Path) -> Path:
     write_video(videos / "deep" / "b.MP4", levels(25), 10)
     write_video(videos / "c.mp4", levels(12), 8)
     return videos
+
+
+def read_clip(path: Path, window: Window, size: tuple[int, int]) -> np.ndarray:
+    return next(read_clips(path, [window], size))
 
 
 def psnr(a: np.ndarray, b: np.ndarray) -> float:

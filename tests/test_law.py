@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.figures import curves_figure, law_figure, save_one
+from analysis.figures import law_figure, save_one
 from analysis.intervals import law_intervals
 from analysis.law import PARAMETERS, Fit, fit_law
 from analysis.varpro import project
@@ -207,8 +207,6 @@ def test_a_figure_is_the_same_bytes_twice_and_refuses_unknown_kinds(tmp_path: Pa
     for name in ("a.svg", "b.svg"):
         save_one(law_figure(fit, N, D, L), tmp_path / name)
     assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
-    curves = pd.DataFrame({"label": "base", "n_params": 2e5, "tokens": [1e5, 1e6, 1e7], "loss": [1.0, 0.8, 0.7]})
-    save_one(curves_figure(curves), tmp_path / "curves.png")
     with pytest.raises(UserError, match=r"cannot draw '\.gif'"):
         save_one(law_figure(fit, N, D, L), tmp_path / "a.gif")
 

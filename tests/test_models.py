@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from scaling.latents import Caption
+from scaling.caption import Caption
+from scaling.geometry import TEXT_DIM
 from scaling.models.attention import attend
 from scaling.models.dit import DiT, patchify, unpatchify
 from scaling.models.rope import rotate, rotation
@@ -14,7 +15,7 @@ from scaling.presets import VAE_PRESETS
 from scaling.sampling import sample
 from scaling.specs import DiTSpec
 
-WORDS, TEXT_DIM, CHANNELS = 6, 384, 4
+WORDS, CHANNELS = 6, 4
 GRIDS = [(2, 3, 4), (1, 2, 2), (2, 3, 4), (3, 1, 5)]
 
 

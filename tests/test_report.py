@@ -102,7 +102,6 @@ def full_data(folder: Path) -> ReportData:
         ),
         figures=(Figure(title="Loss", caption="against compute", path=write_picture(folder / "loss.svg")),),
         runs=runs,
-        notes=("A note.",),
     )
 
 
@@ -207,8 +206,8 @@ def write_output(out: Path, runs: int = 2) -> list[str]:
             metrics=(loss,),
         )
         write_record(folder.record_path, record)
-        write_clip(folder.path / "samples" / "at-0.50" / "00.mp4")
-        write_clip(folder.path / "samples" / "at-1.00" / "00.mp4")
+        write_clip(folder.path / "samples" / "at-0.5" / "00.mp4")
+        write_clip(folder.path / "samples" / "at-1" / "00.mp4")
         write_document(folder.path / "samples" / "prompts.json", [{"text": "a ball falls", "seed": 0}])
         folder.finish()
         write_record(
@@ -275,10 +274,10 @@ def test_collect_joins_runs_metrics_and_clips(tmp_path: Path) -> None:
 def test_collect_says_why_something_is_missing(tmp_path: Path) -> None:
     ids = write_output(tmp_path, runs=2)
     (tmp_path / "runs" / ids[1] / "COMPLETE").unlink()
-    (tmp_path / "runs" / ids[0] / "samples" / "at-0.50" / "00.mp4").unlink()
+    (tmp_path / "runs" / ids[0] / "samples" / "at-0.5" / "00.mp4").unlink()
     data = verb.collect(tmp_path)
     assert [clip.reason for clip in data.clips] == [
-        "no at-0.50/00.mp4",
+        "no at-0.5/00.mp4",
         "",
         *["this run has not finished"] * 2,
         *["this run has not started"] * 2,

@@ -10,9 +10,11 @@ from scaling.identity import canonical_json, stage_id
 from scaling.presets import DIT_LADDER
 from scaling.specs import DataSpec, DiTSpec, EvalSpec, WorldSpec, parse_spec
 from scaling.stage import DataFields, StageFolder, make_stage
-from scaling.store import append_jsonl, read_jsonl, write_document
+from scaling.store import append_jsonl, read_jsonl, temporary, write_document
 from sweeps.plan import common_stages, ladder_stages
 from sweeps.spec import load_sweep
+
+SIZES = ["w32d2", "w48d2", "w64d3"]
 
 
 @pytest.mark.parametrize(
@@ -37,8 +39,14 @@ def test_one_clear_line(document, message):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"ladder": {1: ["w64d3"], 4: ["w65d3"]}}, "ladder.4: unknown preset 'w65d3'"),
-        ({"ladder": {1: ["w64d3"], 2: ["w64d3"]}}, "the multiples 1 and 4 are needed"),
+        ({"ladder": {1: SIZES, 4: ["w65d3"]}}, "ladder.4: unknown preset 'w65d3'"),
+        ({"ladder": {1: SIZES, 2: SIZES}}, "1 and 4 are needed"),
+        ({"ladder": {0: SIZES, 1: SIZES, 4: SIZES}}, "multiples are at least 1"),
+        ({"ladder": {1: ["w64d3", "w64d3"], 4: SIZES}}, "ladder.1: names a size twice"),
+        ({"ladder": {1: ["w64d3"], 4: ["w64d3"]}}, "ladder: 2 runs, but a forecast needs 6"),
+        ({"fvd": {"frames": 33}}, "fvd.frames is 33, but clips have at most data.frames 17"),
+        ({"data": {"folder": 3}}, "data.folder: Input should be a valid string"),
+        ({"base_flops": float("inf")}, "base_flops: Input should be a finite number"),
         ({"target": 4}, "target is 4, but the ladder already trains at 4"),
         ({"vae": "huge"}, "vae: unknown preset 'huge'; known: tiny, small, base"),
         ({"data": {"worlds": {"width": 72, "height": 72}, "multiple": 24}}, "data.multiple is 24"),
@@ -53,7 +61,7 @@ def test_a_sweep_names_file_and_field(tmp_path, change, message):
         "data": {"worlds": {}},
         "vae": "tiny",
         "base_flops": 1e9,
-        "ladder": {1: ["w64d3"], 4: ["w64d3"]},
+        "ladder": {1: SIZES, 4: SIZES},
         "target_sizes": ["w64d3"],
     }
     path.write_text(yaml.safe_dump(sweep | change))
@@ -117,6 +125,46 @@ def test_a_stage_folder_gives_back_its_stage(tmp_path):
     folder.spec_path.write_text("{")
     with pytest.raises(UserError, match="not valid JSON"):
         folder.stage()
+
+
+def test_an_edited_stage_is_refused_and_a_moved_one_is_not(tmp_path):
+    stage = make_stage("data", "data", DataFields(data=DataSpec(folder="."), manifest="m"), {}, folder="/a")
+    folder = StageFolder.create(tmp_path, stage)
+    moved = stage.model_copy(update={"folder": "/b"})
+    assert StageFolder.create(tmp_path, moved).stage().folder == "/b"
+    folder.spec_path.write_text(folder.spec_path.read_text().replace('"manifest": "m"', '"manifest": "n"'))
+    with pytest.raises(UserError, match="was it edited"):
+        StageFolder.create(tmp_path, stage)
+
+
+def test_what_killed_writers_left_goes_when_a_stage_is_entered(tmp_path):
+    folder = StageFolder.create(tmp_path, make_stage("data", "data", DataFields(data=DataSpec(worlds=WorldSpec())), {}))
+    kept = [folder.path / name for name in ("videos/000000.mp4", "videos/.hidden.mp4", "checkpoints/step-00000003/x")]
+    being_planned = temporary(folder.spec_path)  # a spec is written without the lock
+    left = [temporary(path) for path in (kept[0], folder.record_path, folder.path / "COMPLETE")]
+    left_folder = temporary(folder.path / "checkpoints" / "step-00000006")
+    for path in (*kept, being_planned, *left, temporary(left_folder / "manifest.json")):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+    with folder.exclusive():
+        assert not any(path.exists() for path in (*left, left_folder))
+        assert all(path.exists() for path in (*kept, being_planned))
+
+
+def test_the_same_videos_elsewhere_are_the_same_data(tmp_path):
+    ids = []
+    for name in ("here", "there"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.mp4").write_bytes(b"the same")
+        sweep = load_sweep("demo").model_copy(update={"data": DataSpec(folder=str(tmp_path / name))})
+        ids.append(common_stages(sweep).latents.id)
+    assert ids[0] == ids[1]
+
+
+def test_a_shipped_sweep_is_found_beside_a_folder_of_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "demo").mkdir()
+    assert load_sweep("demo").name == "demo"
 
 
 def test_a_torn_tail_is_normal_and_a_torn_middle_is_not(tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -32,6 +33,21 @@ def numbers(out):
 
 def attempts(out):
     return {path.parent.parent.name: len(list(path.parent.iterdir())) for path in out.glob("runs/*/attempts/*")}
+
+
+def kill_at(out, moment, *, group):
+    """Starts the story and kills it as soon as a file that matches `moment` is there."""
+    process = subprocess.Popen(
+        [*SCALING, "demo", "--tiny", "--out", str(out)],
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    while not any(out.glob(moment)):
+        assert process.poll() is None, f"it ended before there was a {moment}"
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGKILL) if group else process.kill()
+    process.wait()
 
 
 @pytest.fixture(scope="module")
@@ -87,16 +103,15 @@ def test_told_again_everything_is_found(told):
 def test_killed_anywhere_it_ends_with_the_same_records(told, tmp_path):
     undisturbed, _ = told
     out = tmp_path / "out"
-    for seconds in (4, 9, 14, 19):
-        process = subprocess.Popen(
-            [*SCALING, "demo", "--tiny", "--out", str(out)],
-            start_new_session=True,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        time.sleep(seconds)
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+    for moment in (
+        "runs/data-*/attempts/0001.json",
+        "runs/vae-*/checkpoints/step-*",
+        "runs/dit-*/checkpoints/step-*",
+        "prediction.json",
+    ):
+        kill_at(out, moment, group=True)
+    # The launcher alone: its jobs go on, and the next launcher waits for them instead of doing their work twice.
+    kill_at(out, "runs/metrics-*/attempts/0001.json", group=False)
     tell("demo", "--tiny", "--out", out)
     assert numbers(out) == numbers(undisturbed)
     prediction = [json.loads((folder / "prediction.json").read_text()) for folder in (out, undisturbed)]
@@ -123,7 +138,8 @@ def test_real_videos_end_to_end(tmp_path):
         "vae": {"patch": 4, "stages": [{"width": 32, "down": "both"}, {"width": 64, "down": "time"}]},
         "vae_train": {"steps": 60},
         "optim": {"batch_clips": 8},
-        "evaluation": {"val_clips": 16, "val_times": 4, "sample_steps": 8, "sample_at": [0.5, 1.0], "fvd_clips": 8},
+        "evaluation": {"val_clips": 16, "val_times": 4, "sample_steps": 8, "sample_at": [0.5, 1.0]},
+        "fvd": {"clips": 8},
         "base_flops": 2e10,
         "ladder": {1: ["w32d2", "w48d2", "w64d2"], 4: ["w32d2", "w48d2", "w64d2"]},
         "target_sizes": ["w64d2", "w64d3"],
@@ -133,3 +149,18 @@ def test_real_videos_end_to_end(tmp_path):
     assert Path(outcome["report"]).exists()
     data = next(record for record in read_records(tmp_path / "out" / "runs") if record.stage == "data")
     assert len(data.shape["shapes"]) > 1
+
+
+def test_another_vae_in_the_same_folder_makes_a_story_of_its_own(told, tmp_path):
+    """Old runs stay, and neither the forecast nor the page takes them for its own."""
+    out, outcome = told
+    copy = tmp_path / "out"
+    shutil.copytree(out, copy)
+    sweep = yaml.safe_load((Path(__file__).parents[1] / "sweeps" / "tiny.yaml").read_text())
+    sweep["vae_train"]["steps"] = 30
+    (tmp_path / "other.yaml").write_text(yaml.safe_dump(sweep))
+    other = tell("run", tmp_path / "other.yaml", "--out", copy)
+    assert {column["run_id"] for column in other["columns"]}.isdisjoint(
+        column["run_id"] for column in outcome["columns"]
+    )
+    assert tell("report", copy)["runs"] == 7

@@ -1,19 +1,26 @@
 """Exact resume: an interrupted run equals an uninterrupted one, bit for bit, even after a damaged checkpoint."""
 
-import errno
 import json
+import shutil
 
 import numpy as np
 import pytest
 import torch
 
+from scaling.caption import Caption
+from scaling.data.clips import list_clips, split, spread
 from scaling.errors import UserError
 from scaling.flow import seeded_noise, stratified_times, to_velocity
-from scaling.latents import Caption, LatentSet, LatentWriter
+from scaling.latents import LatentSet, LatentWriter, Moments
 from scaling.models.dit import DiT
 from scaling.optim import Muon, PowerEMA, orthogonalise, schedule
-from scaling.specs import DiTSpec, EvalSpec, OptimSpec
-from scaling.stage import Events
+from scaling.presets import VAE_PRESETS
+from scaling.records import read_record
+from scaling.specs import DataSpec, DiTSpec, EvalSpec, OptimSpec, VAETrainSpec, WorldSpec
+from scaling.stage import DataFields, Events, StageFolder, VAEFields, make_stage
+from scaling.stages import vae
+from scaling.stages.data import load_index
+from scaling.stages.run import run_stage
 from scaling.training import checkpoints
 from scaling.training.dit import DiTModule, flow_losses, steps_within
 from scaling.training.fit import fit
@@ -81,7 +88,20 @@ def test_interrupted_equals_uninterrupted(train, tmp_path, whole, killed_at):
     assert_same(run(train, tmp_path), whole)
 
 
-@pytest.mark.parametrize("damage", ["truncated", "flipped", "no manifest", "manifest leads away"])
+MANIFESTS = {
+    "a list": lambda manifest: [manifest],
+    "files in a list": lambda manifest: {**manifest, "files": []},
+    "no files": lambda manifest: {**manifest, "files": {}},
+    "a file less": lambda manifest: {**manifest, "files": dict(list(manifest["files"].items())[1:])},
+    "leads away": lambda manifest: {**manifest, "files": {**manifest["files"], "../../x.safetensors": "0" * 64}},
+    "step in words": lambda manifest: {**manifest, "step": "six"},
+    "another step": lambda manifest: {**manifest, "step": 9},
+    "no step": lambda manifest: {"files": manifest["files"]},
+}
+"""Manifests that must not be believed, made from the true one."""
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "no manifest", *MANIFESTS])
 def test_a_damaged_checkpoint_falls_back_to_the_one_before(train, tmp_path, whole, damage):
     with pytest.raises(Killed):
         run(train, tmp_path, until=8)
@@ -97,26 +117,34 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(train, tmp_path, whol
         (newest / "manifest.json").unlink()
     else:
         manifest = json.loads((newest / "manifest.json").read_text())
-        manifest["files"]["../../x.safetensors"] = "0" * 64
-        (newest / "manifest.json").write_text(json.dumps(manifest))
+        (newest / "manifest.json").write_text(json.dumps(MANIFESTS[damage](manifest)))
     step, _, problems = checkpoints.newest(tmp_path / "checkpoints")
     assert step == 3
     assert "falling back" in problems[0]
     assert_same(run(train, tmp_path), whole)
 
 
-def test_a_full_disk_is_said_and_harms_nothing(train, tmp_path, monkeypatch):
+def test_a_full_disk_is_said_and_harms_nothing(train, whole, small_disk):
+    disk = small_disk("4m")
     with pytest.raises(Killed):
-        run(train, tmp_path, until=4)
+        run(train, disk, until=4)
+    (disk / "others").write_bytes(bytes(shutil.disk_usage(disk).free - 300_000))  # less than a checkpoint
+    with pytest.raises(UserError, match=r"step-00000006.*no space left"):
+        run(train, disk)
+    assert checkpoints.newest(disk / "checkpoints")[0] == 3
+    assert not list((disk / "checkpoints").glob(".*"))
+    (disk / "others").unlink()
+    assert_same(run(train, disk), whole)
 
-    def full(*_, **__):
-        raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(checkpoints, "save_file", full)
-    with pytest.raises(UserError, match="no space left"):
-        run(train, tmp_path)
-    assert checkpoints.newest(tmp_path / "checkpoints")[0] == 3
-    assert not list((tmp_path / "checkpoints").glob(".*"))
+def test_latents_on_a_full_disk_are_said_and_not_believed(small_disk):
+    disk, writer = small_disk("200k"), LatentWriter()
+    for number in range(2):
+        writer.add(torch.zeros(2, 64, 64, 8), "", bool(number))
+    text = Caption(torch.zeros(1, 4, 384), torch.ones(1, 4, dtype=torch.bool), torch.zeros(1, 384))
+    with pytest.raises(UserError, match=r"latents-train-2x64x64\.safetensors: no space left"):
+        writer.write(disk, text)
+    assert list(disk.iterdir()) == []
 
 
 def test_batches_depend_on_the_step_alone(latents):
@@ -135,6 +163,62 @@ def test_latents_are_normalised_and_packed_by_shape(train):
     packed = train.pack([0, 1, 2, 3])
     assert len(packed.patches) == sum(t * h * w for t, h, w in packed.grids)
     assert packed.grids == [train.grids[clip] for clip in packed.clips]
+
+
+def test_each_half_is_read_without_the_other(latents, tmp_path):
+    whole = [LatentSet(latents, held_out=held_out, patch=2) for held_out in (False, True)]
+    assert [len(half) for half in whole] == [20, 4]
+    for held_out, name in ((False, "train"), (True, "held-out")):
+        alone = tmp_path / name
+        shutil.copytree(latents, alone)
+        for path in alone.glob("latents-*"):
+            if not path.name.startswith(f"latents-{name}-"):
+                path.unlink()
+        half = LatentSet(alone, held_out=held_out, patch=2)
+        clips = list(range(len(half)))
+        assert torch.equal(half.pack(clips).patches, whole[held_out].pack(clips).patches)
+
+
+def test_a_clip_is_the_same_in_every_batch(train):
+    packed = train.pack(list(range(len(train))))
+    lengths = [t * h * w for t, h, w in packed.grids]
+    for clip, patches in zip(packed.clips, packed.patches.split(lengths), strict=True):
+        assert torch.equal(train.pack([clip]).patches, patches)
+
+
+def test_running_moments_are_those_of_all_values():
+    values = torch.randn(1000, 3) * torch.tensor([1.0, 0.1, 5.0]) + torch.tensor([0.0, 1000.0, -3.0])
+    moments = Moments()
+    for part in values.split([1, 7, 500, 492]):
+        moments.add(part)
+    torch.testing.assert_close(moments.mean, values.double().mean(0), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(moments.std, values.double().std(0), rtol=1e-12, atol=0)
+
+
+def test_the_vae_trains_on_clips_from_all_over_the_data(tmp_path, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # which a stage sets
+    spec = DataSpec(worlds=WorldSpec(count=9, frames=10), frames=5, holdout_every=8)
+    data = make_stage("data", "data", DataFields(data=spec), {})
+    run_stage(str(StageFolder.create(tmp_path, data).path))
+    index, spec = load_index(StageFolder(tmp_path / data.id))
+    training, _ = split(list_clips(index, spec), spec.holdout_every)
+    read, seen = vae.read, []
+
+    def watched(clips):
+        seen.append([clip.ordinal for clip in clips])
+        return read(clips)
+
+    monkeypatch.setattr(vae, "read", watched)
+    monkeypatch.setattr(vae, "MOST_TRAINING_CLIPS", 5)
+    fields = VAEFields(vae=VAE_PRESETS["tiny"], train=VAETrainSpec(steps=1, crop_frames=5))
+    stage = make_stage("vae", "vae", fields, {"data": data.id})
+    folder = StageFolder.create(tmp_path, stage)
+    run_stage(str(folder.path))
+    assert seen[0] == [clip.ordinal for clip in spread(training, 5)]
+    assert seen[0] == sorted(seen[0])
+    assert (seen[0][0], seen[0][-1]) == (training[0].ordinal, training[-1].ordinal)
+    assert read_record(folder.record_path).unique_clips == 5
+    assert spread(training, 1000) == training
 
 
 def test_the_budget_is_met_to_half_an_update(train):

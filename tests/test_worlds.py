@@ -183,6 +183,12 @@ def test_a_killed_run_goes_on_and_keeps_what_is_whole(tmp_path: Path) -> None:
     assert hash_of(tmp_path / "killed") == hash_of(tmp_path / "whole")
 
 
+def test_a_run_killed_before_its_first_file_can_be_run_again(tmp_path: Path) -> None:
+    (tmp_path / ".worlds.json.12.0badf00d.tmp.json").write_bytes(b'{"cou')
+    make_worlds(tmp_path, WorldSpec(count=1, frames=5), processes=1)
+    assert (tmp_path / "videos" / "000000.mp4").exists()
+
+
 def test_worlds_of_two_specs_do_not_mix_but_a_folder_may_grow(tmp_path: Path) -> None:
     make_worlds(tmp_path / "worlds", WorldSpec(count=2, frames=5), processes=1)
     with pytest.raises(UserError, match="holds worlds with seed 0, not 1"):

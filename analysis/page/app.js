@@ -181,7 +181,6 @@ function fillRecipe() {
       if (rows.length) $("steps").append(el("details", {}, el("summary", {}, title), el("dl", { class: "words" }, ...rows)));
     }
   }
-  for (const note of page.notes) $("steps").append(el("p", { class: "fine" }, note));
 }
 
 $("sweep").append(page.sweep ? `Sweep ${page.sweep}` : "");

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from scaling.cli.progress import count_progress
 from scaling.specs import WorldSpec, parse_spec
 
 
@@ -68,7 +68,7 @@ def _make(args: argparse.Namespace) -> int:
     from scaling.data.make import make_worlds
 
     spec = parse_spec(WorldSpec, {name: getattr(args, name) for name in WorldSpec.model_fields}, "data make")
-    with _bar("Making worlds") as progress:
+    with count_progress("Making worlds") as progress:
         make_worlds(args.out, spec, progress, args.processes)
     if args.json:
         print(json.dumps({"folder": str(args.out), **spec.model_dump(mode="json")}))
@@ -80,7 +80,7 @@ def _make(args: argparse.Namespace) -> int:
 def _index(args: argparse.Namespace) -> int:
     from scaling.data.index import index_folder
 
-    with _bar("Decoding videos") as progress:
+    with count_progress("Decoding videos") as progress:
         index = index_folder(args.folder, args.captions, args.images, progress)
     if args.out is not None:
         index.save(args.out)
@@ -102,7 +102,7 @@ def _check(args: argparse.Namespace) -> int:
     """Exit code 0 also where files are unreadable: they are the result, and training skips them."""
     from scaling.data.index import examine
 
-    with _bar("Decoding videos") as progress:
+    with count_progress("Decoding videos") as progress:
         index = examine(args.folder, args.captions, args.images, progress)
     if args.json:
         print(json.dumps({"folder": index.folder, "readable": len(index.entries), "skipped": index.skipped}))
@@ -119,15 +119,3 @@ def _print_skipped(skipped: list[dict[str, Any]]) -> None:
 
 def _length(hours: float) -> str:
     return f"{hours:.1f} hours" if hours >= 1 else f"{hours * 60:.1f} minutes"
-
-
-@contextmanager
-def _bar(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar on standard error, so that standard output holds results alone."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(what, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)

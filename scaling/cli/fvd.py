@@ -6,11 +6,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from scaling.cli.progress import count_progress
 from scaling.errors import UserError
 
 if TYPE_CHECKING:
     import numpy as np
-    from rich.progress import Progress
 
     from scaling.data.clips import Clip
 
@@ -93,11 +93,8 @@ def _clips(args: argparse.Namespace, side: str) -> "list[Clip]":
     from scaling.data.index import index_folder
     from scaling.metrics.folders import metric_clips
 
-    with _progress() as bar:
-        task = bar.add_task(f"Indexing {side}", total=None)
-        index = index_folder(
-            getattr(args, side), progress=lambda done, total: bar.update(task, completed=done, total=total)
-        )
+    with count_progress(f"Indexing {side}") as progress:
+        index = index_folder(getattr(args, side), progress=progress)
     for skipped in index.skipped:
         print(f"unreadable, left out: {skipped['file']}: {skipped['reason']}", file=sys.stderr)
     return metric_clips(index, args.frames, args.fps)
@@ -125,19 +122,11 @@ def _features(clips: "dict[str, list[Clip]]") -> "list[np.ndarray]":
     from scaling.metrics.folders import clip_features
     from scaling.metrics.i3d import I3D
 
-    network = I3D()
-    with _progress() as bar:
-        task = bar.add_task("Extracting features", total=sum(map(len, clips.values())))
-        return [clip_features(clips[side], network, lambda more: bar.advance(task, more)) for side in SIDES]
-
-
-def _progress() -> "Progress":
-    """Progress on standard error, so that standard output holds the result alone."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=Console(stderr=True))
+    network, features = I3D(), []
+    for side in SIDES:
+        with count_progress(f"Features of {side}") as progress:
+            features.append(clip_features(clips[side], network, progress))
+    return features
 
 
 def _words(result: dict[str, Any]) -> str:

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-from scaling.errors import UserError
+from scaling.errors import StageError, UserError
 
 VERBS = {
     "demo": "the whole story on this machine, small, from nothing",
@@ -23,6 +23,7 @@ VERBS = {
 MENDABLE = {
     errno.ENOSPC: "no space left on the device; free some and run the same command again",
     errno.EACCES: "permission denied; choose another folder or change its permissions",
+    errno.ENOTDIR: "a part of this path is a file; choose another",
     errno.EROFS: "the file system is read-only; choose another folder",
 }
 """System errors that are the user's to mend, wherever they strike."""
@@ -46,7 +47,8 @@ def build_parser(verb: str | None) -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a verb and returns the exit code: 0, 2 for a user's mistake (one line on stderr), 130 where interrupted."""
+    """Runs a verb and returns the exit code: 0; 1 where a stage failed; 2 for a user's mistake, one line on stderr;
+    130 where interrupted."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     verb = next((word for word in arguments if not word.startswith("-")), None)
     try:
@@ -55,6 +57,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"scaling: {error}", file=sys.stderr)
         return 2
+    except StageError as error:
+        print(f"scaling: {error}", file=sys.stderr)
+        return 1
     except BrokenPipeError:
         return 0
     except OSError as error:

@@ -40,7 +40,8 @@ def run(args: argparse.Namespace) -> int:
         )
     hardware = sweep.hardware
     print(
-        f"{len(planned.runs)} runs, {planned.hours:.3g} h with {hardware.jobs} at a time at "
+        f"{len(planned.runs)} runs and a VAE of {planned.vae_flops:.3g} FLOPs: {planned.hours:.3g} h "
+        f"with {hardware.jobs} at a time at "
         f"{hardware.flops_per_second:.3g} FLOP/s each, {planned.gpu_hours:.3g} GPU-hours, "
         f"{planned.price:.2f} USD, {planned.disk_bytes / 1e9:.2g} GB of disk"
     )

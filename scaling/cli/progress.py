@@ -1,13 +1,13 @@
-"""Progress of a set of stages on stderr: bars on a terminal, a line now and then elsewhere."""
+"""Progress on stderr, so that stdout holds results alone: of a count, or of a set of stages."""
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 if TYPE_CHECKING:
     from scaling.stage import Stage
@@ -18,8 +18,17 @@ LINE_SECONDS = 15.0
 
 
 @contextmanager
+def count_progress(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar to call with how many are done and how many there are."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+@contextmanager
 def stage_progress(title: str) -> "Iterator[Bars | Lines]":
-    """Something to call with each Snapshot."""
+    """Something to call with each Snapshot: bars on a terminal, a line now and then elsewhere."""
     console = Console(stderr=True)
     if not console.is_terminal:
         yield Lines(title)
@@ -50,7 +59,7 @@ class Bars:
         )
         for stage, event in snapshot.running:
             if stage.id not in self.tasks:
-                self.tasks[stage.id] = self.progress.add_task(f"  {stage.slug}", note="", total=None)
+                self.tasks[stage.id] = self.progress.add_task(f"  {_name(stage)}", note="", total=None)
             self.progress.update(
                 self.tasks[stage.id], completed=event.get("done", 0), total=event.get("total"), note=_note(event)
             )
@@ -71,15 +80,17 @@ class Lines:
         first = not self.seen
         for stage in snapshot.done:
             if self._changed(stage, "done") and not first:
-                self._say(f"{stage.slug} done ({len(snapshot.done)}/{total})")
+                self._say(f"{_name(stage)} done ({len(snapshot.done)}/{total})")
         for stage, _ in snapshot.running:
             if self._changed(stage, "running"):
-                self._say(f"{stage.slug} started")
+                self._say(f"{_name(stage)} started")
         if first and snapshot.done:
             self._say(f"{len(snapshot.done)} of {total} stages were done before")
         if snapshot.running and time.monotonic() - self.said > LINE_SECONDS:
             self._say(
-                "; ".join(f"{stage.slug} {_share(event)} {_note(event)}".rstrip() for stage, event in snapshot.running)
+                "; ".join(
+                    f"{_name(stage)} {_share(event)} {_note(event)}".rstrip() for stage, event in snapshot.running
+                )
             )
 
     def _changed(self, stage: "Stage", state: str) -> bool:
@@ -89,6 +100,10 @@ class Lines:
     def _say(self, text: str) -> None:
         self.said = time.monotonic()
         print(f"[{self.said - self.started:5.0f} s] {self.title}: {text}", file=sys.stderr, flush=True)
+
+
+def _name(stage: "Stage") -> str:
+    return f"{stage.slug} {stage.compute}".rstrip()
 
 
 def _share(event: dict[str, Any]) -> str:

@@ -77,7 +77,7 @@ def collect(out: Path, commands: tuple[str, ...] = ()) -> "ReportData":
     from analysis.report_data import ReportData
     from scaling.records import read_records, training_table
 
-    records = {record.run_id: record for record in read_records(out / "runs")}
+    records = _of_the_story(out, {record.run_id: record for record in read_records(out / "runs")})
     table = training_table(list(records.values()))
     runs = tuple(_with_quality(records[run_id], records) for run_id in table.get("run_id", []))
     columns, missing = _columns(out, records)
@@ -113,6 +113,17 @@ def collect(out: Path, commands: tuple[str, ...] = ()) -> "ReportData":
         recipe=_recipe(out, finished, records, commands) if finished else None,
         missing=missing,
     )
+
+
+def _of_the_story(out: Path, records: "dict[str, RunRecord]") -> "dict[str, RunRecord]":
+    """Without the training runs that neither the forecast nor a column names: other specs ran in the same folder."""
+    forecast, columns = _forecast(out), out / "columns.json"
+    if forecast is None:
+        return records
+    named = set(forecast.run_ids)
+    if columns.exists():
+        named |= {str(column["run_id"]) for column in read_document(columns)}
+    return {run_id: record for run_id, record in records.items() if record.stage != "dit" or run_id in named}
 
 
 def _folder(out: Path, run_id: str) -> "StageFolder":
@@ -169,7 +180,9 @@ def _clip(out: Path, column: "Column", fraction: float, prompt: int) -> "Clip":
     cell = {"compute": column.compute, "fraction": fraction, "prompt": prompt}
     if column.reason:
         return Clip(**cell, reason=column.reason)
-    path = _folder(out, column.run_id).path / "samples" / f"at-{fraction:.2f}" / f"{prompt:02d}.mp4"
+    from scaling.stage import moment
+
+    path = _folder(out, column.run_id).path / "samples" / moment(fraction) / f"{prompt:02d}.mp4"
     return Clip(**cell, path=path) if path.exists() else Clip(**cell, reason=f"no {path.parent.name}/{path.name}")
 
 

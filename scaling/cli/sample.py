@@ -53,10 +53,12 @@ def run(args: argparse.Namespace) -> int:
 
 def draw(folder: Any, args: argparse.Namespace) -> tuple[Any, float]:
     """uint8 frames (t, h, w, 3) and their rate."""
-    from scaling.latents import Caption, LatentSet
+    from scaling.flow import Stream
+    from scaling.geometry import latent_size
+    from scaling.latents import LatentSet
     from scaling.sampling import sample
     from scaling.stages.data import load_index
-    from scaling.stages.dit import GRID_STREAM, load_dit
+    from scaling.stages.dit import load_dit
     from scaling.stages.vae import decode, load_vae
     from scaling.text import TextEncoder
 
@@ -69,13 +71,8 @@ def draw(folder: Any, args: argparse.Namespace) -> tuple[Any, float]:
             f"and frames 1 + {stride}k"
         )
     data = LatentSet(latents.path, held_out=True, patch=patch)
-    text = TextEncoder().encode([args.prompt], words)
-    shape = (
-        1 + (args.frames - 1) // stride,
-        args.height // vae.spec.spatial_stride,
-        args.width // vae.spec.spatial_stride,
-    )
-    noise = (args.seed, GRID_STREAM, 0)
-    caption = Caption(text.states, text.mask, text.pooled)
+    caption = TextEncoder().encode([args.prompt], words)
+    shape = latent_size(args.frames, args.height, args.width, vae.spec)
+    noise = (args.seed, Stream.GRID)
     drawn = sample(load_dit(folder, data), caption, shape, [noise], steps=args.steps, guidance=args.guidance)
     return decode(vae, drawn * data.std + data.mean)[0], load_index(latents.parent("data"))[1].fps

@@ -7,7 +7,7 @@ import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from analysis.forecast import Forecast, compare, forecast
 from scaling import flops
@@ -15,11 +15,15 @@ from scaling.cli.progress import stage_progress
 from scaling.cli.report import write_report
 from scaling.errors import UserError
 from scaling.records import RunRecord, read_record, training_table
+from scaling.specs import parse_spec
 from scaling.stage import Stage
-from scaling.store import write_document
+from scaling.store import read_document, write_document
 from slurm.local import execute
 from sweeps.plan import common_stages, ladder_stages, metrics_stage, run_stage
 from sweeps.spec import SweepSpec
+
+if TYPE_CHECKING:
+    import pandas
 
 
 @dataclass(frozen=True)
@@ -76,8 +80,7 @@ def tell(sweep: SweepSpec, out: Path, commands: tuple[str, ...]) -> Outcome:
     _run(sweep, [*common.stages(), *ladder], runs, f"{sweep.name}: up to {max(sweep.ladder)}x")
 
     records = [_record(runs, stage) for stage in ladder]
-    foretold = forecast(training_table(records), sweep.base_flops * sweep.target, seed=sweep.seed)
-    write_document(out / "prediction.json", foretold.to_document())
+    foretold = _foretell(out, training_table(records), sweep)
 
     target = run_stage(sweep, common, sweep.target, _nearest_size(sweep, foretold.n_params))
     best = {label: _best(records, label) for label in (sweep.label(1), sweep.label(4))}
@@ -98,6 +101,21 @@ def tell(sweep: SweepSpec, out: Path, commands: tuple[str, ...]) -> Outcome:
     write_document(out / "columns.json", [{"compute": c.compute, "run_id": c.run.run_id} for c in columns])
     page, _ = write_report(out, out / "report", commands)
     return Outcome(columns, foretold, comparison.measured, page)
+
+
+def _foretell(out: Path, table: "pandas.DataFrame", sweep: SweepSpec) -> Forecast:
+    """The forecast from these runs: said once, before the target run, and kept. Other runs make another forecast, and
+    what was compared with the old one goes."""
+    path, target_flops = out / "prediction.json", sweep.base_flops * sweep.target
+    if path.exists():
+        said = parse_spec(Forecast, read_document(path), str(path))
+        if set(said.run_ids) == set(table["run_id"]) and said.target_flops == target_flops:
+            return said
+    for stale in ("outcome.json", "columns.json"):
+        (out / stale).unlink(missing_ok=True)
+    foretold = forecast(table, target_flops, seed=sweep.seed)
+    write_document(path, foretold.to_document())
+    return foretold
 
 
 def summary(outcome: Outcome) -> str:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
+import numpy as np
+
 from scaling.data.index import Index
 from scaling.data.video import Frames, UnreadableVideo, VideoInfo, Window, read_clips
 from scaling.errors import UserError
@@ -67,8 +69,9 @@ def list_clips(index: Index, spec: DataSpec) -> list[Clip]:
 def split(clips: Sequence[Clip], holdout_every: int) -> tuple[list[Clip], list[Clip]]:
     """Training and held-out clips. Every k-th video is held out with all its clips: no scene is on both sides.
 
-    Where that gives fewer than eight videos, they would be a few scenes and not a sample of the data: then the last k-th
-    of the clips of every video that has two is held out instead, rounded up.
+    Where that gives fewer than eight videos, they would be a few scenes and not a sample of the data: then the last
+    k-th of the clips of every video that has two is held out instead, rounded up. Losses then say how well the model
+    knows these scenes, not how well it would know others.
     Raises UserError if there are fewer than two clips.
     """
     if len(clips) < 2:
@@ -82,6 +85,13 @@ def split(clips: Sequence[Clip], holdout_every: int) -> tuple[list[Clip], list[C
         held_out = [clip for video in whole or videos[-1:] for clip in video]
     ordinals = {clip.ordinal for clip in held_out}
     return [clip for clip in clips if clip.ordinal not in ordinals], held_out
+
+
+def spread(clips: Sequence[Clip], count: int) -> list[Clip]:
+    """`count` of the clips at even distances, so that they come from as many videos as can be; all if there are not so
+    many. In their order."""
+    chosen = np.linspace(0, len(clips) - 1, min(count, len(clips))).round().astype(int)
+    return [clips[number] for number in chosen]
 
 
 def read(clips: Sequence[Clip]) -> Iterator[tuple[Clip, Frames]]:

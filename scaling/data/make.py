@@ -53,7 +53,10 @@ def make_worlds(
 
 
 def _claim(folder: Path, spec: WorldSpec) -> None:
-    """Ties the folder to one spec, so that worlds of two never mix; only the count may grow."""
+    """Ties the folder to one spec, so that worlds of two never mix; only the count may grow.
+
+    Hidden files do not count: a run that was killed may have left no more than a temporary one.
+    """
     mark = folder / "worlds.json"
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder}: is a file; give a folder")
@@ -63,7 +66,7 @@ def _claim(folder: Path, spec: WorldSpec) -> None:
             was = getattr(before, field)
             if was != value and not (field == "count" and value > was):
                 raise UserError(f"{folder}: holds worlds with {field} {was}, not {value}; give another folder")
-    elif folder.exists() and any(folder.iterdir()):
+    elif folder.exists() and any(not path.name.startswith(".") for path in folder.iterdir()):
         raise UserError(f"{folder}: holds other files; give a new or empty folder")
     write_document(mark, spec.model_dump(mode="json"))
 

@@ -107,11 +107,6 @@ def inspect(path: Path, images: bool = False) -> VideoInfo:
     return VideoInfo(codec=codec, width=width, height=height, fps=fps, frames=len(times), duration=duration)
 
 
-def read_clip(path: Path, window: Window, size: tuple[int, int]) -> Frames:
-    """One window of a video at `size` (width, height). See `read_clips`."""
-    return next(read_clips(path, [window], size))
-
-
 def read_clips(path: Path, windows: Sequence[Window], size: tuple[int, int]) -> Iterator[Frames]:
     """Decodes a file once and yields each window, (t, h, w, 3), as soon as it is complete.
 

@@ -5,14 +5,14 @@ the videos' own size.
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from scaling.data.clips import Clip, read
-from scaling.data.index import Index
+from scaling.data.index import Index, Progress
 from scaling.errors import UserError
 
 if TYPE_CHECKING:
@@ -59,8 +59,8 @@ def sizes(clips: Sequence[Clip]) -> str:
     return f"{most} and {len(others)} other{'s' if len(others) > 1 else ''}" if others else most
 
 
-def clip_features(clips: Sequence[Clip], network: "I3D", progress: Callable[[int], None]) -> np.ndarray:
-    """Features (n, 400) in the order of the clips; `progress` is told how many more clips are done.
+def clip_features(clips: Sequence[Clip], network: "I3D", progress: Progress) -> np.ndarray:
+    """Features (n, 400) in the order of the clips; `progress` is told how many are done, of how many.
 
     Raises UserError if a file no longer decodes.
     """
@@ -70,7 +70,7 @@ def clip_features(clips: Sequence[Clip], network: "I3D", progress: Callable[[int
     def flush() -> None:
         if batch:
             rows.append(network.features(np.stack(batch)))
-            progress(len(batch))
+            progress(sum(map(len, rows)), len(clips))
             batch.clear()
 
     for _, pictures in read(clips):

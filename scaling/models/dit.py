@@ -12,12 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from scaling.geometry import POSITION_FEATURES, TIME_FEATURES, Grid
 from scaling.models.attention import attend, cross_attend
-from scaling.models.rope import ABSOLUTE_FEATURES, Grid, absolute, rotate, rotation
+from scaling.models.rope import absolute, rotate, rotation
 from scaling.specs import DiTSpec
-
-TIME_FEATURES = 128
-"""Sinusoids that describe t_flow."""
 
 
 def patchify(latents: Tensor, patch: int) -> Tensor:
@@ -101,7 +99,8 @@ class Layout:
         """(clips, n, width) -> n tensors that broadcast against (rows, tokens per row, width)."""
         if self.uniform:
             return tuple(per_clip[:, None].unbind(2))
-        return tuple(per_clip.repeat_interleave(self.repeats, dim=0)[None].unbind(2))
+        per_token = per_clip.repeat_interleave(self.repeats, dim=0, output_size=sum(self.lengths))
+        return tuple(per_token[None].unbind(2))
 
     def turn(self, x: Tensor) -> Tensor:
         """Rotary embedding of (tokens, heads, head_dim)."""
@@ -116,7 +115,7 @@ class DiT(nn.Module):
         self.spec = spec
         width, patch_dim = spec.width, latent_channels * spec.patch**2
         self.patch_in = nn.Linear(patch_dim, width)
-        self.position_in = nn.Linear(ABSOLUTE_FEATURES, width, bias=False)
+        self.position_in = nn.Linear(POSITION_FEATURES, width, bias=False)
         self.text_in = nn.Linear(text_dim, width)
         self.no_text = nn.Parameter(torch.zeros(text_dim))
         """Stands for a dropped caption, as its pooled embedding and as its only token."""

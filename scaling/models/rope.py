@@ -9,8 +9,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-Grid = tuple[int, int, int]
-"""Token counts of one clip along t, h, w."""
+from scaling.geometry import POSITION_FEATURES, Grid
 
 THETA = 100.0
 """Longest wavelength over 2 pi, in tokens: our axes are short, so the 10 000 of language models would idle."""
@@ -42,15 +41,11 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
 
 
-ABSOLUTE_FEATURES = 24
-"""Features of `absolute` per token."""
-
-
 @lru_cache(maxsize=256)
 def absolute(grid: Grid, device: torch.device) -> Tensor:
-    """Where each token lies in its clip, (t*h*w, ABSOLUTE_FEATURES) float32: sines and cosines of the position as a
+    """Where each token lies in its clip, (t*h*w, POSITION_FEATURES) float32: sines and cosines of the position as a
     share of the grid, four octaves an axis. Rotation alone does not tell a token how far the wall is."""
-    n_octaves = ABSOLUTE_FEATURES // 6
+    n_octaves = POSITION_FEATURES // 6
     centres = torch.cartesian_prod(*((torch.arange(n) + 0.5) / n for n in grid)).reshape(-1, 3)
     angles = (centres[:, :, None] * (torch.pi * 2.0 ** (torch.arange(n_octaves) - 1))).flatten(1)
     return torch.cat([angles.cos(), angles.sin()], dim=1).to(device)

@@ -1,4 +1,4 @@
-"""A causal video VAE, as a plain nn.Module: videos in, latents out and back. Training is in `scaling.vae_training`.
+"""A causal video VAE, as a plain nn.Module: videos in, latents out and back. Training is in `scaling.training.vae`.
 
 Legend: b clips, t frames, h height, w width, c channels; channels come last throughout. 1 + T frames become 1 + T/4
 latent frames, and no latent sees a later frame, so an image is a one-frame video. Convolutions are factorised into a
@@ -121,8 +121,7 @@ class VAE(nn.Module):
     def __init__(self, spec: VAESpec) -> None:
         super().__init__()
         self.spec = spec
-        stages = spec.stages
-        after = [*[stage.width for stage in stages[1:]], stages[-1].width]
+        stages, after = spec.stages, spec.widths_after
         patch_dim = PIXEL_CHANNELS * spec.patch**2
 
         self.patch_in = nn.Linear(patch_dim, stages[0].width)

@@ -20,8 +20,8 @@ def work(folder: StageFolder, stage: Stage, events: Events) -> RunRecord:
         make_worlds(source, spec.worlds, lambda done, total: events.log(done=done, total=total, doing="making"))
         captions = None
     else:
-        source = Path(str(spec.folder))
-        captions = Path(spec.captions) if spec.captions else None
+        source = Path(stage.folder)
+        captions = Path(stage.captions) if stage.captions else None
     index = index_folder(
         source, captions, spec.images, lambda done, total: events.log(done=done, total=total, doing="indexing")
     )
@@ -41,5 +41,9 @@ def work(folder: StageFolder, stage: Stage, events: Events) -> RunRecord:
 
 def load_index(folder: StageFolder) -> tuple[Index, DataSpec]:
     """The index that a complete `data` stage made, and the spec of its clips."""
-    fields: DataFields = folder.stage().parsed()
-    return Index.load(folder.path / "index.json"), fields.data
+    stage = folder.stage()
+    fields: DataFields = stage.parsed()
+    index = Index.load(folder.path / "index.json")
+    # The folder may have moved since.
+    where = folder.path / "videos" if fields.data.worlds is not None else Path(stage.folder)
+    return index.model_copy(update={"folder": str(where)}), fields.data

@@ -8,18 +8,19 @@ from collections import Counter
 from functools import partial
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from scaling import flops
 from scaling.data.video import write_video
-from scaling.latents import Caption, LatentSet
+from scaling.flow import Stream
+from scaling.latents import LatentSet
 from scaling.models.dit import DiT
 from scaling.records import RunRecord
 from scaling.sampling import averaged, sample
-from scaling.stage import DiTFields, Events, LatentsFields, Stage, StageFolder
+from scaling.stage import DiTFields, Events, LatentsFields, Stage, StageFolder, moment
 from scaling.stages.data import load_index
 from scaling.stages.vae import decode, load_vae
-from scaling.store import replacing, write_document
+from scaling.store import write_bytes, write_document
 from scaling.text import TextEncoder
 from scaling.training.dit import DiTModule, steps_within
 from scaling.training.fit import device, fit
@@ -27,9 +28,6 @@ from scaling.validation import validation_loss
 
 CHECKPOINTS = 8
 """Checkpoints in the course of a run."""
-
-GRID_STREAM = 5
-"""Second number of the seeds of the sample grid's noise."""
 
 
 def work(folder: StageFolder, stage: Stage, events: Events) -> RunRecord:
@@ -42,9 +40,10 @@ def work(folder: StageFolder, stage: Stage, events: Events) -> RunRecord:
     budget = steps_within(model, train, fields.optim, fields.seed, fields.flop_budget)
     module = DiTModule(model, fields.optim, budget.steps, fields.seed)
     grid = SampleGrid(folder, fields, held_out)
-    visits = {
-        max(1, round(share * budget.steps)): partial(grid.draw, module, share) for share in fields.evaluation.sample_at
-    }
+    shares: dict[int, list[float]] = {}
+    for share in fields.evaluation.sample_at:
+        shares.setdefault(max(1, round(share * budget.steps)), []).append(share)
+    visits = {step: partial(grid.draw, module, at) for step, at in shares.items()}
     update_seconds = fit(
         module,
         lambda step: train.pack(train.order(step, fields.optim.batch_clips, fields.seed)),
@@ -53,8 +52,7 @@ def work(folder: StageFolder, stage: Stage, events: Events) -> RunRecord:
         every=max(1, budget.steps // CHECKPOINTS),
         visits=visits,
     )
-    with replacing(folder.path / "model.safetensors") as tmp:
-        save_file(module.ema.weights, tmp)
+    write_bytes(folder.path / "model.safetensors", save(module.ema.weights))
     groups = model.count_params()
     return RunRecord(
         run_id=stage.id,
@@ -98,9 +96,8 @@ class SampleGrid:
         self.fps = load_index(latents.parent("data"))[1].fps
         if fields.evaluation.prompts:
             text: LatentsFields = latents.stage().parsed()
-            encoded = TextEncoder().encode(list(fields.evaluation.prompts), text.text.max_tokens)
             self.prompts = list(fields.evaluation.prompts)
-            self.caption = Caption(encoded.states, encoded.mask, encoded.pooled)
+            self.caption = TextEncoder().encode(self.prompts, text.text.max_tokens)
             common = Counter(held_out.shape(clip) for clip in range(len(held_out))).most_common(1)[0][0]
             self.shapes = [common] * len(self.prompts)
         else:
@@ -109,23 +106,25 @@ class SampleGrid:
             self.caption = held_out.text.rows([held_out.entries[clip]["caption"] for clip in chosen])
             self.shapes = [held_out.shape(clip) for clip in chosen]
 
-    def draw(self, module: DiTModule, share: float) -> None:
-        """Samples from the averaged weights and writes one video per prompt."""
+    def draw(self, module: DiTModule, shares: list[float]) -> None:
+        """Samples from the averaged weights and writes one video per prompt, at each share of training that this is."""
         model = averaged(module.dit, module.ema.weights)
         target = self.folder.path / "samples"
-        document = [{"text": text, "seed": number} for number, text in enumerate(self.prompts)]
+        seed = self.evaluation.seed
+        document = [{"text": text, "seed": seed + number} for number, text in enumerate(self.prompts)]
         write_document(target / "prompts.json", document)
         for number, shape in enumerate(self.shapes):
             latents = sample(
                 model,
                 self.caption.rows([number]),
                 shape,
-                [(self.evaluation.seed, GRID_STREAM, number)],
+                [(seed + number, Stream.GRID)],
                 steps=self.evaluation.sample_steps,
                 guidance=self.evaluation.guidance,
             )
             frames = decode(self.vae, latents * self.held_out.std + self.held_out.mean)[0]
-            write_video(target / f"at-{share:.2f}" / f"{number:02d}.mp4", frames, self.fps)
+            for share in shares:
+                write_video(target / moment(share) / f"{number:02d}.mp4", frames, self.fps)
 
 
 def _distinct(data: LatentSet, count: int) -> list[int]:

@@ -7,7 +7,7 @@ import numpy as np
 
 from scaling.data.clips import Clip, list_clips, read, split
 from scaling.data.video import Frames
-from scaling.latents import Caption, LatentWriter
+from scaling.latents import LatentWriter
 from scaling.records import RunRecord
 from scaling.stage import Events, LatentsFields, Stage, StageFolder
 from scaling.stages.data import load_index
@@ -33,7 +33,7 @@ def work(folder: StageFolder, stage: Stage, events: Events) -> RunRecord:
             events.log(done=done, total=len(clips))
     encoder = TextEncoder().to(device())
     text = encoder.encode(list(writer.captions), fields.text.max_tokens)
-    writer.write(folder.path, Caption(text.states.cpu(), text.mask.cpu(), text.pooled.cpu()))
+    writer.write(folder.path, text)
     return RunRecord(
         run_id=stage.id,
         stage="latents",

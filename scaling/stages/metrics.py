@@ -1,59 +1,56 @@
 """Stage `metrics`: Fréchet video distance of a trained model, at the captions and sizes of the reference's clips."""
 
 import numpy as np
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from scaling.data.clips import list_clips, split
+from scaling.flow import Stream
 from scaling.latents import LatentSet
 from scaling.metrics.fvd import frechet_distance, fvd_at_infinity
 from scaling.metrics.i3d import EXTRACTOR, I3D
 from scaling.records import Metric, RunRecord
 from scaling.sampling import sample
-from scaling.stage import DiTFields, Events, MetricsFields, ReferenceFields, Stage, StageFolder
+from scaling.stage import DiTFields, Events, MetricsFields, Stage, StageFolder
 from scaling.stages.data import load_index
 from scaling.stages.dit import load_dit
 from scaling.stages.reference import comparable, load_features
 from scaling.stages.vae import decode, load_vae
-from scaling.store import replacing
+from scaling.store import write_bytes
 from scaling.training.fit import device
-
-FVD_STREAM = 6
-"""Second number of the seeds of the generated clips' noise."""
 
 
 def work(folder: StageFolder, stage: Stage, events: Events) -> RunRecord:
     fields: MetricsFields = stage.parsed()
     evaluation = fields.evaluation
     run, reference = folder.parent("dit"), folder.parent("reference")
-    against: ReferenceFields = reference.stage().parsed()
+    against = reference.stage().parsed().fvd
     trained: DiTFields = run.stage().parsed()
     latents = LatentSet(folder.parent("latents").path, held_out=True, patch=trained.dit.patch)
     model, vae, network = load_dit(run, latents), load_vae(folder.parent("vae")), I3D().to(device())
 
     index, data = load_index(reference.parent("data"))
     held_out = [clip.ordinal for clip in split(list_clips(index, data), data.holdout_every)[1]]
-    chosen = [held_out.index(clip.ordinal) for clip in comparable(index, data, against.fvd_clips, against.fvd_frames)]
+    chosen = [held_out.index(clip.ordinal) for clip in comparable(index, data, against.clips, against.frames)]
     features = []
     for number, clip in enumerate(chosen):
         latent = sample(
             model,
             latents.text.rows([latents.entries[clip]["caption"]]),
             latents.shape(clip),
-            [(evaluation.seed, FVD_STREAM, number)],
+            [(evaluation.seed, Stream.FVD, number)],
             steps=evaluation.sample_steps,
             guidance=evaluation.guidance,
         )
         frames = decode(vae, latent * latents.std + latents.mean)
-        features.append(network.features(frames[:, : against.fvd_frames]))
+        features.append(network.features(frames[:, : against.frames]))
         events.log(done=len(features), total=len(chosen))
     generated = np.concatenate(features)
-    with replacing(folder.path / "features.safetensors") as tmp:
-        save_file({"features": generated}, tmp)
+    write_bytes(folder.path / "features.safetensors", save({"features": generated}))
 
     real = load_features(reference)
     infinite, low, high = fvd_at_infinity(real, generated, evaluation.seed)
     settings = {
-        "frames": against.fvd_frames,
+        "frames": against.frames,
         "sample_steps": evaluation.sample_steps,
         "guidance": evaluation.guidance,
         "seed": evaluation.seed,

@@ -18,40 +18,41 @@ PACKAGES = ("torch", "lightning", "numpy", "av", "scipy", "safetensors", "tokeni
 def run_stage(path: str) -> None:
     """Brings the stage in this folder to COMPLETE, or returns at once if it is. Waits for another process at it.
 
-    Raises UserError if a parent is not complete or the spec is broken, and whatever the work itself raises.
+    Raises UserError if a parent is not complete or the spec is broken, and whatever the work itself raises; the reason
+    is in the attempt's events too.
     """
     folder = StageFolder(Path(path))
-    stage = folder.stage()
-    if stage.id != folder.path.name:
-        raise UserError(f"{folder.spec_path}: hashes to {stage.id}, not to the folder's name; was it edited?")
     with folder.exclusive():
         if folder.complete:
             return
-        for role in stage.parents:
-            if not folder.parent(role).complete:
-                raise UserError(f"{folder.path}: its {role}, {stage.parents[role]}, is not complete yet")
         events = folder.claim_attempt()
-        # torch reads it when the work imports it
-        os.environ["OMP_NUM_THREADS"] = str(stage.threads)
-        work: Work = import_module(f"scaling.stages.{stage.kind}").work
-        started = time.monotonic()
         try:
-            record = work(folder, stage, events)
+            write_record(folder.record_path, _work(folder, folder.stage(), events))
         except Exception as error:
             mendable = isinstance(error, UserError)
             events.log(error=str(error) if mendable else f"{type(error).__name__}: {error}", mendable=mendable)
             raise
-        record = record.model_copy(
-            update={
-                "run_id": stage.id,
-                "sweep": stage.sweep,
-                "compute": stage.compute,
-                "parents": stage.parents,
-                "wall_seconds": round(time.monotonic() - started, 3),
-                "versions": versions(*PACKAGES),
-                "git_revision": git_revision(),
-            }
-        )
-        write_record(folder.record_path, record)
         folder.finish()
         events.log(finished=True)
+
+
+def _work(folder: StageFolder, stage: Stage, events: Events) -> RunRecord:
+    """Does the work of a stage whose parents are complete, and signs its record."""
+    for role, parent in stage.parents.items():
+        if not folder.parent(role).complete:
+            raise UserError(f"{folder.path}: its {role}, {parent}, is not complete yet")
+    os.environ["OMP_NUM_THREADS"] = str(stage.threads)  # torch reads it when the work imports it
+    work: Work = import_module(f"scaling.stages.{stage.kind}").work
+    started = time.monotonic()
+    record = work(folder, stage, events)
+    return record.model_copy(
+        update={
+            "run_id": stage.id,
+            "sweep": stage.sweep,
+            "compute": stage.compute,
+            "parents": stage.parents,
+            "wall_seconds": round(time.monotonic() - started, 3),
+            "versions": versions(*PACKAGES),
+            "git_revision": git_revision(),
+        }
+    )

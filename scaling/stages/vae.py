@@ -2,16 +2,16 @@
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from scaling import flops
-from scaling.data.clips import Clip, list_clips, read, split
+from scaling.data.clips import Clip, list_clips, read, split, spread
 from scaling.data.video import write_video
 from scaling.models.vae import VAE
 from scaling.records import Metric, RunRecord
 from scaling.stage import Events, Stage, StageFolder, VAEFields
 from scaling.stages.data import load_index
-from scaling.store import replacing
+from scaling.store import write_bytes
 from scaling.training.fit import device, fit
 from scaling.training.vae import Crops, VAEModule, to_float, to_uint8
 
@@ -26,14 +26,13 @@ def work(folder: StageFolder, stage: Stage, events: Events) -> RunRecord:
     fields: VAEFields = stage.parsed()
     index, data = load_index(folder.parent("data"))
     train_clips, held_out = split(list_clips(index, data), data.holdout_every)
-    pixels = [frames for _, frames in read(train_clips[:MOST_TRAINING_CLIPS])]
+    pixels = [frames for _, frames in read(spread(train_clips, MOST_TRAINING_CLIPS))]
     torch.manual_seed(fields.train.seed)
     module = VAEModule(VAE(fields.vae), fields.train)
     crops = Crops(pixels, fields.train, fields.vae.spatial_stride)
     every = max(1, fields.train.steps // CHECKPOINTS)
     fit(module, crops, folder.path / "checkpoints", events, every=every)
-    with replacing(folder.path / "model.safetensors") as tmp:
-        save_file(module.ema.weights, tmp)
+    write_bytes(folder.path / "model.safetensors", save(module.ema.weights))
     quality = _measure(folder, load_vae(folder), held_out[:MEASURED])
     return RunRecord(
         run_id=stage.id,
@@ -42,6 +41,7 @@ def work(folder: StageFolder, stage: Stage, events: Events) -> RunRecord:
         data_id=stage.parents["data"],
         seed=fields.train.seed,
         n_params_total=sum(parameter.numel() for parameter in module.vae.parameters()),
+        unique_clips=len(pixels),
         train_flops=_train_flops(fields),
         learning_rate=fields.train.muon_lr,
         steps=fields.train.steps,

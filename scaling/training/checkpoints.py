@@ -7,16 +7,16 @@ import errno
 import hashlib
 import os
 import shutil
-import uuid
 from pathlib import Path
 
 import torch
 from safetensors.torch import load as parse_tensors
-from safetensors.torch import save_file
+from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from scaling.errors import UserError
-from scaling.store import no_space, read_document, sync, write_document
+from scaling.specs import Spec, parse_spec
+from scaling.store import no_space, read_document, sync, temporary, write_document
 
 KEEP = 2
 """The newest and the one before it, in case the newest turns out to be damaged."""
@@ -24,23 +24,35 @@ KEEP = 2
 Groups = dict[str, dict[str, Tensor]]
 """File stem -> name -> tensor."""
 
+STEMS = ("weights", "ema", "muon", "adamw")
+"""The files of a checkpoint, no more and no fewer."""
+
+
+class Manifest(Spec):
+    """manifest.json: the updates done, and file name -> SHA-256."""
+
+    step: int
+    files: dict[str, str]
+
 
 def save(folder: Path, step: int, groups: Groups) -> None:
     """Writes `folder/step-<step>/` atomically and removes all but the newest checkpoints.
 
     Raises UserError on a full disk; the checkpoints from before are still there then.
     """
-    final = folder / f"step-{step:08d}"
-    tmp = folder / f".{final.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}.tmp"
+    assert set(groups) == set(STEMS), f"a checkpoint holds {', '.join(STEMS)}, not {', '.join(groups)}"
+    final = folder / _name(step)
+    tmp = temporary(final)
     try:
         tmp.mkdir(parents=True)
         files = {}
         for stem, tensors in groups.items():
             path = tmp / f"{stem}.safetensors"
-            save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
+            content = to_bytes({name: tensor.contiguous() for name, tensor in tensors.items()})
+            path.write_bytes(content)
             sync(path)
-            files[path.name] = _sha256(path)
-        write_document(tmp / "manifest.json", {"step": step, "files": files})
+            files[path.name] = hashlib.sha256(content).hexdigest()
+        write_document(tmp / "manifest.json", Manifest(step=step, files=files).model_dump())
         if final.exists():  # left by an attempt whose checkpoint did not verify
             shutil.rmtree(final)
         os.replace(tmp, final)
@@ -63,10 +75,10 @@ def newest(folder: Path) -> tuple[int, Groups, list[str]]:
     problems: list[str] = []
     for path in sorted(folder.glob("step-*"), reverse=True):
         try:
-            manifest = read_document(path / "manifest.json")
-            groups = {Path(name).stem: _verified(path / name, digest) for name, digest in manifest["files"].items()}
-            return int(manifest["step"]), groups, problems
-        except (UserError, KeyError, TypeError) as error:
+            manifest = _manifest(path)
+            groups = {Path(name).stem: _verified(path / name, digest) for name, digest in manifest.files.items()}
+            return manifest.step, groups, problems
+        except UserError as error:
             problems.append(f"{path.name} is damaged ({error}); falling back to the one before")
     return 0, {}, problems
 
@@ -86,9 +98,22 @@ def restore_optimiser(optimiser: torch.optim.Optimizer, tensors: dict[str, Tenso
     optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
 
 
+def _name(step: int) -> str:
+    return f"step-{step:08d}"
+
+
+def _manifest(folder: Path) -> Manifest:
+    """The manifest of one checkpoint. Raises UserError where it is not that of a whole checkpoint of this name."""
+    path = folder / "manifest.json"
+    manifest = parse_spec(Manifest, read_document(path), str(path))
+    if set(manifest.files) != {f"{stem}.safetensors" for stem in STEMS}:
+        raise UserError(f"{path}: names other files than {', '.join(STEMS)}")
+    if _name(manifest.step) != folder.name:
+        raise UserError(f"{path}: is of step {manifest.step}")
+    return manifest
+
+
 def _verified(path: Path, digest: str) -> dict[str, Tensor]:
-    if path.parent.resolve() != path.resolve().parent:
-        raise UserError(f"{path}: leads out of its checkpoint")
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -96,8 +121,3 @@ def _verified(path: Path, digest: str) -> dict[str, Tensor]:
     if hashlib.sha256(content).hexdigest() != digest:
         raise UserError(f"{path}: does not match its manifest")
     return parse_tensors(content)
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -8,17 +8,14 @@ from torch import Tensor
 
 from scaling import flops
 from scaling.errors import UserError
-from scaling.flow import mix, seeded, stratified_times, to_velocity
+from scaling.flow import Stream, mix, seeded, stratified_times, to_velocity
+from scaling.geometry import Grid
 from scaling.latents import LatentSet, Packed
 from scaling.models.dit import DiT
-from scaling.models.rope import Grid
 from scaling.specs import OptimSpec
 from scaling.training.module import StepModule
 
 BETAS = (0.9, 0.95)
-
-ORDER_STREAM, NOISE_STREAM = 0, 1
-"""Second number of the seeds of the data order (`LatentSet.order`) and of an update's noise."""
 
 
 class DiTModule(StepModule):
@@ -41,7 +38,7 @@ class DiTModule(StepModule):
 
     def loss(self, batch: Packed, step: int) -> Tensor:
         """Mean squared error of the velocity over all tokens of the batch."""
-        generator = seeded(self.seed, NOISE_STREAM, step)
+        generator = seeded(self.seed, Stream.NOISE, step)
         t_flow = stratified_times(len(batch.grids), generator)
         noise = torch.randn(batch.patches.shape, generator=generator).to(self.device)
         drop = torch.rand(len(batch.grids), generator=generator) < self.optim.caption_dropout

@@ -88,7 +88,7 @@ def fit(
         return None
     keeper = Keeper(folder, every, visits or {}, events)
     trainer = lightning.Trainer(
-        accelerator="auto",
+        accelerator="gpu" if device().type == "cuda" else "cpu",
         devices=1,
         precision="bf16-mixed",
         max_epochs=1,

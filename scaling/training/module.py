@@ -7,6 +7,7 @@ import lightning
 import torch
 from torch import Tensor, nn
 
+from scaling.errors import UserError
 from scaling.optim import Muon, PowerEMA, schedule
 from scaling.training.checkpoints import Groups, optimiser_tensors, restore_optimiser
 
@@ -60,13 +61,16 @@ class StepModule(lightning.LightningModule):
         return batch
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        """One update. Raises FloatingPointError where the loss is not finite."""
+        """One update. Raises UserError where the loss is not finite: the rates are the user's."""
         factor = schedule(self.done, self.steps, self.warmup, self.decay)
         for optimiser, rate in zip((self.muon, self.adamw), self.rates, strict=True):
             optimiser.param_groups[0]["lr"] = rate * factor
         loss = self.loss(batch, self.done)
         if not torch.isfinite(loss):
-            raise FloatingPointError(f"the loss is {loss.item()} at step {self.done}")
+            raise UserError(
+                f"the loss is {loss.item()} after {self.done} updates: lower muon_lr {self.rates[0]:g} or "
+                f"adamw_lr {self.rates[1]:g}"
+            )
         self.manual_backward(loss)
         nn.utils.clip_grad_norm_(self.model.parameters(), self.clip)
         for optimiser in (self.muon, self.adamw):

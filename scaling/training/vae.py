@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from scaling.flow import seeded
+from scaling.flow import Stream, seeded_noise
 from scaling.models.vae import VAE
 from scaling.specs import VAETrainSpec
 from scaling.training.module import StepModule
@@ -14,9 +14,6 @@ WARMUP, DECAY, CLIP, EMA_WIDTH = 0.05, 0.5, 1.0, 0.05
 
 FOREGROUND = 0.1
 """A pixel is foreground if a channel differs by more than this from the crop's median; black to white is 2."""
-
-CROP_STREAM, POSTERIOR_STREAM = 2, 3
-"""Second number of the seeds of an update's crops and of its posterior noise."""
 
 
 class VAEModule(StepModule):
@@ -40,7 +37,7 @@ class VAEModule(StepModule):
         """batch: uint8 (b, t, h, w, 3). The KL is in nats per latent position, summed over channels."""
         pixels = to_float(batch.to(self.device))
         mean, log_variance = self.vae.encode(pixels)
-        noise = torch.randn(mean.shape, generator=seeded(self.train_spec.seed, POSTERIOR_STREAM, step)).to(mean.device)
+        noise = seeded_noise(mean.shape, self.train_spec.seed, Stream.POSTERIOR, step).to(mean.device)
         restored = self.vae.decode(mean + noise * torch.exp(0.5 * log_variance))
         weight = 1 + self.train_spec.foreground_weight * foreground(pixels)
         kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(-1).mean()
@@ -81,7 +78,7 @@ class Crops:
         self.clips, self.train, self.multiple = clips, train, multiple
 
     def __call__(self, step: int) -> Tensor:
-        rng = np.random.default_rng([self.train.seed, CROP_STREAM, step])
+        rng = np.random.default_rng([self.train.seed, Stream.CROP, step])
         chosen = [self.clips[i] for i in rng.integers(len(self.clips), size=self.train.batch_clips)]
         frames = min(self.train.crop_frames, *(len(clip) for clip in chosen))
         side = min(self.train.crop, *(min(clip.shape[1:3]) for clip in chosen)) // self.multiple * self.multiple
