@@ -76,11 +76,12 @@ def execute(
     try:
         while waiting or running:
             running = [one for one in running if not _finished(one)]
-            for stage in list(waiting):
-                if _may_start(stage, running, runs, jobs, cores):
-                    waiting.remove(stage)
-                    slot = min(set(range(len(running) + 1)) - {one.slot for one in running})
-                    running.append(_start(stage, runs, slot, gpus))
+            for stage in [stage for stage in waiting if _is_ready(stage, runs)]:
+                if not _has_room(stage, running, jobs, cores):
+                    break  # or smaller stages would keep a large one waiting for ever
+                waiting.remove(stage)
+                slot = min(set(range(len(running) + 1)) - {one.slot for one in running})
+                running.append(_start(stage, runs, slot, gpus))
             if watch is not None:
                 watch(_snapshot(stages, running, waiting))
             time.sleep(POLL_SECONDS)
@@ -91,10 +92,13 @@ def execute(
         watch(_snapshot(stages, [], []))
 
 
-def _may_start(stage: Stage, running: Sequence[Running], runs: Path, jobs: int, cores: int) -> bool:
+def _is_ready(stage: Stage, runs: Path) -> bool:
+    return all(StageFolder(runs / parent).complete for parent in stage.parents.values())
+
+
+def _has_room(stage: Stage, running: Sequence[Running], jobs: int, cores: int) -> bool:
     used = sum(one.stage.threads for one in running)
-    room = not running or (len(running) < jobs and used + stage.threads <= cores)
-    return room and all(StageFolder(runs / parent).complete for parent in stage.parents.values())
+    return not running or (len(running) < jobs and used + stage.threads <= cores)
 
 
 def _start(stage: Stage, runs: Path, slot: int, gpus: int) -> Running:
