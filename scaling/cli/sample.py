@@ -54,12 +54,11 @@ def run(args: argparse.Namespace) -> int:
 def draw(folder: Any, args: argparse.Namespace) -> tuple[Any, float]:
     """uint8 frames (t, h, w, 3) and their rate."""
     from scaling.flow import Stream
+    from scaling.frozen import decode, load_dit, load_vae
     from scaling.geometry import latent_size
     from scaling.latents import LatentSet
     from scaling.sampling import sample
     from scaling.stages.data import load_index
-    from scaling.stages.dit import load_dit
-    from scaling.stages.vae import decode, load_vae
     from scaling.text import TextEncoder
 
     latents, vae = folder.parent("latents"), load_vae(folder.parent("vae"))

@@ -16,6 +16,16 @@ from scaling.specs import VAESpec, VAEStage
 PIXEL_CHANNELS = 3
 
 
+def to_float(pixels: Tensor) -> Tensor:
+    """uint8 0..255 -> float32 -1..1."""
+    return pixels.float() / 127.5 - 1
+
+
+def to_uint8(pixels: Tensor) -> Tensor:
+    """Float about -1..1 -> uint8 0..255."""
+    return ((pixels.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+
+
 def space_to_depth(x: Tensor, factor: int) -> Tensor:
     """(b, t, h, w, c) -> (b, t, h/factor, w/factor, factor*factor*c)."""
     b, t, h, w, c = x.shape

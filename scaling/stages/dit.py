@@ -8,22 +8,22 @@ from collections import Counter
 from functools import partial
 
 import torch
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 
 from scaling import flops
 from scaling.data.video import write_video
 from scaling.flow import Stream
+from scaling.frozen import decode, device, load_dit, load_vae
 from scaling.latents import LatentSet
 from scaling.models.dit import DiT
 from scaling.records import RunRecord
 from scaling.sampling import averaged, sample
 from scaling.stage import DiTFields, Events, LatentsFields, Stage, StageFolder, moment
 from scaling.stages.data import load_index
-from scaling.stages.vae import decode, load_vae
 from scaling.store import write_bytes, write_document
 from scaling.text import TextEncoder
 from scaling.training.dit import DiTModule, steps_within
-from scaling.training.fit import device, fit
+from scaling.training.fit import fit
 from scaling.validation import validation_loss
 
 CHECKPOINTS = 8
@@ -76,14 +76,6 @@ def work(folder: StageFolder, stage: Stage, events: Events) -> RunRecord:
         device=device().type,
         flops_per_second=update_seconds and budget.train_flops / budget.steps / update_seconds,
     )
-
-
-def load_dit(folder: StageFolder, data: LatentSet) -> DiT:
-    """The averaged weights of a `dit` stage whose training is done, in evaluation mode."""
-    fields: DiTFields = folder.stage().parsed()
-    model = DiT(fields.dit, data.channels, data.text_dim)
-    model.load_state_dict(load_file(folder.path / "model.safetensors"))
-    return model.to(device()).eval()
 
 
 class SampleGrid:

@@ -7,13 +7,12 @@ import numpy as np
 
 from scaling.data.clips import Clip, list_clips, read, split
 from scaling.data.video import Frames
+from scaling.frozen import device, encode, load_vae
 from scaling.latents import LatentWriter
 from scaling.records import RunRecord
 from scaling.stage import Events, LatentsFields, Stage, StageFolder
 from scaling.stages.data import load_index
-from scaling.stages.vae import encode, load_vae
 from scaling.text import TextEncoder
-from scaling.training.fit import device
 
 BATCH_CLIPS = 16
 

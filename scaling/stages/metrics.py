@@ -5,6 +5,7 @@ from safetensors.numpy import save
 
 from scaling.data.clips import list_clips, split
 from scaling.flow import Stream
+from scaling.frozen import decode, device, load_dit, load_vae
 from scaling.latents import LatentSet
 from scaling.metrics.fvd import frechet_distance, fvd_at_infinity
 from scaling.metrics.i3d import EXTRACTOR, I3D
@@ -12,11 +13,8 @@ from scaling.records import Metric, RunRecord
 from scaling.sampling import sample
 from scaling.stage import DiTFields, Events, MetricsFields, Stage, StageFolder
 from scaling.stages.data import load_index
-from scaling.stages.dit import load_dit
 from scaling.stages.reference import comparable, load_features
-from scaling.stages.vae import decode, load_vae
 from scaling.store import write_bytes
-from scaling.training.fit import device
 
 
 def work(folder: StageFolder, stage: Stage, events: Events) -> RunRecord:

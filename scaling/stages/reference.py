@@ -9,6 +9,7 @@ from safetensors.numpy import load_file, save
 from scaling.data.clips import Clip, list_clips, read, split, spread
 from scaling.data.index import Index
 from scaling.errors import UserError
+from scaling.frozen import device
 from scaling.metrics.fvd import MIN_CLIPS_TO_EXTRAPOLATE
 from scaling.metrics.i3d import EXTRACTOR, I3D
 from scaling.records import RunRecord
@@ -16,7 +17,6 @@ from scaling.specs import DataSpec
 from scaling.stage import Events, ReferenceFields, Stage, StageFolder
 from scaling.stages.data import load_index
 from scaling.store import write_bytes
-from scaling.training.fit import device
 
 
 def work(folder: StageFolder, stage: Stage, events: Events) -> RunRecord:

@@ -2,18 +2,19 @@
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 
 from scaling import flops
 from scaling.data.clips import Clip, list_clips, read, split, spread
 from scaling.data.video import write_video
+from scaling.frozen import decode, device, encode, load_vae
 from scaling.models.vae import VAE
 from scaling.records import Metric, RunRecord
 from scaling.stage import Events, Stage, StageFolder, VAEFields
 from scaling.stages.data import load_index
 from scaling.store import write_bytes
-from scaling.training.fit import device, fit
-from scaling.training.vae import Crops, VAEModule, to_float, to_uint8
+from scaling.training.fit import fit
+from scaling.training.vae import Crops, VAEModule
 
 CHECKPOINTS = 6
 SHOWN, MEASURED = 4, 64
@@ -48,33 +49,6 @@ def work(folder: StageFolder, stage: Stage, events: Events) -> RunRecord:
         metrics=quality,
         device=device().type,
     )
-
-
-def load_vae(folder: StageFolder) -> VAE:
-    """The trained VAE of a complete `vae` stage, in evaluation mode."""
-    fields: VAEFields = folder.stage().parsed()
-    vae = VAE(fields.vae)
-    vae.load_state_dict(load_file(folder.path / "model.safetensors"))
-    return vae.to(device()).eval()
-
-
-@torch.no_grad()
-def encode(vae: VAE, clips: np.ndarray) -> torch.Tensor:
-    """uint8 (b, t, h, w, 3) -> posterior means (b, t, h, w, c), float32 on the CPU."""
-    with torch.autocast(device().type, torch.bfloat16):
-        mean, _ = vae.encode(to_float(torch.from_numpy(clips).to(device())))
-    return mean.float().cpu()
-
-
-@torch.no_grad()
-def decode(vae: VAE, latents: torch.Tensor) -> np.ndarray:
-    """Latents (b, t, h, w, c) -> uint8 (b, t, h, w, 3). One clip at a time, so that a picture never depends on its
-    batch."""
-    decoded = []
-    with torch.autocast(device().type, torch.bfloat16):
-        for latent in latents:
-            decoded.append(to_uint8(vae.decode(latent[None].to(device()))).cpu().numpy())
-    return np.concatenate(decoded)
 
 
 def _measure(folder: StageFolder, vae: VAE, clips: list[Clip]) -> tuple[Metric, ...]:

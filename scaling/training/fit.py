@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import lightning
-import torch
 from torch.utils.data import DataLoader, Dataset
 
+from scaling.frozen import device
 from scaling.stage import Events
 from scaling.training import checkpoints
 from scaling.training.module import StepModule
@@ -102,8 +102,3 @@ def fit(
     trainer.fit(module, batches)
     assert module.done == module.steps
     return keeper.seconds / keeper.updates
-
-
-def device() -> torch.device:
-    """Where Lightning will put a model."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from scaling.flow import Stream, seeded_noise
-from scaling.models.vae import VAE
+from scaling.models.vae import VAE, to_float
 from scaling.specs import VAETrainSpec
 from scaling.training.module import StepModule
 
@@ -48,16 +48,6 @@ def matrices(model: VAE) -> list[torch.nn.Parameter]:
     """The inner matrices, for Muon; convolutions and the layers that touch pixels or latents are AdamW's."""
     inner = [*model.encoder.parameters(), *model.decoder.parameters()]
     return [parameter for parameter in inner if parameter.ndim == 2]
-
-
-def to_float(pixels: Tensor) -> Tensor:
-    """uint8 0..255 -> float32 -1..1."""
-    return pixels.float() / 127.5 - 1
-
-
-def to_uint8(pixels: Tensor) -> Tensor:
-    """Float about -1..1 -> uint8 0..255."""
-    return ((pixels.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
 
 
 def foreground(pixels: Tensor) -> Tensor:
