@@ -86,7 +86,7 @@ def read_record(path: Path) -> RunRecord:
 
 
 def read_records(runs: Path) -> list[RunRecord]:
-    """The records of all complete stages in a folder of runs, or in the output folder around it, in the order of ids."""
+    """The records of all complete stages in a folder of runs, or in the output folder around it, ordered by id."""
     if not runs.is_dir():
         raise UserError(f"{runs}: no such folder of runs")
     runs = runs / "runs" if (runs / "runs").is_dir() else runs
