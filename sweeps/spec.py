@@ -14,6 +14,7 @@ from scaling.specs import (
     EvalSpec,
     FVDSpec,
     OptimSpec,
+    Prediction,
     Spec,
     TextSpec,
     VAESpec,
@@ -54,7 +55,7 @@ class SweepSpec(Spec):
     optim: OptimSpec = OptimSpec()
     evaluation: EvalSpec = EvalSpec()
     fvd: FVDSpec = FVDSpec()
-    prediction: str = Field("velocity", pattern="^(velocity|clean)$")
+    prediction: Prediction = "velocity"
     """What every model of the sweep predicts."""
     base_flops: float = Field(gt=0)
     """Training FLOPs of the base budget."""
