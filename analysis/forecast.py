@@ -63,18 +63,28 @@ class Band(Spec):
     high: tuple[float, ...]
 
 
-class Backtest(Spec):
-    """The same method shown only the budgets below the largest, and asked for the largest."""
+class Verdict(Spec):
+    """A prediction with its interval, and what was measured."""
 
-    flop_budget: float
     predicted: float
     low: float
     high: float
     measured: float
-    """The isoFLOP optimum at that budget."""
     relative_error: float
     """predicted / measured - 1: negative is too hopeful."""
     inside: bool
+
+
+def _judge(predicted: float, low: float, high: float, measured: float) -> dict[str, Any]:
+    """The fields of a Verdict."""
+    numbers = {"predicted": predicted, "low": low, "high": high, "measured": measured}
+    return {**numbers, "relative_error": predicted / measured - 1, "inside": low <= measured <= high}
+
+
+class Backtest(Verdict):
+    """The same method shown only the budgets below the largest, and asked for the isoFLOP optimum at the largest."""
+
+    flop_budget: float
 
 
 class Forecast(Spec):
@@ -116,19 +126,12 @@ class Forecast(Spec):
         return self.model_dump(mode="json")
 
 
-class Comparison(Spec):
+class Comparison(Verdict):
     """A forecast against the run that it was of."""
 
     run_id: str
     train_flops: float
     n_params: float | None
-    predicted: float
-    low: float
-    high: float
-    measured: float
-    relative_error: float
-    """predicted / measured - 1: negative is too hopeful."""
-    inside: bool
 
 
 def compare(forecast: Forecast, record: RunRecord) -> Comparison:
@@ -153,12 +156,7 @@ def compare(forecast: Forecast, record: RunRecord) -> Comparison:
         run_id=record.run_id,
         train_flops=record.train_flops,
         n_params=record.n_params,
-        predicted=forecast.val_loss,
-        low=forecast.low,
-        high=forecast.high,
-        measured=measured,
-        relative_error=forecast.val_loss / measured - 1,
-        inside=forecast.low <= measured <= forecast.high,
+        **_judge(forecast.val_loss, forecast.low, forecast.high, measured),
     )
 
 
@@ -235,12 +233,4 @@ def _backtest(table: pd.DataFrame, found: Ensemble, seed: int) -> tuple[Backtest
     except UserError as problem:
         return None, [f"backtest: {problem}"]
     predicted, low, high = (float(values[-1]) for values in (then.val_loss, then.low, then.high))
-    return Backtest(
-        flop_budget=largest.flop_budget,
-        predicted=predicted,
-        low=low,
-        high=high,
-        measured=largest.val_loss,
-        relative_error=predicted / largest.val_loss - 1,
-        inside=low <= largest.val_loss <= high,
-    ), []
+    return Backtest(flop_budget=largest.flop_budget, **_judge(predicted, low, high, largest.val_loss)), []

@@ -164,7 +164,7 @@ def plan(sweep: SweepSpec, runs: Path | None = None, clip: tuple[int, int, int] 
         vae_flops=vae_flops,
         hours=ladder_hours / sweep.hardware.jobs + target_hours + vae_hours,
         gpu_hours=hours * sweep.hardware.gpus,
-        price=hours * max(1, sweep.hardware.gpus) * sweep.hardware.price_per_hour,
+        price=sweep.hardware.price(hours),
         disk_bytes=_disk(sweep, lines, grid),
     )
 
@@ -185,7 +185,7 @@ def _line(sweep: SweepSpec, common: Common, multiple: int, size: str, grid: Grid
         steps=steps,
         hours=hours,
         gpu_hours=hours * sweep.hardware.gpus,
-        price=hours * max(1, sweep.hardware.gpus) * sweep.hardware.price_per_hour,
+        price=sweep.hardware.price(hours),
         done=_done(runs, stage),
     )
 

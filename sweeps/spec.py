@@ -43,6 +43,10 @@ class HardwareSpec(Spec):
     target_threads: int = Field(2, ge=1)
     """CPU threads of a job that has the machine to itself: the VAE, the latents, the target run."""
 
+    def price(self, hours: float) -> float:
+        """US dollars for so many hours of one job."""
+        return hours * max(1, self.gpus) * self.price_per_hour
+
 
 class SweepSpec(Spec):
     """Several model sizes at several budgets, and one larger budget whose loss is foretold before it is spent."""

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from scaling.cli.report import collect
 from scaling.records import read_records
 from scaling.stages.run import run_stage
 
@@ -116,6 +117,24 @@ def test_killed_anywhere_it_ends_with_the_same_records(told, tmp_path):
     assert numbers(out) == numbers(undisturbed)
     prediction = [json.loads((folder / "prediction.json").read_text()) for folder in (out, undisturbed)]
     assert prediction[0] == prediction[1]
+
+
+def test_a_run_that_another_sweep_trained_is_found_under_this_sweeps_label(told, tmp_path):
+    """The tiny sweep's 4x runs are the base runs of a sweep with four times its base."""
+    out, _ = told
+    copy = tmp_path / "out"
+    shutil.copytree(out, copy)
+    sweep = yaml.safe_load((Path(__file__).parents[1] / "sweeps" / "tiny.yaml").read_text())
+    sweep["base_flops"] *= 4
+    sweep["target"] = 5
+    (tmp_path / "larger.yaml").write_text(yaml.safe_dump(sweep))
+    before = attempts(copy)
+    larger = tell("run", tmp_path / "larger.yaml", "--out", copy)
+    base = larger["columns"][0]
+    assert (base["compute"], attempts(copy)[base["run_id"]]) == ("base", before[base["run_id"]])
+    shown = {run.run_id: run.compute for run in collect(copy).runs}
+    assert sorted(shown.values()) == ["4x"] * 3 + ["5x"] + ["base"] * 3
+    assert shown[base["run_id"]] == "base"
 
 
 def test_a_complete_stage_is_not_touched(told):

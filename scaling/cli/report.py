@@ -116,14 +116,21 @@ def collect(out: Path, commands: tuple[str, ...] = ()) -> "ReportData":
 
 
 def _of_the_story(out: Path, records: "dict[str, RunRecord]") -> "dict[str, RunRecord]":
-    """Without the training runs that neither the forecast nor a column names: other specs ran in the same folder."""
+    """The story's training runs, under the labels of the sweep that ran last, and all other stages.
+
+    Other specs may have run in the same folder: what neither the forecast nor a column names is left out.
+    """
     forecast, columns = _forecast(out), out / "columns.json"
     if forecast is None:
         return records
     named = set(forecast.run_ids)
     if columns.exists():
         named |= {str(column["run_id"]) for column in read_document(columns)}
-    return {run_id: record for run_id, record in records.items() if record.stage != "dit" or run_id in named}
+    kept = {run_id: record for run_id, record in records.items() if record.stage != "dit" or run_id in named}
+    for run_id in named & kept.keys():
+        stage = _folder(out, run_id).stage()
+        kept[run_id] = kept[run_id].model_copy(update={"sweep": stage.sweep, "compute": stage.compute})
+    return kept
 
 
 def _folder(out: Path, run_id: str) -> "StageFolder":

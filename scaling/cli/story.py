@@ -79,7 +79,7 @@ def tell(sweep: SweepSpec, out: Path, commands: tuple[str, ...]) -> Outcome:
     ladder = ladder_stages(sweep, common)
     _run(sweep, [*common.stages(), *ladder], runs, f"{sweep.name}: up to {max(sweep.ladder)}x")
 
-    records = [_record(runs, stage) for stage in ladder]
+    records = [_labelled(runs, stage) for stage in ladder]
     foretold = _foretell(out, training_table(records), sweep)
 
     target = run_stage(sweep, common, sweep.target, _nearest_size(sweep, foretold.n_params))
@@ -87,15 +87,14 @@ def tell(sweep: SweepSpec, out: Path, commands: tuple[str, ...]) -> Outcome:
     stages_of = {stage.id: stage for stage in ladder}
     chosen = [*(stages_of[record.run_id] for record in best.values()), target]
     measures = {stage.compute: metrics_stage(sweep, common, stage) for stage in chosen}
-    _run(
-        sweep, [*list(measures.values())[:-1], target, measures[target.compute]], runs, f"{sweep.name}: {sweep.target}x"
-    )
+    *before, after = measures.values()
+    _run(sweep, [*before, target, after], runs, f"{sweep.name}: {sweep.target}x")
 
-    reached = _record(runs, target)
+    reached = _labelled(runs, target)
     comparison = compare(foretold, reached)
     write_document(out / "outcome.json", comparison.model_dump(mode="json"))
     columns = [
-        Column(stage.compute, _record(runs, stage), _record(runs, measures[stage.compute]).value("fvd"))
+        Column(stage.compute, _labelled(runs, stage), _labelled(runs, measures[stage.compute]).value("fvd"))
         for stage in chosen
     ]
     write_document(out / "columns.json", [{"compute": c.compute, "run_id": c.run.run_id} for c in columns])
@@ -137,9 +136,9 @@ def summary(outcome: Outcome) -> str:
 
 
 def _run(sweep: SweepSpec, stages: list[Stage], runs: Path, title: str) -> None:
-    cores = os.cpu_count() or 1
+    hardware, cores = sweep.hardware, os.cpu_count() or 1
     with stage_progress(title) as watch:
-        execute(stages, runs, jobs=sweep.hardware.jobs, cores=max(cores, 1), gpus=sweep.hardware.gpus, watch=watch)
+        execute(stages, runs, jobs=hardware.jobs, cores=cores, gpus=hardware.gpus, watch=watch)
 
 
 def _writable(out: Path) -> Path:
@@ -150,8 +149,10 @@ def _writable(out: Path) -> Path:
     return out
 
 
-def _record(runs: Path, stage: Stage) -> RunRecord:
-    return read_record(runs / stage.id / "record.json")
+def _labelled(runs: Path, stage: Stage) -> RunRecord:
+    """The record of a complete stage under the labels of this sweep: another may have trained the same run before."""
+    record = read_record(runs / stage.id / "record.json")
+    return record.model_copy(update={"sweep": stage.sweep, "compute": stage.compute})
 
 
 def _best(records: list[RunRecord], label: str) -> RunRecord:

@@ -61,8 +61,8 @@ def _measure(folder: StageFolder, vae: VAE, clips: list[Clip]) -> tuple[Metric, 
         if number < SHOWN:
             write_video(folder.path / "reconstructions" / f"original-{number:02d}.mp4", frames, clip.fps)
             write_video(folder.path / "reconstructions" / f"decoded-{number:02d}.mp4", restored, clip.fps)
-    spread = float(np.std(values, ddof=1) / np.sqrt(len(values))) if len(values) > 1 else None
-    return (Metric(name="psnr", value=float(np.mean(values)), standard_error=spread, n=len(values)),)
+    standard_error = float(np.std(values, ddof=1) / np.sqrt(len(values))) if len(values) > 1 else None
+    return (Metric(name="psnr", value=float(np.mean(values)), standard_error=standard_error, n=len(values)),)
 
 
 def _train_flops(fields: VAEFields) -> float:
