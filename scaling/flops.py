@@ -10,20 +10,27 @@ from collections.abc import Iterable
 
 from scaling.geometry import POSITION_FEATURES, TEXT_DIM, TIME_FEATURES, Grid, latent_size
 from scaling.specs import DiTSpec, VAESpec
+from scaling.vae_layers import decoder_layers, encoder_layers
+
+CLASS_DIT_TIME_FEATURES = 256
+"""Sinusoids of the DiT paper's time embedding."""
 
 
-def dit_params(dit: DiTSpec, latent_channels: int) -> dict[str, int]:
+def dit_params(dit: DiTSpec, latent_channels: int, text_dim: int = TEXT_DIM) -> dict[str, int]:
     """Parameters by group; N of the law is everything but `embeddings`."""
-    d, hidden, patch_dim = dit.width, round(dit.mlp_ratio * dit.width), latent_channels * dit.patch**2
-    block = 6 * d + 4 * d * d + 2 * dit.head_dim + d + 4 * d * d + 2 * d * hidden
+    d, patch_dim = dit.width, latent_channels * dit.patch**2
+    shared = dit.modulation == "shared"
+    own_modulation = 6 * d if shared else 6 * d * d + 6 * d
+    block = own_modulation + _matrices(d, _hidden(dit)) + 4 * d * d + 2 * dit.head_dim + d
     return {
         "blocks": dit.depth * block,
-        "modulation": 6 * (d * d + d) + 2 * (d * d + d),
+        "modulation": (6 * (d * d + d) if shared else 0) + 2 * (d * d + d),
         "head": (d + 1) * patch_dim,
         "embeddings": (patch_dim + 1) * d
         + POSITION_FEATURES * d
-        + 2 * (TEXT_DIM + 1) * d
-        + TEXT_DIM
+        + d
+        + 2 * (text_dim + 1) * d
+        + text_dim
         + (TIME_FEATURES + 1) * d
         + (d + 1) * d,
     }
@@ -34,25 +41,64 @@ def non_embedding(groups: dict[str, int]) -> int:
     return sum(count for name, count in groups.items() if name != "embeddings")
 
 
-def dit_forward(dit: DiTSpec, latent_channels: int, grids: Iterable[Grid], text_tokens: int) -> float:
+def dit_forward(
+    dit: DiTSpec, latent_channels: int, grids: Iterable[Grid], text_tokens: int, text_dim: int = TEXT_DIM
+) -> float:
     """FLOPs of one forward over a packed batch of clips with these token grids."""
     grids = list(grids)
-    d, hidden = dit.width, round(dit.mlp_ratio * dit.width)
+    d = dit.width
     lengths = [math.prod(grid) for grid in grids]
     tokens, clips = sum(lengths), len(lengths)
     words = clips * text_tokens
-    condition = clips * d * (TIME_FEATURES + TEXT_DIM + d + 6 * d + 2 * d) + words * TEXT_DIM * d
-    block = tokens * (4 * d * d + 2 * d * d + 2 * d * hidden) + words * 2 * d * d
-    attention = sum(2 * length * length * d + 2 * length * text_tokens * d for length in lengths)
+    modulations = 1 if dit.modulation == "shared" else dit.depth
+    condition = clips * d * (TIME_FEATURES + text_dim + d + modulations * 6 * d + 2 * d) + words * text_dim * d
+    block = tokens * (_matrices(d, _hidden(dit)) + 2 * d * d) + words * 2 * d * d
+    attention = sum(_attention(length, length, d) + _attention(length, text_tokens, d) for length in lengths)
     head = tokens * d * latent_channels * dit.patch**2
     return _embed(dit, latent_channels, grids) + 2.0 * (condition + dit.depth * (block + attention) + head)
 
 
-def dit_training(dit: DiTSpec, latent_channels: int, grids: Iterable[Grid], text_tokens: int) -> float:
+def dit_training(
+    dit: DiTSpec, latent_channels: int, grids: Iterable[Grid], text_tokens: int, text_dim: int = TEXT_DIM
+) -> float:
     """FLOPs of one training step on a packed batch."""
     grids = list(grids)
     inputs = _embed(dit, latent_channels, grids) + 2.0 * len(grids) * TIME_FEATURES * dit.width
-    return 3.0 * dit_forward(dit, latent_channels, grids, text_tokens) - inputs
+    return 3.0 * dit_forward(dit, latent_channels, grids, text_tokens, text_dim) - inputs
+
+
+def class_dit_params(width: int, depth: int, *, latent_channels: int = 4, patch: int = 2, classes: int = 1000) -> int:
+    """Parameters of the DiT paper's class-conditional image model (arXiv 2212.09748), counted as ours are: biases
+    everywhere, modulation per block, a variance beside every output; its fixed position table is not trained."""
+    d, patch_dim = width, latent_channels * patch**2
+    block = _matrices(d, 4 * d) + 9 * d + 6 * (d * d + d)
+    time = (CLASS_DIT_TIME_FEATURES + 1) * d + (d + 1) * d
+    head = 2 * (d * d + d) + (d + 1) * 2 * patch_dim
+    return depth * block + (patch_dim + 1) * d + time + (classes + 1) * d + head
+
+
+def class_dit_forward(
+    width: int, depth: int, *, latent_side: int = 32, latent_channels: int = 4, patch: int = 2
+) -> float:
+    """FLOPs of one forward of that model on one image: `latent_side` of 32 is 256 pixels."""
+    d, tokens, patch_dim = width, (latent_side // patch) ** 2, latent_channels * patch**2
+    condition = d * (CLASS_DIT_TIME_FEATURES + d + depth * 6 * d + 2 * d)
+    blocks = depth * (tokens * _matrices(d, 4 * d) + _attention(tokens, tokens, d))
+    return 2.0 * (condition + blocks + tokens * d * 3 * patch_dim)
+
+
+def _hidden(dit: DiTSpec) -> int:
+    return round(dit.mlp_ratio * dit.width)
+
+
+def _matrices(d: int, hidden: int) -> int:
+    """Weights of self-attention and MLP, each multiplied once per token."""
+    return 4 * d * d + 2 * d * hidden
+
+
+def _attention(queries: int, keys: int, d: int) -> int:
+    """Multiply-adds of scores and of weighted values."""
+    return 2 * queries * keys * d
 
 
 def _embed(dit: DiTSpec, latent_channels: int, grids: list[Grid]) -> float:
@@ -62,50 +108,27 @@ def _embed(dit: DiTSpec, latent_channels: int, grids: list[Grid]) -> float:
     return 2.0 * dit.width * (sum(lengths) * latent_channels * dit.patch**2 + positions * POSITION_FEATURES)
 
 
+def vae_params(vae: VAESpec) -> int:
+    """Parameters of both halves."""
+    return sum(layer.params for half in (encoder_layers, decoder_layers) for layer in half(vae, (1, 1, 1)))
+
+
 def vae_training(vae: VAESpec, frames: int, height: int, width: int) -> float:
     """FLOPs of one training step on one clip."""
     both = vae_encode(vae, frames, height, width) + vae_decode(vae, frames, height, width)
-    return 3.0 * both - 2.0 * math.prod(_patched(vae, frames, height, width)) * 3 * vae.patch**2 * vae.stages[0].width
+    first = next(encoder_layers(vae, _patched(vae, frames, height, width)))
+    return 3.0 * both - 2.0 * first.multiply_adds
 
 
 def vae_encode(vae: VAESpec, frames: int, height: int, width: int) -> float:
     """FLOPs to encode one clip."""
-    positions, total = _patched(vae, frames, height, width), 0.0
-    total += math.prod(positions) * 3 * vae.patch**2 * vae.stages[0].width
-    for stage, after in zip(vae.stages, vae.widths_after, strict=True):
-        total += vae.blocks * math.prod(positions) * _block(stage.width)
-        if stage.down == "none":
-            continue
-        t, h, w = positions
-        halves_space, halves_time = stage.down in ("space", "both"), stage.down in ("time", "both")
-        h, w = (h // 2, w // 2) if halves_space else (h, w)
-        total += t * h * w * stage.width * (4 if halves_space else 1) * after
-        t = 1 + (t - 1) // 2 if halves_time else t
-        total += t * h * w * 3 * after * after * halves_time
-        positions = (t, h, w)
-    return 2.0 * (total + math.prod(positions) * vae.widths_after[-1] * 2 * vae.latent_channels)
+    return 2.0 * sum(layer.multiply_adds for layer in encoder_layers(vae, _patched(vae, frames, height, width)))
 
 
 def vae_decode(vae: VAESpec, frames: int, height: int, width: int) -> float:
     """FLOPs to decode one clip to this size."""
-    positions, total = latent_size(frames, height, width, vae), 0.0
-    total += math.prod(positions) * vae.latent_channels * vae.widths_after[-1]
-    for stage, after in zip(reversed(vae.stages), reversed(vae.widths_after), strict=True):
-        if stage.down != "none":
-            t, h, w = positions
-            halves_space, halves_time = stage.down in ("space", "both"), stage.down in ("time", "both")
-            total += t * h * w * 2 * after * after * halves_time
-            t = 2 * t - 1 if halves_time else t
-            total += t * h * w * after * stage.width * (4 if halves_space else 1)
-            positions = (t, 2 * h, 2 * w) if halves_space else (t, h, w)
-        total += vae.blocks * math.prod(positions) * _block(stage.width)
-    return 2.0 * (total + math.prod(positions) * vae.stages[0].width * 3 * vae.patch**2)
+    return 2.0 * sum(layer.multiply_adds for layer in decoder_layers(vae, latent_size(frames, height, width, vae)))
 
 
-def _patched(vae: VAESpec, frames: int, height: int, width: int) -> tuple[int, int, int]:
+def _patched(vae: VAESpec, frames: int, height: int, width: int) -> Grid:
     return frames, height // vae.patch, width // vae.patch
-
-
-def _block(width: int) -> int:
-    """Multiply-adds of a residual block per position: 3x3 in space, 3 taps in time."""
-    return (9 + 3) * width * width

@@ -1,12 +1,14 @@
 """Sizes that the models and their closed forms share: from pixels to latents to tokens. Imports no torch."""
 
-from scaling.specs import VAESpec
+from scaling.specs import TextSpec, VAESpec
 
 Grid = tuple[int, int, int]
 """Counts along t, h, w: of a clip's tokens, or of its latents."""
 
-TEXT_DIM = 384
-"""Width of the text encoder's token states."""
+PIXEL_CHANNELS = 3
+"""Red, green, blue."""
+TEXT_DIM = TextSpec().width
+"""Width of the default text encoder's token states."""
 TIME_FEATURES = 128
 """Sinusoids that describe t_flow."""
 POSITION_FEATURES = 24

@@ -15,7 +15,6 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from scaling.caption import Caption
-from scaling.flow import Stream, seeded
 from scaling.geometry import Grid, token_grid
 from scaling.models.dit import patchify
 from scaling.store import read_document, write_bytes, write_document
@@ -75,9 +74,13 @@ class LatentSet:
         t, h, w = map(int, self.entries[clip]["shape"].split("x"))
         return t, h, w
 
+    def by_shape(self, clips: list[int]) -> list[int]:
+        """These clips with those of one shape beside each other, as packing wants them."""
+        return sorted(clips, key=lambda clip: self.entries[clip]["shape"])
+
     def pack(self, clips: list[int]) -> Packed:
-        """These clips as one packed batch, clips of one shape beside each other."""
-        clips = sorted(clips, key=lambda clip: self.entries[clip]["shape"])
+        """These clips as one packed batch, in the order of `by_shape`."""
+        clips = self.by_shape(clips)
         entries = [self.entries[clip] for clip in clips]
         patches = []
         for shape, same in groupby(entries, key=lambda entry: entry["shape"]):
@@ -85,20 +88,6 @@ class LatentSet:
             patches.append(patchify((latents - self.mean) / self.std, self.patch).flatten(0, 1))
         text = self.text.rows([entry["caption"] for entry in entries])
         return Packed(torch.cat(patches), [self.grids[clip] for clip in clips], text, clips)
-
-    def order(self, step: int, batch_clips: int, seed: int) -> list[int]:
-        """The clips of a training step: an endless shuffle in epochs that depends on (seed, step) alone."""
-        clips = []
-        for position in range(step * batch_clips, (step + 1) * batch_clips):
-            epoch, place = divmod(position, len(self))
-            clips.append(self._shuffle(epoch, seed)[place])
-        return clips
-
-    def _shuffle(self, epoch: int, seed: int) -> list[int]:
-        if getattr(self, "_epoch", None) != (epoch, seed):
-            self._epoch = (epoch, seed)
-            self._order = torch.randperm(len(self), generator=seeded(seed, Stream.ORDER, epoch)).tolist()
-        return self._order
 
 
 def _file(folder: Path, shape: str, held_out: bool) -> Path:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from scaling.errors import UserError
-from scaling.specs import Spec, parse_spec
+from scaling.specs import EngineSpec, Spec, parse_spec
 from scaling.store import read_document, write_document
 
 if TYPE_CHECKING:
@@ -51,7 +51,9 @@ class RunRecord(Spec):
     flop_budget: float | None = None
     """Training FLOPs asked for."""
     train_flops: float | None = None
-    """Training FLOPs done."""
+    """Training FLOPs behind the weights, those of a trunk included."""
+    spent_flops: float | None = None
+    """Training FLOPs that this stage itself did."""
     learning_rate: float | None = None
     batch_tokens: float | None = None
     schedule: str | None = None
@@ -61,6 +63,8 @@ class RunRecord(Spec):
     metrics: tuple[Metric, ...] = ()
     wall_seconds: float | None = Field(None, ge=0)
     device: str | None = None
+    engine: EngineSpec | None = None
+    """How the machine did the work."""
     mfu: float | None = None
     """Share of the peak FLOP/s, where the peak is known."""
     flops_per_second: float | None = None
@@ -109,7 +113,7 @@ def training_table(records: list[RunRecord]) -> "pandas.DataFrame":
     measured = {record.parents["dit"]: record for record in records if record.stage == "metrics"}
     rows = []
     for run in runs:
-        row = run.model_dump(exclude={"metrics", "parents", "versions", "shape"})
+        row = run.model_dump(exclude={"metrics", "parents", "versions", "shape", "engine"})
         row |= run.shape
         loss = run.metric("val_loss")
         row["val_loss"] = loss.value if loss else None

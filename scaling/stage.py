@@ -1,6 +1,8 @@
 """A stage: one content-addressed step of the data flow, and the folder that holds all that it makes.
 
     data -> vae -> latents -> dit -> metrics      (reference: the real clips' side of the metrics)
+            vae -> reconstruction                 (the VAE by the same metrics)
+                   latents -> trunk -> dit        (a trunk is the beginning that several runs share)
 
 A folder holds spec.json, attempts/, events.<attempt>.jsonl, whatever the kind makes (checkpoints/, samples/, ...),
 record.json, and COMPLETE last. Nothing in a folder without COMPLETE is believed, except checkpoints that verify.
@@ -20,6 +22,7 @@ from scaling.identity import stage_id
 from scaling.specs import (
     DataSpec,
     DiTSpec,
+    EngineSpec,
     EvalSpec,
     FVDSpec,
     OptimSpec,
@@ -31,7 +34,7 @@ from scaling.specs import (
 )
 from scaling.store import append_jsonl, read_document, read_jsonl, sweep, write_bytes, write_document
 
-Kind = Literal["data", "vae", "latents", "reference", "dit", "metrics"]
+Kind = Literal["data", "vae", "latents", "reference", "reconstruction", "trunk", "dit", "metrics"]
 
 
 class DataFields(Spec):
@@ -53,6 +56,8 @@ class LatentsFields(Spec):
     """Semantic fields of a `latents` stage; parents: data, vae."""
 
     text: TextSpec
+    manifest: str | None = None
+    """Hash of a user's text encoder: its weights, config and tokenizer. The other encoders' names say what they are."""
 
 
 class ReferenceFields(Spec):
@@ -61,15 +66,28 @@ class ReferenceFields(Spec):
     fvd: FVDSpec
 
 
-class DiTFields(Spec):
-    """Semantic fields of a `dit` stage; parents: vae, latents."""
+class ReconstructionFields(Spec):
+    """Semantic fields of a `reconstruction` stage; parents: vae, reference."""
+
+    seed: int = Field(0, ge=0)
+    """Of the extrapolation to infinitely many clips."""
+
+
+class TrainingFields(Spec):
+    """What the updates of a training run follow from. A `trunk` stage does those of it before the rate falls; parents:
+    vae, latents, and, where one is, the shorter trunk that it goes on from."""
 
     dit: DiTSpec
     optim: OptimSpec
-    evaluation: EvalSpec
     flop_budget: float = Field(gt=0)
     """Training FLOPs asked for; the number of steps follows."""
     seed: int = Field(0, ge=0)
+
+
+class DiTFields(TrainingFields):
+    """Semantic fields of a `dit` stage, a whole run; parents: vae, latents, and, where one is, its trunk."""
+
+    evaluation: EvalSpec
 
 
 class MetricsFields(Spec):
@@ -83,6 +101,8 @@ FIELDS: dict[str, type[Spec]] = {
     "vae": VAEFields,
     "latents": LatentsFields,
     "reference": ReferenceFields,
+    "reconstruction": ReconstructionFields,
+    "trunk": TrainingFields,
     "dit": DiTFields,
     "metrics": MetricsFields,
 }
@@ -97,14 +117,14 @@ class Stage(Spec):
     parents: dict[str, str] = {}
     """Role -> id of the stage it needs."""
     folder: str = ""
-    """Where a user's videos are. Not hashed: `manifest` says what they are."""
+    """Where a user's videos are, or a user's text encoder. Not hashed: `manifest` says what they are."""
     captions: str = ""
     """Where a user's captions are, if not with the videos."""
     sweep: str = ""
     compute: str = ""
     """Label of the compute budget, such as "4x"; empty where there is none."""
-    threads: int = Field(1, ge=1)
-    """CPU threads. Not semantic, but the order of floating-point sums depends on it."""
+    engine: EngineSpec = EngineSpec()
+    """Not hashed: no result depends on it, except in the last bits."""
 
     @property
     def id(self) -> str:
@@ -116,7 +136,7 @@ class Stage(Spec):
 
 
 def make_stage(kind: Kind, slug: str, fields: Spec, parents: Mapping[str, str], **placement: Any) -> Stage:
-    """A stage from typed fields; `placement` is what is not hashed: sweep, compute, threads, folder, captions."""
+    """A stage from typed fields; `placement` is what is not hashed: sweep, compute, engine, folder, captions."""
     return Stage(kind=kind, slug=slug, fields=fields.model_dump(mode="json"), parents=dict(parents), **placement)
 
 
@@ -194,7 +214,11 @@ class StageFolder:
         descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
         os.close(descriptor)
         write_document(path, {"attempt": number, "pid": os.getpid()})
-        return Events(self.path / f"events.{number:04d}.jsonl")
+        return self.events_of_attempt()
+
+    def events_of_attempt(self) -> "Events":
+        """The event log of the latest attempt, for those who work on it."""
+        return Events(self.path / f"events.{self.attempts:04d}.jsonl")
 
     @property
     def attempts(self) -> int:
@@ -203,8 +227,7 @@ class StageFolder:
 
     def events(self, after: int = 0) -> list[dict[str, Any]]:
         """The events of the latest attempt, oldest first; none if it is not later than attempt `after`."""
-        log = self.path / f"events.{self.attempts:04d}.jsonl"
-        return read_jsonl(log) if self.attempts > after else []
+        return read_jsonl(self.events_of_attempt().path) if self.attempts > after else []
 
 
 class Events:

@@ -4,11 +4,12 @@ import math
 
 import torch
 
-from scaling.flow import Stream, seeded_noise
+from scaling.flow import seeded_noise
 from scaling.latents import LatentSet
 from scaling.models.dit import DiT
 from scaling.records import Metric
 from scaling.specs import EvalSpec
+from scaling.streams import Stream
 from scaling.training.dit import flow_losses
 
 BATCH_CLIPS = 32

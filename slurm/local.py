@@ -97,8 +97,8 @@ def _is_ready(stage: Stage, runs: Path) -> bool:
 
 
 def _has_room(stage: Stage, running: Sequence[Running], jobs: int, cores: int) -> bool:
-    used = sum(one.stage.threads for one in running)
-    return not running or (len(running) < jobs and used + stage.threads <= cores)
+    used = sum(one.stage.engine.cores for one in running)
+    return not running or (len(running) < jobs and used + stage.engine.cores <= cores)
 
 
 def _start(stage: Stage, runs: Path, slot: int, gpus: int) -> Running:
@@ -107,7 +107,7 @@ def _start(stage: Stage, runs: Path, slot: int, gpus: int) -> Running:
     mine = range(slot * gpus, (slot + 1) * gpus)  # Submitit would give every job the first ones
     executor.update_parameters(timeout_min=FOREVER_MINUTES, gpus_per_node=gpus, visible_gpus=tuple(mine))
     before = folder.attempts
-    with _threads(stage.threads), _stderr_into(folder.path / "jobs" / "controller.log"):
+    with _threads(stage.engine.threads), _stderr_into(folder.path / "jobs" / "controller.log"):
         job = executor.submit(run_stage, str(folder.path.resolve()))
     return Running(stage, folder, job, slot, before)
 

@@ -7,10 +7,11 @@ from typing import Any, Self
 from pydantic import Field, model_validator
 
 from scaling.errors import UserError
-from scaling.presets import DIT_LADDER, VAE_PRESETS
+from scaling.presets import VAE_PRESETS, dit_preset
 from scaling.specs import (
     DataSpec,
     DiTSpec,
+    EngineSpec,
     EvalSpec,
     FVDSpec,
     OptimSpec,
@@ -22,13 +23,14 @@ from scaling.specs import (
     load_yaml,
     parse_spec,
 )
+from scaling.text.source import is_folder
 
 FEWEST_RUNS = 6
 """Runs below the target that `analysis.forecast` needs."""
 
 
 class HardwareSpec(Spec):
-    """What a plan assumes of the machine. Not semantic: no result depends on it, except `threads` in the last bits."""
+    """What a plan assumes of the machine. Not semantic: no result depends on it, except in the last bits."""
 
     flops_per_second: float = Field(1e11, gt=0)
     """Training speed of one job, all its devices together, as measured or hoped for."""
@@ -42,6 +44,24 @@ class HardwareSpec(Spec):
     """CPU threads of a small job."""
     target_threads: int = Field(2, ge=1)
     """CPU threads of a job that has the machine to itself: the VAE, the latents, the target run."""
+    engine: EngineSpec = EngineSpec()
+    """How the training of a DiT uses its job's machine, but for the threads, which are given above."""
+
+    @model_validator(mode="after")
+    def _one_rank_for_each_gpu(self) -> Self:
+        if self.engine.threads != 1:
+            raise ValueError("engine.threads: give 'threads' and 'target_threads' instead")
+        if self.gpus and self.engine.processes != self.gpus:
+            raise ValueError(f"engine.processes is {self.engine.processes}: make it {self.gpus}, one for each GPU")
+        return self
+
+    def threads_of(self, *, alone: bool) -> EngineSpec:
+        """The engine of a stage that does not train a DiT, one process."""
+        return EngineSpec(threads=self.target_threads if alone else self.threads)
+
+    def training(self, *, alone: bool) -> EngineSpec:
+        """The engine of a stage that trains a DiT."""
+        return self.engine.model_copy(update={"threads": self.target_threads if alone else self.threads})
 
     def price(self, hours: float) -> float:
         """US dollars for so many hours of one job."""
@@ -61,8 +81,13 @@ class SweepSpec(Spec):
     fvd: FVDSpec = FVDSpec()
     prediction: Prediction = "velocity"
     """What every model of the sweep predicts."""
+    shift_tokens: int = Field(256, ge=1)
+    """Tokens of a clip whose flow times are not shifted; see `scaling.flow.shift`."""
     base_flops: float = Field(gt=0)
     """Training FLOPs of the base budget."""
+    branches: bool = False
+    """Whether the runs of one size share their beginning: one long run at a constant rate, which branches into a decay
+    at every budget. Needs `optim.warmup_steps`, and a short `optim.decay`."""
     ladder: dict[int, tuple[str, ...]]
     """Multiple of the base budget -> model sizes trained at it. Holds 1 and 4."""
     target: int = Field(32, ge=2)
@@ -81,13 +106,21 @@ class SweepSpec(Spec):
             ("target_sizes", self.target_sizes),
         ]:
             for name in names:
-                if name not in DIT_LADDER:
-                    raise ValueError(f"{where}: unknown preset '{name}'; known: {', '.join(DIT_LADDER)}")
+                try:
+                    dit_preset(name)
+                except ValueError as problem:
+                    raise ValueError(f"{where}: {problem}") from None
             if not names or len(set(names)) < len(names):
                 raise ValueError(f"{where}: names {'a size twice' if names else 'no size'}")
         runs = sum(len(names) for names in self.ladder.values())
         if runs < FEWEST_RUNS or len({name for names in self.ladder.values() for name in names}) < 2:
             raise ValueError(f"ladder: {runs} runs, but a forecast needs {FEWEST_RUNS}, of two sizes at least")
+        if self.branches and self.optim.warmup_steps is None:
+            raise ValueError("branches: runs that share a beginning warm up alike; give optim.warmup_steps")
+        if self.branches and self.optim.decay > 0.5:
+            raise ValueError(
+                f"branches: optim.decay is {self.optim.decay:g}, which leaves little to share; at most 0.5"
+            )
         if self.fvd.frames > self.data.frames:
             raise ValueError(f"fvd.frames is {self.fvd.frames}, but clips have at most data.frames {self.data.frames}")
         if max(self.ladder) >= self.target:
@@ -107,7 +140,7 @@ class SweepSpec(Spec):
 
     def size(self, name: str) -> DiTSpec:
         """A model of the ladder as this sweep trains it."""
-        return DIT_LADDER[name].model_copy(update={"prediction": self.prediction})
+        return dit_preset(name).model_copy(update={"prediction": self.prediction, "shift_tokens": self.shift_tokens})
 
     def label(self, multiple: int) -> str:
         """`base`, `4x`, `32x`, ..."""
@@ -131,15 +164,21 @@ def load_sweep(name_or_path: str) -> SweepSpec:
     document = dict(document)
     if isinstance(document.get("vae"), str):
         document["vae"] = _vae_preset(path, document["vae"])
-    data = document.get("data")
-    if isinstance(data, dict):
-        document["data"] = {
-            key: str((path.parent / value).resolve())
-            if key in ("folder", "captions") and isinstance(value, str)
-            else value
-            for key, value in data.items()
-        }
+    for section, keys in {"data": ("folder", "captions"), "text": ("encoder",)}.items():
+        if isinstance(document.get(section), dict):
+            document[section] = {
+                key: str((path.parent / value).resolve()) if key in keys and _is_path(path, key, value) else value
+                for key, value in document[section].items()
+            }
     return parse_spec(SweepSpec, document, str(path))
+
+
+def _is_path(path: Path, key: str, value: Any) -> bool:
+    """Whether a field of a sweep's file is a path. An encoder is one where it begins as one, or is a folder beside the
+    file; other encoders are names."""
+    if not isinstance(value, str):
+        return False
+    return key != "encoder" or is_folder(value) or (value != "minilm" and (path.parent / value).is_dir())
 
 
 def _vae_preset(path: Path, name: str) -> Any:

@@ -64,7 +64,7 @@ def test_help_is_quick_because_it_imports_nothing_heavy():
         (["dance"], "dance"),
         (["plan"], "SWEEP"),
         (["plan", "nothing.yaml"], "nothing.yaml: no such file"),
-        (["plan", "nothing"], "shipped ones: base_4x_32x, demo, tiny"),
+        (["plan", "nothing"], "shipped ones: base_4x_32x, demo, native, tiny"),
         (["report", "nowhere"], "nowhere"),
         (["fit", "nowhere.csv"], "nowhere.csv"),
         (["data", "index", "nowhere"], "nowhere"),

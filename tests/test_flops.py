@@ -11,24 +11,32 @@ from scaling import flops
 from scaling.geometry import TEXT_DIM
 from scaling.models.dit import DiT
 from scaling.models.vae import VAE
-from scaling.presets import DIT_LADDER, VAE_PRESETS
+from scaling.presets import PAPER_DITS, VAE_PRESETS, family
+from scaling.specs import VAESpec, VAEStage
 
 CHANNELS, WORDS = 8, 12
+DITS = {f"w{dit.width}d{dit.depth}": dit for dit in family()[::4]} | PAPER_DITS
+DITS["per_block"] = PAPER_DITS["S"].model_copy(update={"modulation": "per_block"})
+ODD = tuple(VAEStage(width=w, down=down) for w, down in ((6, "time"), (10, "space"), (14, "both"), (9, "none")))
+VAES = VAE_PRESETS | {  # every kind of level and no two widths alike, in both kinds of convolution
+    "odd": VAESpec(patch=1, stages=ODD, convolution="full"),
+    "odd factorised": VAESpec(patch=1, stages=ODD, blocks=2),
+}
 UNIFORM = [(5, 4, 4)] * 3
 MIXED = [(5, 4, 4), (5, 4, 4), (1, 3, 5), (3, 2, 6)]
 
 
-@pytest.mark.parametrize("name", list(DIT_LADDER))
+@pytest.mark.parametrize("name", list(DITS))
 def test_dit_parameters(name):
     with torch.device("meta"):
-        counted = DiT(DIT_LADDER[name], CHANNELS, TEXT_DIM).count_params()
-    assert flops.dit_params(DIT_LADDER[name], CHANNELS) == counted
+        counted = DiT(DITS[name], CHANNELS, TEXT_DIM).count_params()
+    assert flops.dit_params(DITS[name], CHANNELS) == counted
 
 
 @pytest.mark.parametrize("grids", [UNIFORM, MIXED], ids=["uniform", "mixed"])
-@pytest.mark.parametrize(("name", "device"), [*((name, "meta") for name in DIT_LADDER), ("w32d2", "cpu")])
+@pytest.mark.parametrize(("name", "device"), [*((name, "meta") for name in DITS), ("w32d2", "cpu")])
 def test_dit_flops(name, device, grids):
-    spec, clips = DIT_LADDER[name], len(grids)
+    spec, clips = DITS[name], len(grids)
     tokens = sum(t * h * w for t, h, w in grids)
     with torch.device(device):
         model = DiT(spec, CHANNELS, TEXT_DIM)
@@ -47,10 +55,16 @@ def test_dit_flops(name, device, grids):
     assert measured == pytest.approx(flops.dit_training(spec, CHANNELS, grids, WORDS), rel=1e-9)
 
 
-@pytest.mark.parametrize("name", list(VAE_PRESETS))
+@pytest.mark.parametrize("spec", VAES.values(), ids=list(VAES))
+def test_vae_parameters(spec):
+    with torch.device("meta"):
+        vae = VAE(spec)
+    assert flops.vae_params(spec) == sum(parameter.numel() for parameter in vae.parameters())
+
+
+@pytest.mark.parametrize("spec", VAES.values(), ids=list(VAES))
 @pytest.mark.parametrize("frames", [1, 9])
-def test_vae_flops(name, frames):
-    spec = VAE_PRESETS[name]
+def test_vae_flops(spec, frames):
     side = 4 * spec.spatial_stride
     with torch.device("meta"):
         vae = VAE(spec)
@@ -65,3 +79,9 @@ def test_vae_flops(name, frames):
         restored.square().sum().backward()
     measured = sum(counter.get_total_flops() for counter in (encoding, decoding, backward))
     assert measured == pytest.approx(flops.vae_training(spec, frames, side, side), rel=1e-9)
+
+
+def test_the_published_dit_is_counted_as_published():
+    """DiT-XL/2 at 256 pixels: 675M parameters and "119 Gflops" (arXiv 2212.09748, table 4), which are multiply-adds."""
+    assert flops.class_dit_params(1152, 28) / 1e6 == pytest.approx(675, abs=0.5)
+    assert flops.class_dit_forward(1152, 28) / 2 / 1e9 == pytest.approx(118.6, abs=0.05)

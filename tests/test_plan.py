@@ -1,14 +1,19 @@
 """A plan is right about N, D and C, and a login node can make it: no torch."""
 
 import json
+import math
 import subprocess
 import sys
 
 import pytest
 
 from scaling import flops
+from scaling.batching import TokenBatches
 from sweeps.plan import common_stages, plan, run_stage
 from sweeps.spec import load_sweep
+
+NATIVE_GRIDS = [(1, 4, 4), (1, 3, 6), (2, 4, 4), (3, 2, 4), (3, 4, 2), (5, 3, 3), (5, 4, 4), (9, 2, 2)]
+"""Tokens along t, h, w of the eight sizes of the sweep `native`."""
 
 
 def in_fresh_process(code):
@@ -43,6 +48,28 @@ def test_the_plan_names_the_runs_that_will_run():
         assert not line.done
     assert planned.hours > 0
     assert planned.price > 0
+
+
+def test_worlds_of_several_sizes_are_priced_as_the_mixture_that_they_are():
+    sweep = load_sweep("native")
+    line, grids = plan(sweep).runs[0], [grid for grid in NATIVE_GRIDS for _ in range(16)]
+    lengths = [math.prod(grid) for grid in grids]
+    batches = TokenBatches(lengths, sweep.optim.batch_tokens, seed=5)
+    steps = tokens = spent = 0
+    while spent < sweep.base_flops:
+        update = batches(steps)
+        spent += flops.dit_training(sweep.size(line.size), 8, [grids[clip] for clip in update], 16)
+        steps, tokens = steps + 1, tokens + sum(lengths[clip] for clip in update)
+    assert line.steps == pytest.approx(steps, rel=0.01)
+    assert line.num_tokens == pytest.approx(tokens, rel=0.01)
+    assert line.train_flops == pytest.approx(sweep.base_flops, rel=0.01)
+    latents = plan(sweep).disk_bytes - plan(sweep.model_copy(update={"data": few(sweep.data)})).disk_bytes
+    assert latents == 4 * 32 * 1016 / 8 * sum(map(math.prod, NATIVE_GRIDS))
+
+
+def few(data):
+    """Eight worlds, one of each size."""
+    return data.model_copy(update={"worlds": data.worlds.model_copy(update={"count": 8})})
 
 
 def test_plan_prints_every_run_and_json(capsys):

@@ -179,6 +179,12 @@ def write_output(out: Path, runs: int = 2) -> list[str]:
     vae_id = folder.stage().id
     psnr = Metric(name="psnr", value=30.0, n=64)
     write_record(folder.record_path, RunRecord(run_id=vae_id, stage="vae", metrics=(psnr,)))
+    measured, rfvd = out / "runs" / "reconstruction", Metric(name="rfvd", value=400.0, n=48)
+    write_record(
+        measured / "record.json",
+        RunRecord(run_id="reconstruction", stage="reconstruction", parents={"vae": vae_id}, metrics=(rfvd,)),
+    )
+    StageFolder(measured).finish()
     for name in ("original-00.mp4", "decoded-00.mp4"):
         write_clip(folder.path / "reconstructions" / name)
     folder.finish()
@@ -267,6 +273,7 @@ def test_collect_joins_runs_metrics_and_clips(tmp_path: Path) -> None:
     assert [figure.path.suffix for figure in data.figures] == [".svg", ".svg"]
     assert data.vae is not None
     assert len(data.vae.pairs) == 1
+    assert [(metric.name, metric.value) for metric in data.vae.run.metrics] == [("psnr", 30.0), ("rfvd", 400.0)]
     assert data.recipe is not None
     assert data.recipe.commands[0] == "scaling demo"
 

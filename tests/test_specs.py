@@ -1,18 +1,27 @@
 """Specs refuse what is wrong in one line, and their ids change exactly when their meaning does."""
 
 import json
+import math
 
 import pytest
 import yaml
 
+from scaling import flops
 from scaling.errors import UserError
 from scaling.identity import canonical_json, stage_id
-from scaling.presets import DIT_LADDER
-from scaling.specs import DataSpec, DiTSpec, EvalSpec, WorldSpec, parse_spec
+from scaling.presets import dit_preset, family
+from scaling.specs import DataSpec, DiTSpec, EngineSpec, EvalSpec, WorldSpec, parse_spec
 from scaling.stage import DataFields, StageFolder, make_stage
 from scaling.store import append_jsonl, read_jsonl, temporary, write_document
 from sweeps.plan import common_stages, ladder_stages
 from sweeps.spec import load_sweep
+
+
+def mixed(change):
+    """Worlds of two sizes, the second one changed."""
+    size = {"frames": 17, "height": 64, "width": 64}
+    return {"worlds": {"shapes": [size, size | change]}}
+
 
 SIZES = ["w32d2", "w48d2", "w64d3"]
 
@@ -25,6 +34,12 @@ SIZES = ["w32d2", "w48d2", "w64d3"]
         ({"worlds": {"count": "many"}}, "a.yaml: worlds.count: Input should be a valid integer"),
         ({"worlds": {}, "frames": 16}, "a.yaml: frames is 16, but must be 1 + 4k, such as 17"),
         ({"worlds": {"width": 72}}, "a.yaml: worlds.width is 72, which 16 does not divide"),
+        (mixed({"width": 72}), "a.yaml: worlds.shapes.1.width is 72, which 16 does not divide"),
+        (mixed({"width": 96}), "a.yaml: worlds.shapes.1 is 96x64, 6144 pixels, but 'pixels' is 4096: raise it"),
+        (mixed({"frames": 1}), "a.yaml: worlds.shapes.1.frames is 1, an image: set 'images' to true to count it"),
+        (mixed({"frames": 3}), "a.yaml: worlds.shapes.1.frames is 3, but a clip has 1 frame or at least 5"),
+        (mixed({"hieght": 3}), "a.yaml: worlds.shapes.1.hieght: unknown field; did you mean 'height'?"),
+        (mixed({}), "a.yaml: holdout_every is 16, which would hold out only some of the 2 worlds.shapes: give"),
         ({}, "a.yaml: give exactly one of 'worlds' and 'folder'"),
         ([1], "a.yaml: expected a mapping of fields, found list"),
     ],
@@ -39,7 +54,7 @@ def test_one_clear_line(document, message):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"ladder": {1: SIZES, 4: ["w65d3"]}}, "ladder.4: unknown preset 'w65d3'"),
+        ({"ladder": {1: SIZES, 4: ["w65d3"]}}, "ladder.4: width 65 is not a multiple of 16"),
         ({"ladder": {1: SIZES, 2: SIZES}}, "1 and 4 are needed"),
         ({"ladder": {0: SIZES, 1: SIZES, 4: SIZES}}, "multiples are at least 1"),
         ({"ladder": {1: ["w64d3", "w64d3"], 4: SIZES}}, "ladder.1: names a size twice"),
@@ -48,7 +63,7 @@ def test_one_clear_line(document, message):
         ({"data": {"folder": 3}}, "data.folder: Input should be a valid string"),
         ({"base_flops": float("inf")}, "base_flops: Input should be a finite number"),
         ({"target": 4}, "target is 4, but the ladder already trains at 4"),
-        ({"vae": "huge"}, "vae: unknown preset 'huge'; known: tiny, small, base"),
+        ({"vae": "huge"}, "vae: unknown preset 'huge'; known: tiny, small, small16, base, base16"),
         ({"data": {"worlds": {"width": 72, "height": 72}, "multiple": 24}}, "data.multiple is 24"),
         ({"vae_train": {"crop": 30}}, "vae_train.crop is 30, which the VAE stride 8 does not divide"),
         ({"base_flops": "lots"}, "base_flops: Input should be a valid number"),
@@ -73,7 +88,7 @@ def test_a_sweep_names_file_and_field(tmp_path, change, message):
 
 
 def test_shipped_sweeps_load_and_have_distinct_runs():
-    for name in ("demo", "tiny", "base_4x_32x"):
+    for name in ("demo", "tiny", "native", "base_4x_32x"):
         sweep = load_sweep(name)
         ids = [stage.id for stage in ladder_stages(sweep, common_stages(sweep))]
         assert len(set(ids)) == len(ids)
@@ -86,7 +101,22 @@ def test_dit_and_eval_specs_check_themselves():
         DiTSpec(width=100)
     with pytest.raises(ValueError, match="end at 1"):
         EvalSpec(sample_at=(0.1, 0.5))
-    assert all(spec.width % spec.head_dim == 0 for spec in DIT_LADDER.values())
+
+
+def test_one_dial_from_a_tenth_of_a_million_to_ten_billion():
+    sizes = [flops.non_embedding(flops.dit_params(dit, 16)) for dit in family()]
+    assert sizes == sorted(sizes)
+    assert sizes[0] < 1e5
+    assert sizes[-1] > 1e10
+    assert all(30 <= dit.width / dit.depth <= 32 for dit in family() if dit.width >= 64)
+    for wanted, name in ((1e5, "100k"), (1.3e6, "1.3M"), (1e10, "10B")):
+        found = flops.non_embedding(flops.dit_params(dit_preset(name), 16))
+        assert abs(math.log(found / wanted)) < 0.15
+    assert (dit_preset("XL").width, dit_preset("XL").depth, dit_preset("XL").heads) == (1152, 28, 16)
+    assert dit_preset("w96d3") == DiTSpec(width=96, depth=3, head_dim=32)
+    for name in ("XXL", "w50d2", "3T", "900B"):
+        with pytest.raises(ValueError, match=r"unknown model size|multiple of 16|outside the ladder"):
+            dit_preset(name)
 
 
 def test_canonical_json_is_one_text_for_one_value():
@@ -101,7 +131,8 @@ def test_canonical_json_is_one_text_for_one_value():
 def test_ids_change_with_meaning_and_not_with_placement():
     spec = DataSpec(worlds=WorldSpec())
     stage = make_stage("data", "data", DataFields(data=spec), {})
-    assert stage.id == make_stage("data", "data", DataFields(data=spec), {}, threads=8, sweep="other").id
+    elsewhere = {"engine": EngineSpec(threads=8), "sweep": "other"}
+    assert stage.id == make_stage("data", "data", DataFields(data=spec), {}, **elsewhere).id
     changed = DataSpec(worlds=WorldSpec(seed=1))
     assert stage.id != make_stage("data", "data", DataFields(data=changed), {}).id
     assert stage_id("x", {"a": 1}, {"vae": "v-1"}) != stage_id("x", {"a": 1}, {"vae": "v-2"})

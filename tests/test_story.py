@@ -13,8 +13,12 @@ import pytest
 import yaml
 
 from scaling.cli.report import collect
-from scaling.records import read_records
+from scaling.records import read_record, read_records
+from scaling.specs import parse_spec
 from scaling.stages.run import run_stage
+from slurm.local import execute
+from sweeps.plan import common_stages, ladder_stages, trunk_stages
+from sweeps.spec import SweepSpec
 
 SCALING = [sys.executable, "-m", "scaling.cli.main"]
 COMPUTES = ["base", "4x", "32x"]
@@ -94,6 +98,12 @@ def test_every_run_left_a_full_record(told):
             assert (fvd.extractor, fvd.n, fvd.settings["frames"]) == ("i3d_k400", 4, 16)
 
 
+def test_the_report_tells_the_quality_of_the_vae(told):
+    out, _ = told
+    vae = collect(out).vae.run
+    assert [metric.name for metric in vae.metrics] == ["psnr", "ssim", "lpips", "rfvd", "rfvd_infinity"]
+
+
 def test_told_again_everything_is_found(told):
     out, outcome = told
     before = attempts(out)
@@ -156,7 +166,7 @@ def test_real_videos_end_to_end(tmp_path):
         "data": {"folder": str(videos), "pixels": 4096, "holdout_every": 4},
         "vae": {"patch": 4, "stages": [{"width": 32, "down": "both"}, {"width": 64, "down": "time"}]},
         "vae_train": {"steps": 60},
-        "optim": {"batch_clips": 8},
+        "optim": {"batch_tokens": 1024},
         "evaluation": {"val_clips": 16, "val_times": 4, "sample_steps": 8, "sample_at": [0.5, 1.0]},
         "fvd": {"clips": 8},
         "base_flops": 2e10,
@@ -183,3 +193,24 @@ def test_another_vae_in_the_same_folder_makes_a_story_of_its_own(told, tmp_path)
         column["run_id"] for column in outcome["columns"]
     )
     assert tell("report", copy)["runs"] == 7
+
+
+def test_branches_of_one_trunk_tell_the_story_for_less(tmp_path, told):
+    """The runs of a branching sweep are those of a sweep that trains each from the start, at less compute."""
+    sweep = yaml.safe_load((Path(__file__).parents[1] / "sweeps" / "tiny.yaml").read_text())
+    sweep["optim"] |= {"warmup_steps": 2, "decay": 0.25}
+    whole = parse_spec(SweepSpec, sweep, "tiny")
+    branching = whole.model_copy(update={"branches": True})
+    runs = tmp_path / "runs"
+    shutil.copytree(told[0] / "runs", runs)
+    losses = {}
+    for one in (whole, branching):
+        common = common_stages(one)
+        stages = [stage for stage in ladder_stages(one, common) if stage.slug == "dit-w32d2"]
+        trunks = [stage for stage in trunk_stages(one, common) if stage.slug == "trunk-w32d2"]
+        execute([*trunks, *stages], runs, jobs=1, cores=1)
+        records = [read_record(runs / stage.id / "record.json") for stage in stages]
+        losses[one.branches] = [record.value("val_loss") for record in records]
+        spent = sum(read_record(runs / stage.id / "record.json").spent_flops for stage in [*trunks, *stages])
+        assert (spent < 0.9 * sum(record.train_flops for record in records)) == one.branches
+    assert losses[True] == losses[False]

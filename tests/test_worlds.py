@@ -9,15 +9,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from scaling.data.clips import list_clips, read
+from scaling.data.clips import list_clips, read, split, world_clips
 from scaling.data.index import index_folder
 from scaling.data.make import make_worlds
 from scaling.data.physics import Body, apart, energy, trajectory
 from scaling.data.worlds import COLOURS, World, render, simulate
 from scaling.errors import UserError
-from scaling.specs import DataSpec, WorldSpec
+from scaling.specs import DataSpec, WorldShape, WorldSpec
 
 LONG = WorldSpec(frames=240, max_objects=6, width=96, height=64)
+
+SHAPES = tuple(
+    WorldShape(frames=frames, height=height, width=width)
+    for frames, height, width in ((1, 48, 96), (5, 64, 64), (13, 96, 32), (33, 32, 32))
+)
+MIXED = WorldSpec(count=12, shapes=SHAPES)
 
 
 def hash_of(folder: Path) -> dict[str, str]:
@@ -221,3 +227,84 @@ def test_worlds_come_back_through_the_path_of_any_folder_of_videos(tmp_path: Pat
         assert clip.caption == world.caption
         error = ((pictures.astype(float) - drawn) ** 2).mean()
         assert 10 * np.log10(255**2 / error) > 30
+
+
+def test_worlds_of_one_size_are_what_they_always_were() -> None:
+    """Captions and states of version 0.1.0: whoever makes these worlds again finds the same ones."""
+    seen = hashlib.sha256()
+    for spec in (WorldSpec(frames=24), WorldSpec(frames=9, width=96, height=48, max_objects=6, seed=3)):
+        for world in worlds(spec, 20):
+            row = [world.caption, world.grey, (world.states.round(6) + 0.0).tolist()]
+            seen.update(json.dumps(row).encode())
+    assert seen.hexdigest().startswith("4ea2929e5a55fbf6")
+
+
+def test_worlds_take_their_sizes_in_turn() -> None:
+    for index, world in enumerate(worlds(MIXED, 12)):
+        shape = SHAPES[index % 4]
+        assert render(world).shape == (shape.frames, shape.height, shape.width, 3)
+        alone = WorldSpec(frames=shape.frames, height=shape.height, width=shape.width)
+        np.testing.assert_array_equal(world.states, simulate(alone, index).states)
+
+
+@pytest.mark.parametrize(("height", "width"), [(32, 128), (128, 32), (48, 80), (64, 64)])
+def test_objects_are_sized_by_the_shorter_side_and_walls_are_at_the_frame(height: int, width: int) -> None:
+    spec = WorldSpec(shapes=(WorldShape(frames=400, height=height, width=width),), max_objects=1)
+    short = min(height, width)
+    reach = np.array([width, height]) / short
+    for world in [world for world in worlds(spec, 12) if not world.gravity][:4]:
+        half, places = world.bodies[0].half, world.states[:, 0, :2]
+        assert 0.13 <= half <= 0.21
+        velocities, step = world.states[:, 0, 2:], 0.8 / spec.fps
+        assert (places >= half - 1e-9).all()
+        assert (places <= reach - half + 1e-9).all()
+        turned, axis = np.nonzero(velocities[1:] * velocities[:-1] < 0)
+        to_wall = np.minimum(places - half, reach - half - places)
+        assert len(turned) > 2
+        assert to_wall[turned, axis].max() <= step
+        # as tall as wide in pixels, wherever the frame does not cut it
+        covered = np.abs(render(world)[0].astype(float) - world.grey).max(-1) > 60
+        rows, columns = np.flatnonzero(covered.any(1)), np.flatnonzero(covered.any(0))
+        assert abs(np.ptp(rows) - np.ptp(columns)) <= 1
+        assert np.ptp(rows) + 1 == pytest.approx(2 * half * short, abs=2)
+
+
+def test_an_image_says_what_is_in_it_and_not_what_happens() -> None:
+    for world in worlds(WorldSpec(frames=1), 30):
+        assert world.caption == " and ".join(f"a {body.colour} {body.shape}" for body in world.bodies)
+
+
+def test_every_size_comes_back_unchanged_as_a_clip_of_its_own(tmp_path: Path) -> None:
+    make_worlds(tmp_path, MIXED, processes=1)
+    spec = DataSpec(worlds=MIXED, frames=33, pixels=4608, images=True, holdout_every=3)
+    clips = list_clips(index_folder(tmp_path, images=True), spec)
+    assert [(clip.frames, clip.height, clip.width) for clip in clips[:4]] == world_clips(MIXED, spec)
+    assert len(clips) == 12
+    assert {(clip.frames, clip.height, clip.width) for clip in split(clips, 3)[1]} == set(world_clips(MIXED, spec))
+    for (clip, pictures), world in zip(read(clips), worlds(MIXED, 12), strict=True):
+        drawn = render(world)
+        assert clip.caption == world.caption
+        assert pictures.shape == drawn.shape
+        assert 10 * np.log10(255**2 / ((pictures.astype(float) - drawn) ** 2).mean()) > 28
+
+
+def test_clips_are_foretold_without_making_a_world(tmp_path: Path) -> None:
+    """Also where they are cut, resampled and shrunk."""
+    worlds_spec = WorldSpec(count=2, frames=50, fps=16, width=96, height=64)
+    make_worlds(tmp_path, worlds_spec, processes=1)
+    for spec in (
+        DataSpec(worlds=worlds_spec, frames=17, fps=16, pixels=96 * 64),
+        DataSpec(worlds=worlds_spec, frames=9, fps=8, pixels=3000),
+    ):
+        clips = list_clips(index_folder(tmp_path), spec)
+        assert [(clip.frames, clip.height, clip.width) for clip in clips] == 2 * world_clips(worlds_spec, spec)
+
+
+def test_sizes_can_be_given_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from scaling.cli.main import main
+
+    command = ["data", "make", "--out", str(tmp_path / "worlds"), "--count", "2"]
+    assert main([*command, "--shapes", "1x32x64", "5x32x32"]) == 0
+    assert "1 frames of 64x32, 5 frames of 32x32" in capsys.readouterr().out
+    assert main([*command, "--shapes", "1x32"]) == 2
+    assert "'1x32' is not frames, height and width" in capsys.readouterr().err

@@ -149,13 +149,21 @@ function fillTable() {
     el("p", { class: "fine" }, `Press a heading to sort. A bar marks the runs of the comparison. VAE: ${vaes.join(", ")}.`));
 }
 
+// What is measured of a VAE: its name in words, digits, unit.
+const FIDELITY = {
+  psnr: ["PSNR", 2, " dB"],
+  ssim: ["SSIM", 4, ""],
+  lpips: ["LPIPS", 4, ""],
+  rfvd: ["rFVD", 1, ""],
+  rfvd_infinity: ["rFVD at infinitely many clips", 1, ""],
+};
+
 function fillReconstructions() {
   if (!page.vae) return $("reconstructions").append(el("p", { class: "absent" }, page.missing.vae));
   const facts = el("dl", { class: "words" }, el("dt", {}, "VAE"), el("dd", {}, page.vae.run.run_id));
   for (const metric of page.vae.run.metrics) {
-    const how = circumstances(metric);
-    facts.append(el("dt", {}, metric.name === "psnr" ? "PSNR" : metric.name),
-      el("dd", {}, measured(metric, 2) + (metric.name === "psnr" ? " dB" : "") + (how ? ` (${how})` : "")));
+    const [how, [name, digits, unit]] = [circumstances(metric), FIDELITY[metric.name] || [metric.name, 2, ""]];
+    facts.append(el("dt", {}, name), el("dd", {}, measured(metric, digits) + unit + (how ? ` (${how})` : "")));
   }
   const pairs = el("div", { class: "pairs" });
   page.vae.pairs.forEach((pair, i) => {

@@ -47,7 +47,8 @@ function measured(metric, digits) {
 
 // How a metric was taken, for the words under a number: clips, extractor, settings.
 function circumstances(metric) {
-  const settings = Object.entries(metric.settings).map(([name, value]) => `${name} ${value}`);
+  const short = (value) => (typeof value === "number" ? Number(value.toPrecision(4)) : value);
+  const settings = Object.entries(metric.settings).map(([name, value]) => `${name} ${short(value)}`);
   return [known(metric.n) ? `${metric.n} clips` : null, metric.extractor, ...settings].filter(Boolean).join(", ");
 }
 

@@ -11,6 +11,8 @@ from typing import Any
 from scaling.cli.progress import count_progress
 from scaling.specs import WorldSpec, parse_spec
 
+NUMBERS = {name: field for name, field in WorldSpec.model_fields.items() if field.annotation is int}
+
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Adds the verb `data` and its own verbs."""
@@ -20,7 +22,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     make = _add_verb(verbs, "make", _make, "write procedural physics worlds as a folder of captioned videos")
     make.epilog = "example: scaling data make --out worlds --count 256 --width 96 --height 64"
     make.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write; made if missing")
-    for name, field in WorldSpec.model_fields.items():
+    for name, field in NUMBERS.items():
         make.add_argument(
             f"--{name.replace('_', '-')}",
             type=int,
@@ -28,6 +30,14 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
             metavar="N",
             help=f"{field.description or name} (default: %(default)s)",
         )
+    make.add_argument(
+        "--shapes",
+        type=_shape,
+        nargs="+",
+        default=(),
+        metavar="TxHxW",
+        help="sizes that the worlds take in turn, such as 17x64x64 1x48x96, in place of frames, height and width",
+    )
     make.add_argument("--processes", type=int, metavar="N", help="worker processes (default: one for each core)")
 
     index = _add_verb(verbs, "index", _index, "decode every video of a folder and say what is there")
@@ -38,6 +48,15 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     check = _add_verb(verbs, "check", _check, "list the files of a folder that cannot be read, with reasons")
     check.epilog = "example: scaling data check videos"
     _add_folder(check)
+
+
+def _shape(text: str) -> dict[str, int]:
+    """Frames, height and width from `17x64x48`."""
+    try:
+        frames, height, width = map(int, text.split("x"))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"'{text}' is not frames, height and width, such as 17x64x48") from None
+    return {"frames": frames, "height": height, "width": width}
 
 
 def _add_verb(
@@ -73,7 +92,8 @@ def _make(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps({"folder": str(args.out), **spec.model_dump(mode="json")}))
     else:
-        print(f"{args.out}: {spec.count} videos of {spec.frames} frames, {spec.width}x{spec.height}, {spec.fps} fps")
+        sizes = ", ".join(f"{size.frames} frames of {size.width}x{size.height}" for size in spec.sizes)
+        print(f"{args.out}: {spec.count} videos of {sizes}, {spec.fps} fps")
     return 0
 
 

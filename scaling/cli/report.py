@@ -140,8 +140,10 @@ def _folder(out: Path, run_id: str) -> "StageFolder":
 
 
 def _with_quality(run: "RunRecord", records: "dict[str, RunRecord]") -> "RunRecord":
-    """A trained run's record, with what a `metrics` stage measured of its samples."""
-    measured = [r for r in records.values() if r.stage == "metrics" and r.parents.get("dit") == run.run_id]
+    """A trained model's record, with what another stage measured of it: `metrics` of a run's samples, `reconstruction`
+    of a VAE."""
+    role, stage = ("vae", "reconstruction") if run.stage == "vae" else ("dit", "metrics")
+    measured = [r for r in records.values() if r.stage == stage and r.parents.get(role) == run.run_id]
     return run.model_copy(update={"metrics": run.metrics + tuple(m for r in measured for m in r.metrics)})
 
 
@@ -236,6 +238,7 @@ def _reconstructions(
     vae = next((records[run.vae_id] for run in runs if run.vae_id in records), None)
     if vae is None:
         return None
+    vae = _with_quality(vae, records)
     originals = sorted((_folder(out, vae.run_id).path / "reconstructions").glob("original-*.mp4"))
     pairs = [(path, path.with_name(path.name.replace("original", "decoded"))) for path in originals]
     return Reconstructions(

@@ -19,7 +19,7 @@ from scaling.specs import parse_spec
 from scaling.stage import Stage
 from scaling.store import read_document, write_document
 from slurm.local import execute
-from sweeps.plan import common_stages, ladder_stages, metrics_stage, run_stage
+from sweeps.plan import common_stages, ladder_stages, metrics_stage, run_stage, trunk_stages
 from sweeps.spec import SweepSpec
 
 if TYPE_CHECKING:
@@ -77,7 +77,8 @@ def tell(sweep: SweepSpec, out: Path, commands: tuple[str, ...]) -> Outcome:
     runs = _writable(out) / "runs"
     common = common_stages(sweep)
     ladder = ladder_stages(sweep, common)
-    _run(sweep, [*common.stages(), *ladder], runs, f"{sweep.name}: up to {max(sweep.ladder)}x")
+    stages = [*common.stages(), *trunk_stages(sweep, common), *ladder]
+    _run(sweep, stages, runs, f"{sweep.name}: up to {max(sweep.ladder)}x")
 
     records = [_labelled(runs, stage) for stage in ladder]
     foretold = _foretell(out, training_table(records), sweep)
@@ -88,7 +89,7 @@ def tell(sweep: SweepSpec, out: Path, commands: tuple[str, ...]) -> Outcome:
     chosen = [*(stages_of[record.run_id] for record in best.values()), target]
     measures = {stage.compute: metrics_stage(sweep, common, stage) for stage in chosen}
     *before, after = measures.values()
-    _run(sweep, [*before, target, after], runs, f"{sweep.name}: {sweep.target}x")
+    _run(sweep, [*before, target, after, common.reconstruction], runs, f"{sweep.name}: {sweep.target}x")
 
     reached = _labelled(runs, target)
     comparison = compare(foretold, reached)

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from scaling.data.index import Index
-from scaling.data.video import Frames, UnreadableVideo, VideoInfo, Window, read_clips
+from scaling.data.video import Frames, UnreadableVideo, VideoInfo, Window, inspect, read_clips
 from scaling.errors import UserError
-from scaling.specs import DataSpec
+from scaling.specs import DataSpec, WorldSpec
 
 SHORTEST = 5
 """Frames of the shortest window that moves: 1 + 4, two latent frames."""
@@ -94,6 +94,19 @@ def spread(clips: Sequence[Clip], count: int) -> list[Clip]:
     return [clips[number] for number in chosen]
 
 
+def world_clips(worlds: WorldSpec, spec: DataSpec) -> list[tuple[int, int, int]]:
+    """(frames, height, width) of the clips that `list_clips` will cut out of one world of each size."""
+    fps, shapes = min(spec.fps, worlds.fps), []
+    for size in worlds.sizes:
+        seconds = size.frames / worlds.fps
+        info = VideoInfo(
+            codec="h264", width=size.width, height=size.height, fps=worlds.fps, frames=size.frames, duration=seconds
+        )
+        width, height = _target_size(Path("worlds"), info, spec)
+        shapes += [(frames, height, width) for frames in _windows(info, fps, spec)]
+    return shapes
+
+
 def read(clips: Sequence[Clip]) -> Iterator[tuple[Clip, Frames]]:
     """Each clip with its pictures, (t, h, w, 3); a file is decoded once, so clips of one file must follow each other.
 
@@ -108,14 +121,32 @@ def read(clips: Sequence[Clip]) -> Iterator[tuple[Clip, Frames]]:
             raise UserError(f"{path}: {problem}; it was readable when indexed: index the folder again") from None
 
 
+def read_whole(path: Path, size: tuple[int, int], fps: float) -> Frames:
+    """A file from its first frame to its last, (t, h, w, 3), scaled and cut to `size` (width, height) as clips are, at
+    this rate, which may be above its own; a still is one frame. All of it is in memory.
+
+    Raises UserError where the file is missing or cannot be read.
+    """
+    try:
+        info = inspect(path, images=True)
+        frames = 1 if info.frames == 1 else max(1, _frames_at(info, fps))
+        return next(read_clips(path, [Window(0.0, frames, fps)], size))
+    except UnreadableVideo as problem:
+        raise UserError(f"{path}: {problem}") from None
+
+
 def _windows(info: VideoInfo, fps: float, spec: DataSpec) -> list[int]:
     """Frames of each window of a video."""
     if info.frames == 1:
         return [1] if spec.images else []
-    # At its own rate every frame is used; a hundredth of a frame forgives rounded time stamps.
-    frames = info.frames if fps == info.fps else math.floor(info.duration * fps + 0.01)
-    whole, rest = divmod(frames, spec.frames)
+    whole, rest = divmod(_frames_at(info, fps), spec.frames)
     return [spec.frames] * whole + ([(rest - 1) // 4 * 4 + 1] if rest >= SHORTEST else [])
+
+
+def _frames_at(info: VideoInfo, fps: float) -> int:
+    """How many frames of a moving video there are at a rate."""
+    # At its own rate every frame is used; a hundredth of a frame forgives rounded time stamps.
+    return info.frames if fps == info.fps else math.floor(info.duration * fps + 0.01)
 
 
 def _target_size(path: Path, info: VideoInfo, spec: DataSpec) -> tuple[int, int]:

@@ -55,7 +55,10 @@ class World:
 
 
 def simulate(spec: WorldSpec, index: int) -> World:
-    """World `index` of a spec. Its random draws depend on (spec.seed, index) alone, not on how many worlds are made."""
+    """World `index` of a spec. Its random draws depend on (spec.seed, index) alone, not on how many worlds are made.
+
+    Objects are as large, and fall as fast, as the shorter side says; the frame's sides are the walls.
+    """
     rng = np.random.default_rng([spec.seed, index])
     count = int(rng.integers(1, spec.max_objects + 1))
     colours = rng.permutation(list(COLOURS))[:count]
@@ -72,16 +75,17 @@ def simulate(spec: WorldSpec, index: int) -> World:
         for layer, colour in enumerate(colours)
     )
     grey = int(rng.integers(*_GREY))
-    short = min(spec.width, spec.height)
-    size = spec.width / short, spec.height / short
+    shape = spec.shape(index)
+    short = min(shape.width, shape.height)
+    size = shape.width / short, shape.height / short
     for _ in range(_TRIES):
         start = _start(rng, bodies, size)
-        states, collisions = trajectory(bodies, start, gravity, size, spec.frames, spec.fps)
+        states, collisions = trajectory(bodies, start, gravity, size, shape.frames, spec.fps)
         met = _covers(bodies, states) if layered else collisions > 0
         if met or count == 1:
             break
-    caption = _caption(bodies, gravity, met, layered)
-    return World(bodies, gravity, states, caption, grey, spec.width, spec.height, spec.fps)
+    caption = _caption(bodies, gravity, met, layered) if shape.frames > 1 else _names(bodies)
+    return World(bodies, gravity, states, caption, grey, shape.width, shape.height, spec.fps)
 
 
 def render(world: World) -> NDArray[np.uint8]:
@@ -131,11 +135,15 @@ def _covers(bodies: tuple[Body, ...], states: NDArray[np.float64]) -> bool:
 
 def _caption(bodies: tuple[Body, ...], gravity: float, met: bool, layered: bool) -> str:
     """Says what is in the file and what happens in it, and nothing else."""
-    names = [f"a {body.colour} {body.shape}" for body in bodies]
     where = "under gravity" if gravity else "without gravity"
     if met and layered:
-        return f"{names[0]} passes in front of {names[1]} {where}"
-    subject = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
-    alone = ("bounce" if gravity else "drift") + ("s" if len(names) == 1 else "")
+        return f"{_names(bodies[:1])} passes in front of {_names(bodies[1:])} {where}"
+    alone = ("bounce" if gravity else "drift") + ("s" if len(bodies) == 1 else "")
     verb = "collide" if met else alone
-    return f"{subject} {verb} {where}"
+    return f"{_names(bodies)} {verb} {where}"
+
+
+def _names(bodies: tuple[Body, ...]) -> str:
+    """All that an image shows: nothing moves in it."""
+    *others, last = [f"a {body.colour} {body.shape}" for body in bodies]
+    return f"{', '.join(others)} and {last}" if others else last

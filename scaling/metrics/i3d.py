@@ -4,8 +4,7 @@ Inception-v1 inflated to three dimensions, RGB stream, Kinetics-400 (Carreira & 
 weights of the original FVD (Unterthiner et al., arXiv 1812.01717). Layers carry the names of the published graph.
 """
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from functools import reduce
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 
 from scaling import weights
 from scaling.errors import UserError
+from scaling.metrics.precision import full_precision
 
 EXTRACTOR = "i3d_k400"
 """Name under which every distance on these features is reported."""
@@ -166,7 +166,7 @@ class I3D(nn.Module):
         assert clips.shape[-1] == 3, f"expected (b, t, h, w, 3), found {tuple(clips.shape)}"
         if t < MIN_FRAMES:
             raise UserError(f"clips of {t} frames are too short for {EXTRACTOR}, which needs at least {MIN_FRAMES}")
-        with _full_precision(self.logits_bias.device):
+        with full_precision(self.logits_bias.device):
             batches = [self(self._prepare(batch)).cpu() for batch in clips.split(max(1, BATCH_FRAMES // t))]
         return torch.cat(batches).numpy()
 
@@ -177,15 +177,3 @@ class I3D(nn.Module):
         frames = frames.float() * (2 if clips.is_floating_point() else 2 / 255) - 1
         frames = F.interpolate(frames, (SIZE, SIZE), mode="bilinear", align_corners=False)
         return frames.unflatten(0, (b, t)).movedim(2, 1)
-
-
-@contextmanager
-def _full_precision(device: torch.device) -> Iterator[None]:
-    """fp32 in matrix products and convolutions, whatever the caller trains with."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
-    try:
-        with torch.autocast(device.type, enabled=False), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-            yield
-    finally:
-        torch.set_float32_matmul_precision(before)

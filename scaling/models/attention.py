@@ -1,56 +1,113 @@
-"""One `attend` for packed clips: every clip attends to itself alone, and no padding is ever a key or a query."""
+"""One `attend` for packed clips: every clip attends to itself alone, and no padding is ever a key or a query.
 
-from collections.abc import Iterable
+Neighbouring clips of equal length are a run. On a CPU, and wherever the whole batch is one run, each run is one dense
+product; on a GPU a batch of several runs is one call of torch's variable-length flash attention.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from itertools import groupby
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.attention.varlen import varlen_attn
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, lengths: Iterable[int]) -> Tensor:
-    """Softmax attention within each clip of a packed sequence.
+@dataclass(frozen=True)
+class Segments:
+    """Where packed sequences begin and end."""
 
-    q, k, v: (tokens, heads, head_dim), clips one after another; `lengths` are their token counts. Neighbouring clips
-    of equal length are computed as one batch, so a batch of one shape costs a single call. Returns the shape of q.
-    """
-    outputs, start = [], 0
-    for length, run in groupby(lengths):
-        count = len(list(run))
-        stop = start + count * length
-        # (count, heads, length, head_dim)
-        batch = [x[start:stop].unflatten(0, (count, length)).transpose(1, 2) for x in (q, k, v)]
-        outputs.append(_dense(*batch).transpose(1, 2).flatten(0, 1))
-        start = stop
-    assert start == len(q), f"lengths sum to {start}, but there are {len(q)} tokens"
-    return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
+    lengths: tuple[int, ...]
+    """Tokens of each, in their order."""
+    device: torch.device
+
+    @cached_property
+    def runs(self) -> list[tuple[int, int]]:
+        """(count, length) of neighbours of equal length."""
+        return [(len(list(same)), length) for length, same in groupby(self.lengths)]
+
+    @cached_property
+    def boundaries(self) -> Tensor:
+        """(n + 1,) int32: where each begins, and where the last ends."""
+        ends = torch.tensor([0, *self.lengths]).cumsum(0)
+        return ends.int().to(self.device)
+
+    @property
+    def longest(self) -> int:
+        return max(self.lengths)
+
+    def split(self, x: Tensor) -> Sequence[Tensor]:
+        """(tokens, ...) -> (count, length, ...) for each run."""
+        if len(self.runs) == 1:
+            return (x.unflatten(0, self.runs[0]),)
+        # one split has one backward; slices would have a full-size gradient each
+        parts = x.split([count * length for count, length in self.runs])
+        return [part.unflatten(0, run) for part, run in zip(parts, self.runs, strict=True)]
 
 
-def cross_attend(q: Tensor, k: Tensor, v: Tensor, lengths: Iterable[int], key_bias: Tensor) -> Tensor:
+@dataclass(frozen=True)
+class Words:
+    """Which of the captions' tokens are words, in the two forms that the two kinds of attention need."""
+
+    mask: Tensor
+    """(clips, m) bool; at least one in a row."""
+
+    @cached_property
+    def bias(self) -> Tensor:
+        """(clips, 1, 1, m): 0 for a word, -inf where the caption has ended."""
+        return torch.zeros(self.mask.shape, device=self.mask.device).masked_fill(~self.mask, -torch.inf)[:, None, None]
+
+    @cached_property
+    def packed(self) -> tuple[Tensor, Segments]:
+        """Places of the words among all (clips * m), and their segments. Waits for the device, once a forward."""
+        segments = Segments(tuple(self.mask.sum(1).tolist()), self.mask.device)
+        return self.mask.flatten().nonzero()[:, 0], segments
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, segments: Segments) -> Tensor:
+    """Softmax attention within each sequence. q, k, v: (tokens, heads, head_dim). Returns the shape of q."""
+    assert len(q) == sum(segments.lengths), f"{len(q)} tokens, but the segments hold {sum(segments.lengths)}"
+    if _flash(q, segments):
+        return _varlen(q, k, v, segments, segments)
+    parts = [_dense(*run) for run in zip(*(segments.split(x) for x in (q, k, v)), strict=True)]
+    return torch.cat([part.flatten(0, 1) for part in parts]) if len(parts) > 1 else parts[0].flatten(0, 1)
+
+
+def cross_attend(q: Tensor, k: Tensor, v: Tensor, segments: Segments, words: Words) -> Tensor:
     """Attention from each clip's tokens to its own caption.
 
-    q: (tokens, heads, head_dim); k, v: (clips, m, heads, head_dim); key_bias: (clips, m), 0 for a word and -inf where
-    the caption has ended. Returns the shape of q.
+    q: (tokens, heads, head_dim) in `segments`; k, v: (clips, m, heads, head_dim). Returns the shape of q.
     """
-    outputs, start, first = [], 0, 0
-    for length, run in groupby(lengths):
-        count = len(list(run))
-        stop, last = start + count * length, first + count
-        queries = q[start:stop].unflatten(0, (count, length)).transpose(1, 2)
-        keys, values = (x[first:last].transpose(1, 2) for x in (k, v))
-        out = _dense(queries, keys, values, key_bias[first:last, None, None, :])
-        outputs.append(out.transpose(1, 2).flatten(0, 1))
-        start, first = stop, last
-    return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
+    if _flash(q, segments):
+        places, of_words = words.packed
+        return _varlen(q, k.flatten(0, 1)[places], v.flatten(0, 1)[places], segments, of_words)
+    counts = [count for count, _ in segments.runs]
+    runs = zip(segments.split(q), *(x.split(counts) for x in (k, v, words.bias)), strict=True)
+    parts = [_dense(*run).flatten(0, 1) for run in runs]
+    return torch.cat(parts) if len(parts) > 1 else parts[0]
+
+
+def _flash(q: Tensor, segments: Segments) -> bool:
+    """Whether this is the flash kernel's: it knows 16-bit numbers only, and one run needs no boundaries."""
+    return q.is_cuda and q.dtype in (torch.bfloat16, torch.float16) and len(segments.runs) > 1
+
+
+def _varlen(q: Tensor, k: Tensor, v: Tensor, of_q: Segments, of_k: Segments) -> Tensor:
+    out = varlen_attn(q, k, v, of_q.boundaries, of_k.boundaries, of_q.longest, of_k.longest)
+    assert isinstance(out, Tensor)  # the softmax sums, which would come with it, were not asked for
+    return out
 
 
 def _dense(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
-    """(b, heads, n, head_dim) against (b, heads, m, head_dim). On a CPU the plain product is several times faster than
-    torch's fused kernel at our sizes: forward and backward of (32, 3, 80, 32) in bfloat16 4.6 ms against 13 ms."""
-    if q.device.type == "cpu":
-        scores = q @ (k * k.shape[-1] ** -0.5).transpose(-1, -2)
-        if bias is not None:
-            scores = scores + bias.to(scores.dtype)
-        return torch.softmax(scores, dim=-1).to(v.dtype) @ v
-    mask = None if bias is None else bias.to(q.dtype)
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+    """(b, n, heads, head_dim) against (b, m, heads, head_dim). On a CPU the plain product is several times faster than
+    torch's fused kernel at our sizes: forward and backward of (32, 80, 3, 32) in bfloat16 4.6 ms against 13 ms."""
+    q, k, v = (x.transpose(1, 2) for x in (q, k, v))
+    if q.is_cuda:
+        mask = None if bias is None else bias.to(q.dtype)
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2)
+    scores = q @ (k * k.shape[-1] ** -0.5).transpose(-1, -2)
+    if bias is not None:
+        scores = scores + bias.to(scores.dtype)
+    return (torch.softmax(scores, dim=-1).to(v.dtype) @ v).transpose(1, 2)

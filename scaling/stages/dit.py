@@ -1,59 +1,131 @@
 """Stage `dit`: trains one model to its FLOP budget, samples the grid on the way, and measures its validation loss.
 
-Makes model.safetensors (averaged weights), and samples/at-<fraction>/<prompt>.mp4 with samples/prompts.json.
+Makes model.safetensors (averaged weights), samples/at-<fraction>/<prompt>.mp4 with samples/prompts.json,
+and speed.json.
 """
 
 import math
 from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import torch
 from safetensors.torch import save
 
 from scaling import flops
 from scaling.data.video import write_video
-from scaling.flow import Stream
 from scaling.frozen import decode, device, load_dit, load_vae
 from scaling.latents import LatentSet
 from scaling.models.dit import DiT
-from scaling.records import RunRecord
-from scaling.sampling import averaged, sample
-from scaling.stage import DiTFields, Events, LatentsFields, Stage, StageFolder, moment
+from scaling.ranks import rank, ranks
+from scaling.records import RunRecord, read_record
+from scaling.sampling import Sampler, sample
+from scaling.shards import gathered
+from scaling.stage import DiTFields, Events, Stage, StageFolder, TrainingFields, moment
 from scaling.stages.data import load_index
-from scaling.store import write_bytes, write_document
-from scaling.text import TextEncoder
-from scaling.training.dit import DiTModule, steps_within
-from scaling.training.fit import fit
+from scaling.stages.run import train_together
+from scaling.store import read_document, write_bytes, write_document
+from scaling.streams import Stream
+from scaling.text.load import load_text_encoder
+from scaling.training.batches import Budget, FlowBatches
+from scaling.training.dit import DiTModule
+from scaling.training.engine import prepare
+from scaling.training.fit import Visit, fit
+from scaling.training.group import together
 from scaling.validation import validation_loss
 
-CHECKPOINTS = 8
+CHECKPOINTS = "checkpoints"
+SPEED = "speed.json"
+SAVED = 8
 """Checkpoints in the course of a run."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """A training run before its first update."""
+
+    data: LatentSet
+    batches: FlowBatches
+    budget: Budget
+    module: DiTModule
+    start: Path | None
+    """Checkpoints of the trunk that it goes on from, if there is one."""
+
+    @classmethod
+    def of(cls, folder: StageFolder) -> "Training":
+        """As the fields of a `trunk` or `dit` stage say. The same seed gives the same first weights."""
+        stage = folder.stage()
+        fields: TrainingFields = stage.parsed()
+        data = LatentSet(folder.parent("latents").path, held_out=False, patch=fields.dit.patch)
+        torch.manual_seed(fields.seed)
+        model = DiT(fields.dit, data.channels, data.text_dim)
+        prepare(model, model.blocks, stage.engine)
+        batches = FlowBatches(
+            data,
+            fields.dit,
+            fields.optim,
+            fields.seed,
+            rank=rank(),
+            ranks=ranks(),
+            micro_tokens=stage.engine.micro_tokens,
+        )
+        budget = batches.steps_within(fields.flop_budget)
+        start = folder.parent("trunk").path / CHECKPOINTS if "trunk" in stage.parents else None
+        return cls(data, batches, budget, DiTModule(model, fields.optim, budget.steps), start)
+
+    def run(
+        self,
+        folder: StageFolder,
+        events: Events,
+        visits: Mapping[int, Visit] | None = None,
+        until: int | None = None,
+    ) -> float | None:
+        """Trains in `folder`; see `fit`."""
+        every = max(1, self.budget.steps // SAVED)
+        where = folder.path / CHECKPOINTS
+        return fit(
+            self.module,
+            self.batches,
+            where,
+            events,
+            every=every,
+            visits=visits,
+            until=until,
+            start=self.start,
+            engine=folder.stage().engine,
+        )
+
+
+def train(folder: StageFolder, stage: Stage, events: Events) -> None:
+    """What every rank of a run does. Draws the sample grid on the way; the first rank leaves the averaged weights, and
+    how long an update took where there was one."""
+    fields: DiTFields = stage.parsed()
+    with together():
+        training = Training.of(folder)
+        shares: dict[int, list[float]] = {}
+        for share in fields.evaluation.sample_at:
+            shares.setdefault(max(1, round(share * training.budget.steps)), []).append(share)
+        draw = SampleGrid(folder, fields).draw if rank() == 0 else _nothing
+        update_seconds = training.run(folder, events, {step: partial(draw, at) for step, at in shares.items()})
+        weights = gathered(training.module.ema.weights)
+        if rank() == 0:
+            write_bytes(folder.path / "model.safetensors", save(weights))
+            if update_seconds is not None:
+                write_document(folder.path / SPEED, {"update_seconds": update_seconds})
 
 
 def work(folder: StageFolder, stage: Stage, events: Events) -> RunRecord:
     fields: DiTFields = stage.parsed()
-    latents = folder.parent("latents")
-    train = LatentSet(latents.path, held_out=False, patch=fields.dit.patch)
+    train_together(folder, stage, events)
+    latents, training = folder.parent("latents"), Training.of(folder)
+    data, budget = training.data, training.budget
     held_out = LatentSet(latents.path, held_out=True, patch=fields.dit.patch)
-    torch.manual_seed(fields.seed)
-    model = DiT(fields.dit, train.channels, train.text_dim)
-    budget = steps_within(model, train, fields.optim, fields.seed, fields.flop_budget)
-    module = DiTModule(model, fields.optim, budget.steps, fields.seed)
-    grid = SampleGrid(folder, fields, held_out)
-    shares: dict[int, list[float]] = {}
-    for share in fields.evaluation.sample_at:
-        shares.setdefault(max(1, round(share * budget.steps)), []).append(share)
-    visits = {step: partial(grid.draw, module, at) for step, at in shares.items()}
-    update_seconds = fit(
-        module,
-        lambda step: train.pack(train.order(step, fields.optim.batch_clips, fields.seed)),
-        folder.path / "checkpoints",
-        events,
-        every=max(1, budget.steps // CHECKPOINTS),
-        visits=visits,
-    )
-    write_bytes(folder.path / "model.safetensors", save(module.ema.weights))
-    groups = model.count_params()
+    before = read_record(folder.parent("trunk").record_path).steps or 0 if training.start else 0
+    speed = folder.path / SPEED
+    update_seconds = read_document(speed)["update_seconds"] if speed.exists() else None
+    groups = training.module.dit.count_params()
     return RunRecord(
         run_id=stage.id,
         stage="dit",
@@ -63,10 +135,11 @@ def work(folder: StageFolder, stage: Stage, events: Events) -> RunRecord:
         n_params=flops.non_embedding(groups),
         n_params_total=sum(groups.values()),
         num_tokens=budget.num_tokens,
-        unique_clips=len(train),
-        unique_tokens=sum(math.prod(grid) for grid in train.grids),
+        unique_clips=len(data),
+        unique_tokens=sum(math.prod(grid) for grid in data.grids),
         flop_budget=fields.flop_budget,
         train_flops=budget.train_flops,
+        spent_flops=budget.train_flops * (1 - before / budget.steps),
         learning_rate=fields.optim.muon_lr,
         batch_tokens=budget.num_tokens / budget.steps,
         schedule=f"warm-up {fields.optim.warmup:g}, linear decay over the last {fields.optim.decay:g}",
@@ -81,15 +154,15 @@ def work(folder: StageFolder, stage: Stage, events: Events) -> RunRecord:
 class SampleGrid:
     """The same prompts from the same noise, drawn several times in the course of training."""
 
-    def __init__(self, folder: StageFolder, fields: DiTFields, held_out: LatentSet) -> None:
-        self.folder, self.evaluation, self.held_out = folder, fields.evaluation, held_out
+    def __init__(self, folder: StageFolder, fields: DiTFields) -> None:
+        held_out = LatentSet(folder.parent("latents").path, held_out=True, patch=fields.dit.patch)
+        self.folder, self.dit, self.evaluation, self.held_out = folder, fields.dit, fields.evaluation, held_out
         self.vae = load_vae(folder.parent("vae"))
         latents = folder.parent("latents")
         self.fps = load_index(latents.parent("data"))[1].fps
         if fields.evaluation.prompts:
-            text: LatentsFields = latents.stage().parsed()
             self.prompts = list(fields.evaluation.prompts)
-            self.caption = TextEncoder().encode(self.prompts, text.text.max_tokens)
+            self.caption = load_text_encoder(latents.stage()).encode(self.prompts, held_out.text_tokens)
             common = Counter(held_out.shape(clip) for clip in range(len(held_out))).most_common(1)[0][0]
             self.shapes = [common] * len(self.prompts)
         else:
@@ -98,9 +171,11 @@ class SampleGrid:
             self.caption = held_out.text.rows([held_out.entries[clip]["caption"] for clip in chosen])
             self.shapes = [held_out.shape(clip) for clip in chosen]
 
-    def draw(self, module: DiTModule, shares: list[float]) -> None:
-        """Samples from the averaged weights and writes one video per prompt, at each share of training that this is."""
-        model = averaged(module.dit, module.ema.weights)
+    def draw(self, shares: list[float], weights: dict[str, torch.Tensor]) -> None:
+        """Samples from averaged weights and writes one video per prompt, at each share of training that this is."""
+        model = DiT(self.dit, self.held_out.channels, self.held_out.text_dim)
+        model.load_state_dict(weights)
+        model.to(device()).eval()
         target = self.folder.path / "samples"
         seed = self.evaluation.seed
         document = [{"text": text, "seed": seed + number} for number, text in enumerate(self.prompts)]
@@ -111,12 +186,15 @@ class SampleGrid:
                 self.caption.rows([number]),
                 shape,
                 [(seed + number, Stream.GRID)],
-                steps=self.evaluation.sample_steps,
-                guidance=self.evaluation.guidance,
+                Sampler.of(self.evaluation),
             )
             frames = decode(self.vae, latents * self.held_out.std + self.held_out.mean)[0]
             for share in shares:
                 write_video(target / moment(share) / f"{number:02d}.mp4", frames, self.fps)
+
+
+def _nothing(shares: list[float], weights: dict[str, torch.Tensor]) -> None:
+    """What the other ranks do while the first one draws."""
 
 
 def _distinct(data: LatentSet, count: int) -> list[int]:

@@ -12,7 +12,7 @@ from scaling.latents import LatentWriter
 from scaling.records import RunRecord
 from scaling.stage import Events, LatentsFields, Stage, StageFolder
 from scaling.stages.data import load_index
-from scaling.text import TextEncoder
+from scaling.text.load import load_text_encoder
 
 BATCH_CLIPS = 16
 
@@ -30,7 +30,7 @@ def work(folder: StageFolder, stage: Stage, events: Events) -> RunRecord:
                 writer.add(latent, clip.caption, clip.ordinal in held_out)
             done += len(batch)
             events.log(done=done, total=len(clips))
-    encoder = TextEncoder().to(device())
+    encoder = load_text_encoder(stage).to(device())
     text = encoder.encode(list(writer.captions), fields.text.max_tokens)
     writer.write(folder.path, text)
     return RunRecord(

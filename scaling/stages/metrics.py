@@ -4,17 +4,16 @@ import numpy as np
 from safetensors.numpy import save
 
 from scaling.data.clips import list_clips, split
-from scaling.flow import Stream
 from scaling.frozen import decode, device, load_dit, load_vae
 from scaling.latents import LatentSet
-from scaling.metrics.fvd import frechet_distance, fvd_at_infinity
-from scaling.metrics.i3d import EXTRACTOR, I3D
-from scaling.records import Metric, RunRecord
-from scaling.sampling import sample
+from scaling.metrics.i3d import I3D
+from scaling.records import RunRecord
+from scaling.sampling import Sampler, sample
 from scaling.stage import DiTFields, Events, MetricsFields, Stage, StageFolder
 from scaling.stages.data import load_index
-from scaling.stages.reference import comparable, load_features
+from scaling.stages.reference import comparable, distances
 from scaling.store import write_bytes
+from scaling.streams import Stream
 
 
 def work(folder: StageFolder, stage: Stage, events: Events) -> RunRecord:
@@ -36,8 +35,7 @@ def work(folder: StageFolder, stage: Stage, events: Events) -> RunRecord:
             latents.text.rows([latents.entries[clip]["caption"]]),
             latents.shape(clip),
             [(evaluation.seed, Stream.FVD, number)],
-            steps=evaluation.sample_steps,
-            guidance=evaluation.guidance,
+            Sampler.of(evaluation),
         )
         frames = decode(vae, latent * latents.std + latents.mean)
         features.append(network.features(frames[:, : against.frames]))
@@ -45,34 +43,13 @@ def work(folder: StageFolder, stage: Stage, events: Events) -> RunRecord:
     generated = np.concatenate(features)
     write_bytes(folder.path / "features.safetensors", save({"features": generated}))
 
-    real = load_features(reference)
-    infinite, low, high = fvd_at_infinity(real, generated, evaluation.seed)
-    settings = {
-        "frames": against.frames,
-        "sample_steps": evaluation.sample_steps,
-        "guidance": evaluation.guidance,
-        "seed": evaluation.seed,
-    }
+    sampler = {"solver", "sample_steps", "guidance", "guidance_interval"}
+    settings = evaluation.model_dump(mode="json", include=sampler)
     return RunRecord(
         run_id=stage.id,
         stage="metrics",
         vae_id=stage.parents["vae"],
         data_id=reference.stage().parents["data"],
-        metrics=(
-            Metric(
-                name="fvd",
-                value=frechet_distance(real, generated),
-                n=len(generated),
-                extractor=EXTRACTOR,
-                settings=settings,
-            ),
-            Metric(
-                name="fvd_infinity",
-                value=infinite,
-                n=len(generated),
-                extractor=EXTRACTOR,
-                settings={**settings, "low": low, "high": high},
-            ),
-        ),
+        metrics=distances(reference, generated, evaluation.seed, settings),
         device=device().type,
     )

@@ -3,6 +3,9 @@
 Makes features.safetensors.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 from safetensors.numpy import load_file, save
 
@@ -10,9 +13,9 @@ from scaling.data.clips import Clip, list_clips, read, split, spread
 from scaling.data.index import Index
 from scaling.errors import UserError
 from scaling.frozen import device
-from scaling.metrics.fvd import MIN_CLIPS_TO_EXTRAPOLATE
+from scaling.metrics.fvd import MIN_CLIPS_TO_EXTRAPOLATE, frechet_distance, fvd_at_infinity
 from scaling.metrics.i3d import EXTRACTOR, I3D
-from scaling.records import RunRecord
+from scaling.records import Metric, RunRecord
 from scaling.specs import DataSpec
 from scaling.stage import Events, ReferenceFields, Stage, StageFolder
 from scaling.stages.data import load_index
@@ -48,6 +51,24 @@ def comparable(index: Index, data: DataSpec, count: int, frames: int) -> list[Cl
             "lower 'holdout_every' or 'fvd.frames', or give more videos"
         )
     return spread(held_out, count)
+
+
+def distances(
+    folder: StageFolder, features: np.ndarray, seed: int, settings: Mapping[str, Any], name: str = "fvd"
+) -> tuple[Metric, Metric]:
+    """The Fréchet distance of as many other clips, features (clips, 400), to those of a complete `reference` stage: at
+    this number of clips, as `name`, and at infinitely many, as `<name>_infinity`.
+
+    `seed` is the extrapolation's; `settings` say how the clips came to be.
+    """
+    real, frames = load_features(folder), folder.stage().parsed().fvd.frames
+    infinite, low, high = fvd_at_infinity(real, features, seed)
+    taken = {"n": len(features), "extractor": EXTRACTOR}
+    settings = {"frames": frames, **settings, "seed": seed}
+    return (
+        Metric(name=name, value=frechet_distance(real, features), **taken, settings=settings),
+        Metric(name=f"{name}_infinity", value=infinite, **taken, settings={**settings, "low": low, "high": high}),
+    )
 
 
 def load_features(folder: StageFolder) -> np.ndarray:

@@ -1,30 +1,47 @@
-"""Runs a StepModule to its last step with Lightning's Trainer, from its newest checkpoint, saving others on the way."""
+"""Runs a StepModule to its last step with Lightning's Trainer, from its newest checkpoint, saving others on the way.
+
+Several ranks run it together: gradients are exchanged as the engine says, and the first rank alone writes and speaks.
+"""
 
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning
+import torch
+from lightning.pytorch.plugins.environments import LightningEnvironment, TorchElasticEnvironment
+from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, Strategy
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from scaling.frozen import device
+from scaling.ranks import rank, ranks
+from scaling.shards import gathered
+from scaling.specs import EngineSpec
 from scaling.stage import Events
 from scaling.training import checkpoints
+from scaling.training.group import everywhere
 from scaling.training.module import StepModule
 
 LOG_SECONDS = 1.0
 """How often progress is logged at most."""
 
+Precision = Literal["bf16-mixed", "32-true"]
+"""bfloat16 products of float32 weights; or float32 throughout, to tell rounding from mistakes."""
+
+Visit = Callable[[dict[str, Tensor]], None]
+"""What happens in the course of a training, with the averaged weights of that moment, whole; on the first rank."""
+
 
 class StepBatches(Dataset):
-    """The batches of the updates from `start` to `steps`, each made from its number alone."""
+    """The batches of the updates from `start` to `until`, each made from its number alone."""
 
-    def __init__(self, make: Callable[[int], Any], start: int, steps: int) -> None:
-        self.make, self.start, self.steps = make, start, steps
+    def __init__(self, make: Callable[[int], Any], start: int, until: int) -> None:
+        self.make, self.start, self.until = make, start, until
 
     def __len__(self) -> int:
-        return self.steps - self.start
+        return self.until - self.start
 
     def __getitem__(self, index: int) -> Any:
         return self.make(self.start + index)
@@ -36,8 +53,8 @@ class Keeper(lightning.Callback):
     `visits` maps a number of updates to what happens after them, once per attempt.
     """
 
-    def __init__(self, folder: Path, every: int, visits: Mapping[int, Callable[[], None]], events: Events) -> None:
-        self.folder, self.every, self.visits, self.events = folder, every, visits, events
+    def __init__(self, folder: Path, every: int, until: int, visits: Mapping[int, Visit], events: Events) -> None:
+        self.folder, self.every, self.until, self.visits, self.events = folder, every, until, visits, events
         self.losses: list[float] = []
         self.logged_at = 0.0
         self.began = self.seconds = 0.0
@@ -56,41 +73,62 @@ class Keeper(lightning.Callback):
         self.seconds += time.monotonic() - self.began
         self.updates += 1
         if module.done in self.visits:
-            self.visits[module.done]()
-        if module.done % self.every == 0 or module.done == module.steps:
+            weights = gathered(module.ema.weights)
+            if rank() == 0:
+                self.visits[module.done](weights)
+        if module.done % self.every == 0 or module.done == self.until:
             checkpoints.save(self.folder, module.done, module.state())
         now = time.monotonic()
-        if now - self.logged_at > LOG_SECONDS or module.done == module.steps:
+        if now - self.logged_at > LOG_SECONDS or module.done == self.until:
             loss = sum(self.losses) / len(self.losses)
-            self.events.log(done=module.done, total=module.steps, loss=round(loss, 5))
+            if rank() == 0:
+                self.events.log(done=module.done, total=self.until, loss=round(loss, 5))
             self.losses, self.logged_at = [], now
 
 
 def fit(
     module: StepModule,
-    make_batch: Callable[[int], Any],
+    make_batch: Callable[[int], list[Any]],
     folder: Path,
     events: Events,
     *,
     every: int,
-    visits: Mapping[int, Callable[[], None]] | None = None,
+    visits: Mapping[int, Visit] | None = None,
+    until: int | None = None,
+    start: Path | None = None,
+    engine: EngineSpec | None = None,
+    precision: Precision = "bf16-mixed",
 ) -> float | None:
-    """Trains to the last step. `folder` holds the checkpoints, one for every `every` updates; `make_batch` maps the
-    number of an update to its batch. Interrupted at any point and called again, it ends with the same bits.
+    """Trains to the last step, or to `until`. `folder` holds the checkpoints, one for every `every` updates;
+    `make_batch` maps the number of an update to this rank's micro-batches. Where `folder` has no checkpoint, the one in
+    `start` is where training goes on from. What of the engine concerns the model, `scaling.training.engine` has done.
+
+    Interrupted at any point and called again, it ends with the same bits; on more than two ranks, whose order of sums
+    is the communication library's, or after a change of engine, with all but the last ones.
 
     Returns the mean seconds of an update in this attempt, data and callbacks left out; None if none was needed."""
-    step, groups, problems = checkpoints.newest(folder)
-    for problem in problems:
+    engine = engine or EngineSpec()
+    until, stems = until or module.steps, module.state().keys()
+    step, groups, problems = checkpoints.newest(folder, stems)
+    if not groups and start is not None:
+        step, groups, found = checkpoints.newest(start, stems)
+        problems += found
+    for problem in problems if rank() == 0 else []:
         events.log(warning=problem)
+    steps = everywhere(torch.tensor([step])).flatten().tolist()
+    assert len(set(steps)) == 1, f"the ranks found checkpoints of different steps: {steps}"
     if groups:
         module.restore(step, groups)
-    if module.done == module.steps:
+    if module.done == until:
         return None
-    keeper = Keeper(folder, every, visits or {}, events)
+    keeper = Keeper(folder, every, until, visits or {}, events)
     trainer = lightning.Trainer(
         accelerator="gpu" if device().type == "cuda" else "cpu",
-        devices=1,
-        precision="bf16-mixed",
+        devices=ranks(),
+        strategy=_strategy(engine),
+        plugins=TorchElasticEnvironment() if ranks() > 1 else LightningEnvironment(),
+        use_distributed_sampler=False,
+        precision=precision,
         max_epochs=1,
         logger=False,
         enable_checkpointing=False,
@@ -98,7 +136,17 @@ def fit(
         enable_model_summary=False,
         callbacks=[keeper],
     )
-    batches = DataLoader(StepBatches(make_batch, module.done, module.steps), batch_size=None, shuffle=False)
+    updates = StepBatches(make_batch, module.done, until)
+    batches = DataLoader(updates, batch_size=None, shuffle=False, num_workers=engine.workers)
     trainer.fit(module, batches)
-    assert module.done == module.steps
+    assert module.done == until
     return keeper.seconds / keeper.updates
+
+
+def _strategy(engine: EngineSpec) -> Strategy | str:
+    """Who exchanges gradients: DDP, or, where the model is divided already (FSDP2), the model itself."""
+    if ranks() == 1:
+        return "auto"
+    if engine.sharding == "shard":
+        return ModelParallelStrategy(data_parallel_size=ranks(), tensor_parallel_size=1)
+    return DDPStrategy(gradient_as_bucket_view=True)

@@ -1,98 +1,170 @@
 """What the VAE's and the DiT's training share: two optimisers, a schedule, an average of the weights, exact resume."""
 
 from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import lightning
 import torch
+from lightning.pytorch.strategies import ParallelStrategy
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 
 from scaling.errors import UserError
 from scaling.optim import Muon, PowerEMA, schedule
+from scaling.ranks import ranks
+from scaling.shards import part_of_whole
 from scaling.training.checkpoints import Groups, optimiser_tensors, restore_optimiser
+from scaling.training.group import everywhere, sum_over_ranks
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Peak learning rates and what belongs to them."""
+
+    muon: float
+    adamw: float
+    wide: float = 1.0
+    """Factor on AdamW's rate for matrices whose inputs are as many as the model is wide."""
+    betas: tuple[float, float] = (0.9, 0.95)
+    weight_decay: float = 0.0
 
 
 class StepModule(lightning.LightningModule):
-    """One update per batch. A subclass gives the model, says which matrices Muon trains, and computes the loss.
+    """One update per batch, which comes as micro-batches. A subclass gives the model, says which matrices Muon trains,
+    and computes the loss.
 
     The learning rate, the data and the noise of an update depend on (seed, step) alone, so a checkpoint is the weights,
-    their average, the optimisers' moments and the number of updates done.
+    their averages, the optimisers' moments and the number of updates done. The losses of all micro-batches of all ranks
+    add up to that of the update.
     """
 
     def __init__(
         self,
         model: nn.Module,
-        matrices: list[nn.Parameter],
         *,
+        rates: Rates,
+        matrices: list[nn.Parameter],
+        wide: list[nn.Parameter],
         steps: int,
-        rates: tuple[float, float],
-        warmup: float,
-        decay: float,
+        warmup_steps: float,
+        decay_steps: float,
         clip: float,
-        ema_width: float,
-        betas: tuple[float, float],
-        weight_decay: float = 0.0,
+        ema_widths: Sequence[float],
     ) -> None:
-        """`rates` are the peak learning rates of Muon and AdamW; `warmup` and `decay` are shares of the steps."""
+        """`matrices` are Muon's; of AdamW's, `wide` have the smaller rate. `clip` is the largest gradient norm."""
         super().__init__()
         self.automatic_optimization = False
         self.model = model
         self.steps, self.done = steps, 0
-        self.rates, self.warmup, self.decay, self.clip = rates, warmup, decay, clip
-        self.ema = PowerEMA(model, ema_width)
-        owned = {id(parameter) for parameter in matrices}
-        rest = [parameter for parameter in model.parameters() if id(parameter) not in owned]
-        self.muon = Muon(matrices, lr=rates[0], weight_decay=weight_decay)
-        self.adamw = torch.optim.AdamW(rest, lr=rates[1], betas=betas, weight_decay=weight_decay, fused=True)
+        self.warmup_steps, self.decay_steps, self.clip = warmup_steps, decay_steps, clip
+        self.averages = {f"ema-{width:g}": PowerEMA(model, width) for width in ema_widths}
+        taken = {id(parameter) for parameter in [*matrices, *wide]}
+        rest = [parameter for parameter in model.parameters() if id(parameter) not in taken]
+        self.optimisers: dict[str, torch.optim.Optimizer] = {}
+        if matrices:
+            self.optimisers["muon"] = Muon(matrices, lr=rates.muon, weight_decay=rates.weight_decay)
+        groups = [{"params": rest, "lr": rates.adamw}, {"params": wide, "lr": rates.adamw * rates.wide}]
+        self.optimisers["adamw"] = torch.optim.AdamW(
+            [group for group in groups if group["params"]],
+            betas=rates.betas,
+            weight_decay=rates.weight_decay,
+            fused=True,
+        )
+        self.peaks = [group["lr"] for group in self._groups()]
 
     @abstractmethod
     def loss(self, batch: Any, step: int) -> Tensor:
-        """The loss of update `step`, a scalar. Every random number in it comes from (seed, step)."""
+        """What a micro-batch of update `step` adds to its loss, a scalar. Every random number in it comes from (seed,
+        step)."""
+
+    @property
+    def ema(self) -> PowerEMA:
+        """The average that is measured and sampled."""
+        return next(iter(self.averages.values()))
 
     def on_fit_start(self) -> None:
-        """The average follows the model to its device."""
-        self.ema.weights = {name: value.to(self.device) for name, value in self.ema.weights.items()}
+        """The averages follow the model to its device."""
+        for average in self.averages.values():
+            average.weights = {name: value.to(self.device) for name, value in average.weights.items()}
+
+    def configure_model(self) -> None:
+        """Lightning asks for this where ranks divide the model, which `scaling.training.engine` has done by then."""
 
     def configure_optimizers(self) -> Any:
-        return [self.muon, self.adamw]
+        return list(self.optimisers.values())
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         """The loss moves what it needs; Lightning would refuse a frozen batch."""
         return batch
 
-    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+    def training_step(self, batch: list[Any], batch_idx: int) -> Tensor:
         """One update. Raises UserError where the loss is not finite: the rates are the user's."""
-        factor = schedule(self.done, self.steps, self.warmup, self.decay)
-        for optimiser, rate in zip((self.muon, self.adamw), self.rates, strict=True):
-            optimiser.param_groups[0]["lr"] = rate * factor
-        loss = self.loss(batch, self.done)
-        if not torch.isfinite(loss):
+        factor = schedule(self.done, self.steps, self.warmup_steps, self.decay_steps)
+        for group, peak in zip(self._groups(), self.peaks, strict=True):
+            group["lr"] = peak * factor
+        total = torch.zeros((), device=self.device)
+        for number, (part, weight) in enumerate(parts := self._parts(batch), start=1):
+            with self._exchange(number == len(parts)):
+                loss = self.loss(part, self.done) * weight
+                self.manual_backward(loss * ranks())  # ranks take the mean of their gradients
+            total += loss.detach()
+        total = sum_over_ranks(total)
+        if not torch.isfinite(total):
             raise UserError(
-                f"the loss is {loss.item()} after {self.done} updates: lower muon_lr {self.rates[0]:g} or "
-                f"adamw_lr {self.rates[1]:g}"
+                f"the loss is {total.item()} after {self.done} updates: lower the learning rates, "
+                f"{' and '.join(f'{peak:g}' for peak in self.peaks)}"
             )
-        self.manual_backward(loss)
         nn.utils.clip_grad_norm_(self.model.parameters(), self.clip)
-        for optimiser in (self.muon, self.adamw):
+        for optimiser in self.optimisers.values():
             optimiser.step()
             optimiser.zero_grad()
         self.done += 1
-        self.ema.update(self.model, self.done)
-        return loss.detach()
+        for average in self.averages.values():
+            average.update(self.model, self.done)
+        return total
+
+    def _parts(self, batch: list[Any]) -> list[tuple[Any, float]]:
+        """Micro-batches and what they weigh. Ranks that divide the model gather its weights in every forward, so they
+        have to do equally many: who has fewer does the last again, for nothing."""
+        missing = 0
+        if isinstance(self.model, FSDPModule):
+            missing = int(everywhere(torch.tensor([len(batch)])).max()) - len(batch)
+        return [(part, 1.0) for part in batch] + [(batch[-1], 0.0)] * missing
+
+    @contextmanager
+    def _exchange(self, last: bool) -> Iterator[None]:
+        """Ranks exchange gradients in the backward pass of the last micro-batch alone."""
+        strategy = self.trainer.strategy
+        if isinstance(self.model, FSDPModule):
+            self.model.set_requires_gradient_sync(last)
+            yield
+        elif last or not isinstance(strategy, ParallelStrategy):
+            yield
+        else:
+            with strategy.block_backward_sync():
+                yield
+
+    def _groups(self) -> list[dict[str, Any]]:
+        return [group for optimiser in self.optimisers.values() for group in optimiser.param_groups]
 
     def state(self) -> Groups:
         """Everything that the next update depends on, besides the spec and the number of updates done."""
         return {
             "weights": {name: p.detach() for name, p in self.model.named_parameters()},
-            "ema": self.ema.weights,
-            "muon": optimiser_tensors(self.muon),
-            "adamw": optimiser_tensors(self.adamw),
+            **{name: average.weights for name, average in self.averages.items()},
+            **{name: optimiser_tensors(optimiser) for name, optimiser in self.optimisers.items()},
         }
 
     def restore(self, step: int, groups: Groups) -> None:
-        """Puts back what `state` gave after `step` updates."""
+        """Puts back what `state` gave after `step` updates, as whole tensors."""
         self.done = step
-        self.model.load_state_dict(groups["weights"])
-        self.ema.weights = {name: groups["ema"][name] for name in self.ema.weights}  # files sort their names
-        restore_optimiser(self.muon, groups["muon"])
-        restore_optimiser(self.adamw, groups["adamw"])
+        patterns = dict(self.model.named_parameters())
+        weights = {name: part_of_whole(groups["weights"][name], pattern) for name, pattern in patterns.items()}
+        self.model.load_state_dict(weights)
+        for name, average in self.averages.items():  # files sort their names, the average keeps the model's order
+            average.weights = {key: part_of_whole(groups[name][key], pattern) for key, pattern in patterns.items()}
+        for name, optimiser in self.optimisers.items():
+            restore_optimiser(optimiser, groups[name])

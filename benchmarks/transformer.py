@@ -1,0 +1,81 @@
+"""A training step and a sampling step of our transformer and of its peers."""
+
+from contextlib import AbstractContextManager
+from functools import partial
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.measure import Build, Contender
+from benchmarks.peers import BUILDERS, meeting, text_for
+from benchmarks.shapes import Shape
+from scaling.flow import mix
+
+Precision = Literal["fp32", "bf16"]
+GUIDANCE = 2.0
+
+
+def precise(device: torch.device, precision: Precision) -> AbstractContextManager:
+    """Autocast to bfloat16, or nothing."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+
+
+def training(shape: Shape, precision: Precision, name: str, device: torch.device) -> Contender:
+    """Forward, backward and AdamW on the flow's loss; 32-bit weights, whatever the precision of the products."""
+    network = BUILDERS[name](shape)
+    model = network.model.to(device).train()
+    settle(model)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
+    clean, noise = torch.randn(2, *network.latents, device=device)
+    t_flow, text = torch.rand(shape.clips, device=device), text_for(shape, device)
+    t_row = _per_row(t_flow, network.rows, clean)
+
+    def step() -> None:
+        noisy = mix(clean, noise, t_row)
+        with precise(device, precision):
+            output = network.velocity(noisy, t_flow, text)
+        (output.float() - (noise - clean)).square().mean().backward()
+        optimiser.step()
+        optimiser.zero_grad()
+
+    return Contender(name, step, _count(model), shape.tokens)
+
+
+def sampling(shape: Shape, precision: Precision, name: str, device: torch.device) -> Contender:
+    """One Euler step with classifier-free guidance: every clip goes through twice, with and without its caption."""
+    network = BUILDERS[name](shape)
+    model = network.model.to(device).eval()
+    settle(model)
+    z = torch.randn(network.latents, device=device)
+    t_flow, text = torch.full((2 * shape.clips,), 0.5, device=device), text_for(shape, device).repeat(2, 1, 1)
+
+    @torch.no_grad()
+    def step() -> Tensor:
+        with precise(device, precision):
+            told, untold = network.velocity(torch.cat([z, z]), t_flow, text).float().chunk(2)
+        return z - 0.05 * (untold + GUIDANCE * (told - untold))
+
+    return Contender(name, step, _count(model), shape.tokens)
+
+
+def settle(model: nn.Module) -> None:
+    """Small random values in place of zeros, so that no branch is timed on exact zeros."""
+    for parameter in model.parameters():
+        if not parameter.any():
+            nn.init.normal_(parameter, std=0.02)
+
+
+def contenders(kind: Literal["training", "sampling"], shape: Shape, precision: Precision) -> dict[str, Build]:
+    """Ours first, then the peers that this shape fits."""
+    make = {"training": training, "sampling": sampling}[kind]
+    return {name: partial(make, shape, precision, name) for name in meeting(shape)}
+
+
+def _per_row(t_flow: Tensor, rows: int, like: Tensor) -> Tensor:
+    """(clips,) to what broadcasts against latents with `rows` entries to a clip."""
+    return t_flow.repeat_interleave(rows).view(-1, *[1] * (like.ndim - 1))
+
+
+def _count(model: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())

@@ -1,0 +1,112 @@
+"""The processes that train one model together on this machine: started together, ended together. Imports no torch.
+
+Not the communication between them, which is `scaling.training.group`. A rank learns which one it is from the variables
+that torch's own launcher sets, so ranks that something else started, such as a cluster's scheduler, work the same.
+"""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from scaling.errors import StageError, UserError
+
+POLL_SECONDS = 0.1
+LAST_LINES = 15
+"""How much of a failed rank's error output is shown."""
+
+
+def rank() -> int:
+    """Which of the ranks this process is; the first one alone writes files."""
+    return int(os.environ.get("RANK", 0))
+
+
+def ranks() -> int:
+    return int(os.environ.get("WORLD_SIZE", 1))
+
+
+def run_together(command: Sequence[str], count: int, logs: Path) -> None:
+    """Runs a command as `count` ranks and waits for all. Where one fails, the others are killed at once: they may wait
+    for it in a collective for ever. What they print goes to `logs/<rank>.log`.
+
+    Raises UserError with the last line of a rank that exited with 2, StageError where one ended otherwise than with 0.
+    """
+    logs.mkdir(parents=True, exist_ok=True)
+    shared = {**os.environ, "WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port())}
+    started: list[subprocess.Popen] = []
+    try:
+        for number in range(count):
+            environment = {**shared, "RANK": str(number), "LOCAL_RANK": str(number)}
+            with open(_log(logs, number), "wb") as log:
+                started.append(
+                    subprocess.Popen(
+                        command, env=environment, stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT
+                    )
+                )
+        codes: list[int | None] = [None] * count
+        while None in codes:
+            time.sleep(POLL_SECONDS)
+            codes = [process.poll() for process in started]
+            if any(codes):
+                raise _reason(logs, codes)
+    finally:
+        for process in started:
+            process.kill()
+        for process in started:
+            process.wait()
+            assert process.stdin is not None
+            process.stdin.close()
+
+
+def leave_with_starter() -> None:
+    """Ends this process when the one that started it dies, however that dies: the pipe from it then ends."""
+
+    def wait() -> None:
+        while os.read(0, 1):
+            pass
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def leave() -> NoReturn:
+    """Ends a rank that has succeeded, at once: threads of the communication library that outlive Python's own end abort
+    the process now and then, which would look like a failure."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
+
+
+def _reason(logs: Path, codes: Sequence[int | None]) -> Exception:
+    """Why the first rank failed. Of several that ended at once, one that was killed comes before one that said why, and
+    that before one that lost its peer."""
+    number = min((number for number, code in enumerate(codes) if code), key=lambda number: _precedence(codes[number]))
+    code, lines = codes[number], _log(logs, number).read_text(errors="replace").strip().splitlines()
+    assert code is not None
+    if code == 2 and lines:
+        return UserError(lines[-1])
+    how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with {code}"
+    return StageError(
+        "\n".join([f"rank {number} of {len(codes)} {how}; {_log(logs, number)} ends:", *lines[-LAST_LINES:]])
+    )
+
+
+def _precedence(code: int | None) -> int:
+    assert code is not None
+    return 0 if code < 0 else 1 if code == 2 else 2
+
+
+def _log(folder: Path, number: int) -> Path:
+    return folder / f"{number}.log"
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]

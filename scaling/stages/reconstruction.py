@@ -1,0 +1,38 @@
+"""Stage `reconstruction`: Fréchet distance of the reference's clips after the VAE's encoder and decoder to themselves
+before (rFVD). What a model of these latents is measured on cannot be expected to come nearer. Makes
+features.safetensors."""
+
+import numpy as np
+from safetensors.numpy import save
+
+from scaling.data.clips import read
+from scaling.frozen import decode, device, encode, load_vae
+from scaling.metrics.i3d import I3D
+from scaling.records import RunRecord
+from scaling.stage import Events, ReconstructionFields, Stage, StageFolder
+from scaling.stages.data import load_index
+from scaling.stages.reference import comparable, distances
+from scaling.store import write_bytes
+
+
+def work(folder: StageFolder, stage: Stage, events: Events) -> RunRecord:
+    fields: ReconstructionFields = stage.parsed()
+    reference = folder.parent("reference")
+    against = reference.stage().parsed().fvd
+    index, data = load_index(reference.parent("data"))
+    clips = comparable(index, data, against.clips, against.frames)
+    vae, network, features = load_vae(folder.parent("vae")), I3D().to(device()), []
+    for _, frames in read(clips):
+        decoded = decode(vae, encode(vae, frames[None]))
+        features.append(network.features(decoded[:, : against.frames]))
+        events.log(done=len(features), total=len(clips))
+    decoded_features = np.concatenate(features)
+    write_bytes(folder.path / "features.safetensors", save({"features": decoded_features}))
+    return RunRecord(
+        run_id=stage.id,
+        stage="reconstruction",
+        vae_id=stage.parents["vae"],
+        data_id=reference.stage().parents["data"],
+        metrics=distances(reference, decoded_features, fields.seed, {}, name="rfvd"),
+        device=device().type,
+    )

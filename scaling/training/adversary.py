@@ -1,0 +1,58 @@
+"""The VAE's opponent: the discriminator, its loss, its optimiser. When it plays is the business of `VAEModule`."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from scaling.models.discriminator import Discriminator
+from scaling.training.checkpoints import Groups, optimiser_tensors, restore_optimiser
+
+RATE, BETAS = 1e-4, (0.0, 0.99)
+"""Those of MAGVIT (arXiv 2212.05199), without a schedule."""
+CLIP = 1.0
+"""Largest gradient norm."""
+
+
+class Adversary(nn.Module):
+    """Hinge losses (Lim & Ye, arXiv 1705.02894), of means over all logits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.discriminator = Discriminator()
+        self.optimiser = torch.optim.AdamW(
+            self.discriminator.parameters(), lr=RATE, betas=BETAS, weight_decay=0.0, fused=True
+        )
+
+    def generator_loss(self, restored: Tensor) -> Tensor:
+        """What the VAE minimises: -D(restored). No gradient reaches the discriminator. restored: (b, t, h, w, 3)."""
+        self.discriminator.requires_grad_(False)
+        loss = -self.discriminator(restored).mean()
+        self.discriminator.requires_grad_(True)
+        return loss
+
+    def loss(self, pairs: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+        """What the discriminator minimises on (real, restored) pairs: (max(0, 1 - D(real)) + max(0, 1 + D(restored))) /
+        2."""
+        losses = []
+        for real, restored in pairs:
+            losses.append(F.relu(1 - self.discriminator(real)).mean())
+            losses.append(F.relu(1 + self.discriminator(restored.detach())).mean())
+        return torch.stack(losses).mean()
+
+    def step(self) -> None:
+        """Updates the discriminator by the gradient that a backward pass of `loss` has left."""
+        nn.utils.clip_grad_norm_(self.discriminator.parameters(), CLIP)
+        self.optimiser.step()
+        self.optimiser.zero_grad()
+
+    def state(self) -> Groups:
+        """Files of a checkpoint: weights and moments."""
+        weights = {name: parameter.detach() for name, parameter in self.discriminator.named_parameters()}
+        return {"discriminator": weights, "discriminator-adamw": optimiser_tensors(self.optimiser)}
+
+    def restore(self, groups: Groups) -> None:
+        """Puts back what `state` gave."""
+        self.discriminator.load_state_dict(groups["discriminator"])
+        restore_optimiser(self.optimiser, groups["discriminator-adamw"])

@@ -1,0 +1,104 @@
+"""What every rank does in test_engine.py: `python -m tests.engine_ranks LATENTS OUT`, started by `run_together`."""
+
+import shutil
+import sys
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from scaling.latents import LatentSet
+from scaling.models.dit import DiT
+from scaling.ranks import leave, leave_with_starter, rank, ranks
+from scaling.shards import gathered
+from scaling.specs import DiTSpec, EngineSpec, OptimSpec
+from scaling.stage import Events
+from scaling.training.batches import FlowBatches
+from scaling.training.dit import DiTModule
+from scaling.training.engine import prepare
+from scaling.training.fit import fit
+from scaling.training.group import everywhere, together
+
+STEPS, EVERY = 6, 2
+DIT = DiTSpec(width=32, depth=2, head_dim=16)
+OPTIM = {
+    # clipping is at work in every update
+    kind: OptimSpec(optimiser=kind, adamw_lr=1e-3, batch_tokens=64, given_frames=0.3, ema_widths=(0.1, 0.05), clip=0.1)
+    for kind in ("adamw", "muon")
+}
+
+
+class Killed(BaseException):
+    pass
+
+
+def train(latents, folder, engine, optimiser="adamw", precision="32-true", until=STEPS, visits=None):
+    """Trains; raises Killed before the update `until`, as if the process had died there."""
+    torch.manual_seed(0)
+    data, optim = LatentSet(latents, held_out=False, patch=2), OPTIM[optimiser]
+    model = DiT(DIT, data.channels, data.text_dim)
+    prepare(model, model.blocks, engine)
+    module = DiTModule(model, optim, STEPS)
+    batches = FlowBatches(data, DIT, optim, 0, rank=rank(), ranks=ranks(), micro_tokens=engine.micro_tokens)
+
+    def batch(step):
+        if step == until:
+            raise Killed
+        return batches(step)
+
+    folder.mkdir(parents=True, exist_ok=True)
+    events = Events(folder / "events.jsonl")
+    where = folder / "checkpoints"
+    fit(module, batch, where, events, every=EVERY, engine=engine, precision=precision, visits=visits)
+    return module
+
+
+def weights(module):
+    """All that a training ends with, on the first rank."""
+    found = {}
+    for group, tensors in module.state().items():
+        for name, tensor in gathered(tensors).items():
+            found[f"{group}/{name}"] = tensor.detach().clone().contiguous()
+    return found
+
+
+REPLICATE, SHARD = EngineSpec(processes=2), EngineSpec(processes=2, sharding="shard")
+WHOLE = {
+    "ddp": {"engine": REPLICATE},
+    "ddp-micro": {"engine": REPLICATE.model_copy(update={"micro_tokens": 12})},
+    "ddp-muon": {"engine": REPLICATE, "optimiser": "muon"},
+    "ddp-bf16": {"engine": REPLICATE, "optimiser": "muon", "precision": "bf16-mixed"},
+    "fsdp": {"engine": SHARD},
+    "fsdp-micro": {"engine": SHARD.model_copy(update={"micro_tokens": 12, "checkpoint_activations": True})},
+    "fsdp-muon": {"engine": SHARD, "optimiser": "muon"},
+    "fsdp-bf16": {"engine": SHARD, "optimiser": "muon", "precision": "bf16-mixed"},
+}
+"""Trainings from beginning to end, by name."""
+
+
+def main(latents, out):
+    for name, how in WHOLE.items():
+        keep(out, name, train(latents, out / name, **how))
+    for name in ("ddp-bf16", "fsdp-muon"):
+        folder = out / f"{name}-killed"
+        try:
+            train(latents, folder, **WHOLE[name], until=5)
+        except Killed:
+            everywhere(torch.zeros(1))  # the first rank has written its checkpoint
+            if rank() == 0:
+                shutil.copytree(folder, out / f"{name}-left")
+            everywhere(torch.zeros(1))
+        keep(out, f"{name}-killed", train(latents, folder, **WHOLE[name]))
+
+
+def keep(out, name, module):
+    found = weights(module)
+    if rank() == 0:
+        save_file(found, out / f"{name}.safetensors")
+
+
+if __name__ == "__main__":
+    leave_with_starter()
+    with together():
+        main(*map(Path, sys.argv[1:]))
+    leave()

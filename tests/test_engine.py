@@ -1,0 +1,229 @@
+"""The engine changes how the work is done, not the result: ranks, sharding, accumulation, recomputation, workers."""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch._dynamo.utils import counters
+
+from scaling.caption import Caption
+from scaling.errors import StageError, UserError
+from scaling.flow import seeded_noise
+from scaling.latents import LatentSet, LatentWriter
+from scaling.models.dit import DiT
+from scaling.presets import VAE_PRESETS
+from scaling.ranks import run_together
+from scaling.records import read_record
+from scaling.specs import DataSpec, EngineSpec, EvalSpec, TextSpec, VAETrainSpec, WorldSpec
+from scaling.stage import DataFields, DiTFields, LatentsFields, StageFolder, VAEFields, make_stage
+from scaling.stages.run import run_stage
+from scaling.training import checkpoints
+from scaling.training.batches import FlowBatches
+from scaling.training.dit import DiTModule
+from scaling.training.engine import prepare
+from tests.engine_ranks import DIT, EVERY, OPTIM, STEPS, WHOLE, train, weights
+
+ONE = EngineSpec()
+
+
+def write_latents(folder, channels=3):
+    """A cache of latents of two shapes with made-up captions."""
+    writer = LatentWriter()
+    for number in range(24):
+        shape = (2, 4, 4, channels) if number % 3 else (1, 4, 6, channels)
+        writer.add(seeded_noise(shape, 1, number) * 2 + 1, f"caption {number % 5}", number % 6 == 5)
+    mask = torch.ones(5, 4, dtype=torch.bool)
+    writer.write(folder, Caption(seeded_noise((5, 4, 384), 2), mask, seeded_noise((5, 384), 3)))
+
+
+@pytest.fixture(scope="module")
+def latents(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("latents")
+    write_latents(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def two(latents, tmp_path_factory):
+    """What two ranks left of everything in `engine_ranks`: to start them takes longest, so they do it once."""
+    out = tmp_path_factory.mktemp("two")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
+        patch.setenv("CUDA_VISIBLE_DEVICES", "")
+        run_together([sys.executable, "-m", "tests.engine_ranks", str(latents), str(out)], 2, out / "logs")
+    return out
+
+
+@pytest.fixture(scope="module")
+def one(latents, tmp_path_factory):
+    """What one process ends with, by optimiser and precision."""
+    made = {}
+
+    def get(optimiser="adamw", precision="32-true"):
+        if (optimiser, precision) not in made:
+            folder = tmp_path_factory.mktemp("one")
+            made[optimiser, precision] = weights(train(latents, folder, ONE, optimiser, precision))
+        return made[optimiser, precision]
+
+    return get
+
+
+def difference(found, expected, group):
+    """Largest of the tensors of a group of the state."""
+    assert found.keys() == expected.keys()
+    return max((found[name] - expected[name]).abs().max().item() for name in found if name.startswith(group))
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_two_ranks_do_what_one_does(two, one, name):
+    how = {key: value for key, value in WHOLE[name].items() if key != "engine"}
+    found, expected = load_file(two / f"{name}.safetensors"), one(**how)
+    rounded = how.get("precision") == "bf16-mixed"
+    assert difference(found, expected, "adamw/") < (1e-4 if rounded else 1e-6)
+    # Muon rounds to bfloat16 before it orthogonalises, so a last bit of the gradient can become a third digit
+    muon = how.get("optimiser") == "muon"
+    for group in ("weights/", "ema-0.1/", "ema-0.05/"):
+        assert difference(found, expected, group) < (1e-2 if muon else 1e-5)
+    if muon:
+        assert difference(found, expected, "muon/") < (1e-5 if rounded else 1e-7)
+
+
+@pytest.mark.parametrize("name", ["ddp-bf16", "fsdp-muon"])
+def test_two_ranks_interrupted_equal_two_uninterrupted(two, name):
+    found, expected = load_file(two / f"{name}-killed.safetensors"), load_file(two / f"{name}.safetensors")
+    assert all(torch.equal(found[key], expected[key]) for key in expected)
+
+
+def test_ranks_that_divide_a_model_leave_a_checkpoint_that_one_process_goes_on_from(two, one, latents):
+    left = two / "fsdp-muon-left"
+    (newest,) = [path for path in (left / "checkpoints").glob("step-*") if path.name.endswith(str(4))]
+    parts = sorted(path.name for path in newest.glob("weights.*"))
+    assert parts == ["weights.0-of-2.safetensors", "weights.1-of-2.safetensors"]
+    assert "blocks.0.qkv.weight" in load_file(newest / parts[0]).keys() & load_file(newest / parts[1]).keys()
+    resumed = weights(train(latents, left, ONE, "muon"))
+    assert difference(resumed, one("muon"), "weights/") < 1e-2
+    assert difference(resumed, one("muon"), "muon/") < 1e-7
+    assert difference(resumed, load_file(two / "fsdp-muon.safetensors"), "weights/") < 1e-2
+
+
+def test_a_checkpoint_that_lacks_the_part_of_a_rank_is_not_believed(two):
+    folder = two / "fsdp" / "checkpoints"
+    stems = {path.name.split(".")[0] for path in folder.glob("*/*.safetensors")} - {"ema-0"} | {"ema-0.1", "ema-0.05"}
+    assert checkpoints.newest(folder, stems)[0] == STEPS
+    (folder / f"step-{STEPS:08d}" / "adamw.1-of-2.safetensors").unlink()
+    step, _, problems = checkpoints.newest(folder, stems)
+    assert step == STEPS - EVERY
+    assert "adamw.1-of-2" in problems[0]
+
+
+def test_accumulation_adds_up_to_the_whole_batch(latents, one, tmp_path):
+    found = weights(train(latents, tmp_path, ONE.model_copy(update={"micro_tokens": 12})))
+    assert difference(found, one(), "weights/") < 1e-5
+    assert difference(found, one(), "adamw/") < 1e-6
+
+
+@pytest.mark.parametrize("change", [{"checkpoint_activations": True}, {"workers": 2}])
+def test_recomputation_and_workers_change_no_bit(latents, one, tmp_path, change):
+    found = weights(train(latents, tmp_path, ONE.model_copy(update=change), "muon", "bf16-mixed"))
+    expected = one("muon", "bf16-mixed")
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("checkpoint_activations", [False, True])
+def test_compiled_blocks_compute_the_same(latents, checkpoint_activations):
+    data = LatentSet(latents, held_out=False, patch=2)
+    (batch,) = FlowBatches(data, DIT, OPTIM["muon"], 0)(0)
+    torch._dynamo.reset()
+    counters.clear()
+    gradients = []
+    for compiled in (False, True):
+        torch.manual_seed(0)
+        model = DiT(DIT, data.channels, data.text_dim)
+        torch.nn.init.normal_(model.head.weight)  # or no gradient would reach the blocks
+        prepare(model, model.blocks, EngineSpec(compile=compiled, checkpoint_activations=checkpoint_activations))
+        DiTModule(model, OPTIM["muon"], STEPS).loss(batch, 0).backward()
+        gradients.append({name: parameter.grad for name, parameter in model.named_parameters()})
+    assert counters["frames"]["ok"] > 0
+    for name, expected in gradients[0].items():
+        torch.testing.assert_close(gradients[1][name], expected, rtol=1e-3, atol=1e-5)
+
+
+def test_a_killed_rank_takes_the_others_down(tmp_path):
+    code = "import os, time; os.environ['RANK'] == '1' and os.kill(os.getpid(), 9); time.sleep(600)"
+    began = time.monotonic()
+    with pytest.raises(StageError, match="rank 1 of 2 was killed by SIGKILL"):
+        run_together([sys.executable, "-c", code], 2, tmp_path)
+    assert time.monotonic() - began < 60
+
+
+def test_what_a_rank_says_is_wrong_is_passed_on(tmp_path):
+    code = "import os, sys, time; os.environ['RANK'] == '0' and (print('lower it') or sys.exit(2)); time.sleep(600)"
+    with pytest.raises(UserError, match=r"^lower it$"):
+        run_together([sys.executable, "-c", code], 2, tmp_path)
+
+
+def test_ranks_die_with_the_process_that_started_them(tmp_path):
+    rank = (
+        "import os, pathlib, time; from scaling.ranks import leave_with_starter; leave_with_starter(); "
+        f"pathlib.Path({str(tmp_path)!r}, os.environ['RANK']).write_text(str(os.getpid())); time.sleep(600)"
+    )
+    starter = (
+        "import sys; from pathlib import Path; from scaling.ranks import run_together; "
+        f"run_together([sys.executable, '-c', {rank!r}], 2, Path({str(tmp_path / 'logs')!r}))"
+    )
+    process = subprocess.Popen([sys.executable, "-c", starter], cwd=Path(__file__).parents[1])
+    pids = [int(wait_for(lambda path=tmp_path / number: path.exists() and path.read_text())) for number in "01"]
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    for pid in pids:
+        wait_for(lambda pid=pid: not is_alive(pid))
+
+
+def wait_for(condition):
+    end = time.monotonic() + 60
+    while not (found := condition()):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    return found
+
+
+def is_alive(pid):
+    """Whether a process still runs; one that nobody has waited for yet does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_a_stage_trains_with_as_many_ranks_as_its_engine_wants(tmp_path, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    spec = DataSpec(worlds=WorldSpec(count=9, frames=10), frames=5, holdout_every=8)
+    data = make_stage("data", "data", DataFields(data=spec), {})
+    run_stage(str(StageFolder.create(tmp_path, data).path))
+    vae_fields = VAEFields(vae=VAE_PRESETS["tiny"], train=VAETrainSpec(steps=1, crop_frames=5))
+    vae = make_stage("vae", "vae", vae_fields, {"data": data.id})
+    run_stage(str(StageFolder.create(tmp_path, vae).path))
+    cache = make_stage("latents", "latents", LatentsFields(text=TextSpec()), {"data": data.id, "vae": vae.id})
+    StageFolder.create(tmp_path, cache).finish()
+    write_latents(tmp_path / cache.id, VAE_PRESETS["tiny"].latent_channels)
+    evaluation = EvalSpec(val_clips=4, val_times=2, prompt_count=1, sample_steps=2, sample_at=(0.5, 1.0))
+    fields = DiTFields(dit=DIT, optim=OPTIM["muon"], evaluation=evaluation, flop_budget=3e8)
+    engine = EngineSpec(processes=2, sharding="shard")
+    stage = make_stage("dit", "dit", fields, {"vae": vae.id, "latents": cache.id}, engine=engine)
+    folder = StageFolder.create(tmp_path, stage)
+    run_stage(str(folder.path))
+    assert folder.complete
+    assert any(event.get("done") == event.get("total") for event in folder.events() if "done" in event)
+    assert list(folder.path.glob("checkpoints/*/weights.1-of-2.safetensors"))
+    assert len(list(folder.path.glob("samples/at-*/00.mp4"))) == 2
+    record = read_record(folder.record_path)
+    assert record.metric("val_loss").value == pytest.approx(2.0, abs=0.5)
+    assert record.flops_per_second > 0
+    assert record.engine == engine

@@ -1,0 +1,130 @@
+"""What is measured of a VAE: fidelity of its decoded clips, and their Fréchet distance to the clips they were."""
+
+import os
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file
+
+from scaling.errors import UserError
+from scaling.metrics.fidelity import Fidelity
+from scaling.records import read_record
+from scaling.stage import StageFolder
+from scaling.stages import reconstruction
+from scaling.stages.run import run_stage
+from sweeps.plan import common_stages
+from sweeps.spec import load_sweep
+
+
+@pytest.fixture(scope="module")
+def stages(tmp_path_factory):
+    """The folder of runs with the common stages of the sweep `tiny`, all but the latents, and those stages."""
+    runs = tmp_path_factory.mktemp("runs")
+    sweep = load_sweep("tiny")
+    short = sweep.vae_train.model_copy(update={"steps": 2})
+    common = common_stages(sweep.model_copy(update={"vae_train": short}))
+    before = os.environ.get("OMP_NUM_THREADS", "1")
+    try:
+        for stage in (common.data, common.vae, common.reference, common.reconstruction):
+            run_stage(str(StageFolder.create(runs, stage).path))
+    except UserError as error:
+        pytest.skip(str(error))
+    finally:
+        os.environ["OMP_NUM_THREADS"] = before  # which a stage sets
+    return runs, common
+
+
+def test_a_vae_s_record_says_how_near_it_comes(stages):
+    runs, common = stages
+    record = read_record(runs / common.vae.id / "record.json")
+    metrics = {metric.name: metric for metric in record.metrics}
+    assert metrics.keys() == {"psnr", "ssim", "lpips"}
+    assert metrics["lpips"].extractor == "lpips_alex"
+    for metric in metrics.values():
+        assert metric.n == 16
+        assert metric.standard_error > 0
+        assert metric.settings["frames"] in (8, "all")
+
+
+def test_the_same_clips_are_compared_with_themselves(stages):
+    runs, common = stages
+    record = read_record(runs / common.reconstruction.id / "record.json")
+    plain, infinite = record.metrics
+    assert (plain.name, infinite.name) == ("rfvd", "rfvd_infinity")
+    assert (plain.n, plain.extractor, plain.settings) == (4, "i3d_k400", {"frames": 16, "seed": 0})
+    assert infinite.settings["low"] < infinite.value < infinite.settings["high"]
+    assert plain.value > 10  # of a VAE of two updates
+    assert (record.vae_id, record.data_id) == (common.vae.id, common.data.id)
+    real, decoded = (
+        load_file(runs / stage.id / "features.safetensors")["features"]
+        for stage in (common.reference, common.reconstruction)
+    )
+    assert real.shape == decoded.shape == (4, 400)
+
+
+def test_a_perfect_vae_is_at_distance_zero(stages, tmp_path, monkeypatch):
+    runs, common = stages
+    monkeypatch.setattr(reconstruction, "encode", lambda vae, clips: clips)
+    monkeypatch.setattr(reconstruction, "decode", lambda vae, latents: latents)
+    for stage in (common.data, common.vae, common.reference):
+        (tmp_path / stage.id).symlink_to(runs / stage.id)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # which a stage sets
+    folder = StageFolder.create(tmp_path, common.reconstruction)
+    run_stage(str(folder.path))
+    assert abs(read_record(folder.record_path).value("rfvd")) < 1e-3
+
+
+@pytest.fixture
+def fidelity():
+    try:
+        return Fidelity(torch.device("cpu"))
+    except UserError as error:
+        pytest.skip(str(error))
+
+
+def clip(frames=9, height=32, width=48):
+    """A grey ramp with a square that moves."""
+    pixels = np.broadcast_to(np.linspace(0, 255, width)[None, None, :, None], (frames, height, width, 3)).copy()
+    for number, frame in enumerate(pixels):
+        frame[4:12, 2 * number : 2 * number + 8] = (255, 0, 0)
+    return pixels.astype(np.uint8)
+
+
+def test_fidelity_of_equal_clips(fidelity):
+    fidelity.add(clip(), clip())
+    assert {metric.name: metric.value for metric in fidelity.metrics()} == {
+        "psnr": pytest.approx(10 * np.log10(255**2 / 1e-10)),
+        "ssim": pytest.approx(1),
+        "lpips": 0,
+    }
+    assert all(metric.standard_error is None and metric.n == 1 for metric in fidelity.metrics())
+
+
+def test_fidelity_falls_with_noise(fidelity):
+    """PSNR follows from the noise; the others fall with it. Both clips count the same, whatever their length."""
+    values = []
+    for sigma in (2, 20):
+        fidelity.values = {name: [] for name in fidelity.values}
+        for frames in (1, 17):
+            original = np.full((frames, 64, 64, 3), 128, dtype=np.uint8)
+            noise = np.random.default_rng(0).normal(0, sigma, original.shape).round()
+            fidelity.add((original + noise).astype(np.uint8), original)
+        values.append({metric.name: metric.value for metric in fidelity.metrics()})
+    for sigma, found in zip((2, 20), values, strict=True):
+        assert found["psnr"] == pytest.approx(20 * np.log10(255 / np.sqrt(sigma**2 + 1 / 12)), abs=0.1)
+    assert values[0]["ssim"] > values[1]["ssim"]
+    assert values[0]["lpips"] < values[1]["lpips"]
+
+
+def test_ssim_is_that_of_flat_pictures(fidelity):
+    """Of two flat pictures only the luminance term is left: (2 ab + c) / (a^2 + b^2 + c), c = 0.01^2."""
+    dark, light = (np.full((1, 32, 32, 3), value, dtype=np.uint8) for value in (51, 102))
+    fidelity.add(dark, light)
+    value = {metric.name: metric.value for metric in fidelity.metrics()}["ssim"]
+    assert value == pytest.approx((2 * 0.2 * 0.4 + 1e-4) / (0.2**2 + 0.4**2 + 1e-4), abs=1e-4)
+
+
+def test_a_clip_too_small_for_a_network_is_left_out(fidelity):
+    fidelity.add(clip(height=16), clip(height=16))
+    assert [metric.name for metric in fidelity.metrics()] == ["psnr", "ssim"]

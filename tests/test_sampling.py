@@ -1,0 +1,321 @@
+"""What samples promise: solvers of their order, given frames that stay as they are, guidance only where it is wanted;
+and `scaling sample`, from a prompt to a file."""
+
+import json
+import math
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from av import VideoFrame
+
+from scaling.cli.main import main
+from scaling.data.clips import read_whole
+from scaling.data.video import write_video
+from scaling.drawing import Order, TrainedRun
+from scaling.flow import mix, seeded_noise
+from scaling.frozen import decode, encode, load_vae
+from scaling.sampling import Edit, Given, Sampler, sample
+from scaling.solvers import integrate, times
+from scaling.specs import EvalSpec
+from scaling.stage import StageFolder
+from scaling.stages.run import run_stage
+from sweeps.plan import common_stages, ladder_stages
+from sweeps.spec import load_sweep
+from tests.test_models import CHANNELS, caption, dit
+
+SOLVERS = {"euler": 1, "heun": 2, "multistep": 2}
+"""With the order of each."""
+SHAPE = (3, 4, 4)
+"""Of latents: t, h, w."""
+SEEDS = [(0, 5, 0), (0, 5, 1), (0, 5, 2)]
+HOW = Sampler("euler", 3, 2.0, (0.0, 1.0))
+
+
+@pytest.mark.parametrize("tokens", [64, 256, 4096])
+def test_times_fall_from_start_to_nothing(tokens):
+    whole, late = times(20, tokens, 256), times(20, tokens, 256, start=0.6)
+    assert (whole[0], whole[-1], late[0], late[-1]) == (1.0, 0.0, 0.6, 0.0)
+    assert all(now > then for grid in (whole, late) for now, then in pairwise(grid))
+    steps = [now - then for now, then in pairwise(whole)]
+    # long clips take small steps in the noise, where their shape is decided
+    assert (steps[0] > 1.5 * steps[-1], steps[-1] > 1.5 * steps[0]) == (tokens < 256, tokens > 256)
+    if tokens == 256:
+        assert whole == torch.linspace(1, 0, 21).tolist()
+
+
+def test_a_later_start_takes_the_times_that_are_left():
+    whole = times(10, 4096, 256)
+    assert times(6, 4096, 256, start=whole[4]) == pytest.approx(whole[4:], abs=1e-6)
+
+
+@pytest.mark.parametrize(("solver", "order"), SOLVERS.items())
+def test_a_solver_has_its_order(solver, order):
+    """dz/dt = 1.5 (1 + t) z, z = exp(1.5 t + 0.75 t^2), on a grid that is not even."""
+    start, steps = torch.full((1,), math.exp(2.25)), np.array([16, 32, 64, 128])
+    errors = [
+        abs(integrate(solver, lambda z, t: 1.5 * (1 + t) * z, start, times(count, 1024, 256)).item() - 1)
+        for count in steps.tolist()
+    ]
+    slope = -np.polyfit(np.log(steps), np.log(errors), 1)[0]
+    assert slope == pytest.approx(order, abs=0.1)
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("steps", [1, 2, 7])
+def test_a_straight_path_is_exact(solver, steps):
+    clean, noise = torch.randn(2, 50)
+    for velocity in (lambda z, t: noise - clean, lambda z, t: (z - clean) / t):
+        found = integrate(solver, velocity, noise, times(steps, 1024, 256))
+        torch.testing.assert_close(found, clean, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(("solver", "evaluations"), [("euler", 5), ("heun", 9), ("multistep", 5)])
+def test_a_solver_costs_what_it_says(solver, evaluations):
+    seen = []
+    integrate(solver, lambda z, t: seen.append(t) or z, torch.ones(1), times(5, 256, 256))
+    assert len(seen) == evaluations
+    assert min(seen) > 0
+
+
+@pytest.mark.parametrize("prediction", ["velocity", "clean"])
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_a_sample_does_not_depend_on_its_batch(prediction, solver):
+    model, words, how = dit(prediction=prediction), caption(3), Sampler(solver, 3, 2.0, (0.0, 1.0))
+    together = sample(model, words, SHAPE, SEEDS, how)
+    assert together.shape == (3, *SHAPE, CHANNELS)
+    assert together.dtype == torch.float32
+    alone = sample(model, words.rows([1]), SHAPE, SEEDS[1:2], how)
+    # bfloat16 arithmetic, so equal to its rounding
+    torch.testing.assert_close(together[1:2], alone, rtol=0.05, atol=0.05)
+    assert not torch.allclose(together[0], together[1])
+
+
+def counted(model):
+    """The numbers of clips of every forward, as they happen."""
+    counts = []
+    model.register_forward_pre_hook(lambda _, arguments: counts.append(len(arguments[1])))
+    return counts
+
+
+def test_guidance_acts_in_its_interval_alone_and_costs_nothing_elsewhere():
+    model, words = dit(shift_tokens=12), caption(1)
+    counts = counted(model)
+
+    def drawn(guidance, interval):
+        counts.clear()
+        return sample(model, words, SHAPE, SEEDS[:1], Sampler("euler", 4, guidance, interval)), list(counts)
+
+    plain, cost = drawn(3.0, (0.0, 1.0))
+    assert cost == [2, 2, 2, 2]
+    told, cost = drawn(1.0, (0.0, 1.0))
+    assert cost == [1, 1, 1, 1]
+    inside, cost = drawn(3.0, (0.3, 0.8))  # of the times 1, .75, .5 and .25
+    assert cost == [1, 2, 2, 1]
+    assert not torch.allclose(inside, plain)
+    assert not torch.allclose(inside, told)
+    torch.testing.assert_close(drawn(3.0, (0.05, 0.1))[0], told)
+
+
+def test_guidance_is_the_papers():
+    """One step from noise: z - ((1 - w) v_untold + w v_told), w = 3."""
+    model, words = dit(), caption(1)
+    noise, none = seeded_noise((*SHAPE, CHANNELS), *SEEDS[0])[None], torch.ones(1, dtype=torch.bool)
+    how = Sampler("euler", 1, 1.0, (0.0, 1.0))
+    told, untold = (noise - sample(model, one, SHAPE, SEEDS[:1], how) for one in (words, words.dropped(none)))
+    guided = noise - sample(model, words, SHAPE, SEEDS[:1], Sampler("euler", 1, 3.0, (0.0, 1.0)))
+    torch.testing.assert_close(guided, -2 * untold + 3 * told, rtol=0.05, atol=0.05)
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("prediction", ["velocity", "clean"])
+@pytest.mark.parametrize(("at", "frames"), [("start", slice(2)), ("end", slice(-2, None))])
+def test_given_frames_come_back_and_are_looked_at(solver, prediction, at, frames):
+    model, words, how = dit(prediction=prediction), caption(2), Sampler(solver, 3, 2.0, (0.0, 1.0))
+    one, other = (torch.randn(2, 4, 4, CHANNELS) for _ in range(2))
+    found = sample(model, words, SHAPE, SEEDS[:2], how, given=Given(one, at))
+    assert torch.equal(found[:, frames], one.expand(2, -1, -1, -1, -1))
+    changed = sample(model, words, SHAPE, SEEDS[:2], how, given=Given(other, at))
+    rest = [frame for frame in range(3) if frame not in range(3)[frames]]
+    assert not torch.allclose(found[:, rest], changed[:, rest])
+    with torch.no_grad():
+        model.given.zero_()
+    unmarked = sample(model, words, SHAPE, SEEDS[:2], how, given=Given(one, at))
+    assert not torch.allclose(found[:, rest], unmarked[:, rest])
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_an_edit_goes_from_nothing_to_a_fresh_sample(solver):
+    model, words, how = dit(), caption(2), Sampler(solver, 4, 2.0, (0.0, 1.0))
+    latents = torch.randn(*SHAPE, CHANNELS)
+    hardly = sample(model, words, SHAPE, SEEDS[:2], how, edit=Edit(latents, 1e-5))
+    torch.testing.assert_close(hardly, latents.expand(2, -1, -1, -1, -1), rtol=0, atol=1e-3)
+    fresh = sample(model, words, SHAPE, SEEDS[:2], how)
+    assert torch.equal(sample(model, words, SHAPE, SEEDS[:2], how, edit=Edit(latents, 1.0)), fresh)
+    # a later start leaves more of the video
+    distances = [
+        (sample(model, words, SHAPE, SEEDS[:2], how, edit=Edit(latents, strength)) - latents).square().mean()
+        for strength in (0.2, 0.5, 0.8)
+    ]
+    assert distances == sorted(distances)
+
+
+def test_an_edit_starts_from_the_flows_own_mixture():
+    """A flow whose velocity is zero ends where it starts."""
+    model, latents = dit(), torch.randn(*SHAPE, CHANNELS)
+    with torch.no_grad():
+        model.head.weight.zero_()
+        model.head.bias.zero_()
+    found = sample(model, caption(1), SHAPE, SEEDS[:1], HOW, edit=Edit(latents, 0.3))
+    noise = seeded_noise((*SHAPE, CHANNELS), *SEEDS[0])
+    torch.testing.assert_close(found[0], mix(latents, noise, torch.tensor(0.3)))
+
+
+@pytest.mark.parametrize("shape", [(1, 4, 4), (1, 2, 10), (9, 2, 2), (2, 12, 6)])
+def test_any_size_can_be_drawn(shape):
+    """An image is a video of one latent frame."""
+    assert sample(dit(), caption(1), shape, SEEDS[:1], HOW).isfinite().all()
+
+
+def test_the_way_of_drawing_is_the_evaluations():
+    evaluation = EvalSpec(solver="heun", sample_steps=7, guidance=3.0, guidance_interval=(0.1, 0.9))
+    assert Sampler.of(evaluation) == Sampler("heun", 7, 3.0, (0.1, 0.9))
+
+
+SIZE = (64, 64)
+"""Of the tiny run's clips; width and height."""
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Folders of the smallest runs that there are, one trained with given frames and one without, by name."""
+    folder, sweep = tmp_path_factory.mktemp("runs"), load_sweep("tiny")
+    common = common_stages(sweep)
+    found = {}
+    for name, chance in (("given", 0.5), ("plain", 0.0)):
+        optim = sweep.optim.model_copy(update={"given_frames": chance})
+        evaluation = sweep.evaluation.model_copy(update={"prompt_count": 1, "sample_steps": 1, "sample_at": (1.0,)})
+        changes = {"optim": optim, "evaluation": evaluation, "base_flops": 2e9}
+        run = ladder_stages(sweep.model_copy(update=changes), common)[-1]
+        for stage in (common.data, common.vae, common.latents, run):
+            run_stage(str(StageFolder.create(folder, stage).path))
+        found[name] = folder / run.id
+    return found
+
+
+@pytest.fixture(scope="module")
+def files(runs):
+    """A video of 12 frames and a still, larger than the clips and of another shape, at twice their rate."""
+    folder = runs["given"].parent
+    rows, columns = np.mgrid[:96, :160]
+    moving = [np.stack([(columns + 3 * t) % 256, rows * 2, np.full_like(rows, 90)], axis=-1) for t in range(24)]
+    pictures = np.stack(moving).astype(np.uint8)
+    write_video(folder / "video.mp4", pictures, 16)
+    VideoFrame.from_ndarray(pictures[0], format="rgb24").save(folder / "still.png")
+    return {"video": folder / "video.mp4", "still": folder / "still.png"}
+
+
+def command(runs, out, *options, run="given"):
+    """The exit code of `scaling sample`."""
+    fixed = ["--prompt", "a red ball", "--steps", 2, "--out", out, "--json"]
+    return main(list(map(str, ["sample", runs[run], *fixed, *options])))
+
+
+def psnr(one, other):
+    return 10 * np.log10(255**2 / np.square(one.astype(float) - other).mean())
+
+
+@pytest.mark.parametrize(
+    ("options", "length", "place"),
+    [
+        (["--start", "video"], 12 + 12, slice(12)),
+        (["--start", "video", "--given", 9], 12 + 8, slice(12)),
+        (["--start", "still", "--frames", 9, "--solver", "heun"], 1 + 8, slice(1)),
+        (["--end", "video"], 12 + 12, slice(-12, None)),
+        (["--end", "video", "--given", 9, "--solver", "multistep"], 12 + 8, slice(-12, None)),
+    ],
+)
+def test_a_file_goes_on_in_both_directions(runs, files, tmp_path, capsys, options, length, place):
+    name = options[1]
+    file, out = files[name], tmp_path / "out.mp4"
+    assert command(runs, out, options[0], file, *options[2:]) == 0
+    document = json.loads(capsys.readouterr().out)
+    found, true = read_whole(out, SIZE, 8), read_whole(file, SIZE, 8)
+    assert document["frames"] == len(found) == length
+    vae = load_vae(StageFolder(runs["given"]).parent("vae"))
+    through_vae = decode(vae, encode(vae, true[None, : (len(true) - 1) // 4 * 4 + 1]))[0]
+    assert psnr(found[place], true) > 35 > psnr(through_vae, true[: len(through_vae)])
+
+
+def test_what_is_drawn_follows_what_is_given(runs, files):
+    """The given frames of the clip are the file's, through the VAE; those that are drawn depend on them."""
+    folder = StageFolder(runs["given"])
+    drawer, video = TrainedRun(folder), read_whole(files["video"], SIZE, 8)
+    order = Order("a red ball", 0, 17, 64, 64, Sampler("euler", 2, 1.0, (0.0, 1.0)))
+    for draw in (drawer.after, drawer.before):
+        found = draw(order, video, 5)
+        assert found.shape == (12, 64, 64, 3)
+        assert not np.array_equal(found, draw(order, video[::-1].copy(), 5))
+        assert np.array_equal(found, draw(order, video, 5))
+
+
+def test_an_edit_is_as_long_as_its_file(runs, files, tmp_path, capsys):
+    distances = []
+    for number, strength in enumerate((0.05, 0.95)):
+        out = tmp_path / f"{number}.mp4"
+        assert command(runs, out, "--edit", files["video"], "--strength", strength, run="plain") == 0
+        assert json.loads(capsys.readouterr().out)["frames"] == 9  # 1 + 4k of 12
+        distances.append(psnr(read_whole(out, SIZE, 8), read_whole(files["video"], SIZE, 8)[:9]))
+    assert distances[0] > distances[1]
+    assert command(runs, tmp_path / "still.mp4", "--edit", files["still"], run="plain") == 0
+    assert json.loads(capsys.readouterr().out)["frames"] == 1
+
+
+def test_sizes_never_trained_and_guidance_intervals(runs, tmp_path, capsys):
+    options = ["--width", 96, "--height", 32, "--frames", 21, "--guidance-interval", 0.2, 0.8]
+    assert command(runs, tmp_path / "wide.mp4", *options) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert [document[name] for name in ("frames", "height", "width", "fps")] == [21, 32, 96, 8]
+
+
+@pytest.mark.parametrize(
+    ("options", "fragment"),
+    [
+        (["--start", "video", "--edit", "video"], "not allowed with argument --start"),
+        (["--start", "video", "--strength", 0.5], "--strength is for --edit"),
+        (["--edit", "video", "--strength", 0], "--strength is 0.0, but must be above 0"),
+        (["--edit", "video", "--given", 5], "--given is for --start or --end"),
+        (["--edit", "video", "--frames", 13], "has 12 at 8 fps"),
+        (["--given", 5], "--given is for --start or --end"),
+        (["--start", "video", "--given", 6], "--given is 6, but must be 1 + 4k, such as 5"),
+        (["--start", "video", "--given", 13], "12 frames at 8 fps, but 13 are to be given"),
+        (["--start", "video", "--frames", 5], "none is left to draw"),
+        (["--start", "still", "--given", 5], "or --given 1"),
+        (["--end", "still"], "--end needs 5 frames"),
+        (["--end", "video", "--given", 1], "--end needs 5 frames"),
+        (["--start", "nowhere.mp4"], "nowhere.mp4: cannot be read"),
+        (["--edit", Path(__file__)], "test_sampling.py: not a video"),
+        (["--frames", 16], "--frames is 16, but must be 1 + 4k, such as 17"),
+        (["--width", 60], "--width is 60, but must be a multiple of 16"),
+        (["--guidance-interval", 0.5, 0.5], "must rise within 0 and 1"),
+        (["--guidance", "nan"], "--guidance is nan"),
+        (["--solver", "magic"], "invalid choice: 'magic'"),
+    ],
+)
+def test_mistakes_are_one_line(runs, files, tmp_path, capsys, options, fragment):
+    options = [files.get(option, option) for option in options]
+    assert command(runs, tmp_path / "out.mp4", *options) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 1
+    assert fragment in said[0]
+    assert not (tmp_path / "out.mp4").exists()
+
+
+@pytest.mark.parametrize("option", ["--start", "--end"])
+def test_a_run_that_never_saw_given_frames_says_so(runs, files, tmp_path, capsys, option):
+    assert command(runs, tmp_path / "out.mp4", option, files["video"], run="plain") == 2
+    said = capsys.readouterr().err
+    assert "optim.given_frames" in said
+    assert option in said
