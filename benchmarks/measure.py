@@ -22,6 +22,8 @@ MIN_ROUNDS = 5
 """Turns of each contender, however long one takes."""
 WARM_UP = 2
 """Untimed calls before the first turn, and before memory is read."""
+CEILING_SIZES = {"cpu": (512, 1024, 2048), "cuda": (4096, 8192, 16384)}
+"""Rows and columns of the matrices whose products are the ceiling."""
 
 
 @dataclass(frozen=True)
@@ -31,8 +33,10 @@ class Contender:
     name: str
     step: Callable[[], object]
     params: int
-    tokens: int
+    units: int
     """Useful tokens, or pixels of a VAE, that one step handles."""
+    flops: float | None = None
+    """FLOPs of the useful work of a step; where None, those that torch counts in one."""
 
 
 Build = Callable[[torch.device], Contender]
@@ -89,6 +93,16 @@ def _seconds(step: Callable[[], object], device: torch.device) -> float:
 def _wait(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+
+
+def matmul_ceiling(device: torch.device, dtype: torch.dtype) -> float:
+    """FLOP/s of the fastest of a few square matrix products: what this machine does where nothing stands in the way."""
+    fastest = 0.0
+    for size in CEILING_SIZES[device.type]:
+        left, right = torch.randn(2, size, size, device=device).to(dtype)
+        (timing,) = take_turns([lambda left=left, right=right: left @ right], device, budget=0.5)
+        fastest = max(fastest, 2 * size**3 / timing.median)
+    return fastest
 
 
 def count_flops(step: Callable[[], object]) -> float:

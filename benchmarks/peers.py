@@ -137,3 +137,14 @@ def meeting(shape: Shape) -> list[str]:
 def text_for(shape: Shape, device: torch.device) -> Tensor:
     """Stand-ins for caption states, (clips, TEXT_TOKENS, TEXT_DIM)."""
     return torch.randn(shape.clips, TEXT_TOKENS, TEXT_DIM, device=device)
+
+
+def settle(model: nn.Module) -> None:
+    """Small random values in place of zeros, so that no branch is timed on exact zeros."""
+    for parameter in model.parameters():
+        if not parameter.any():
+            nn.init.normal_(parameter, std=0.02)
+
+
+def count_params(model: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())

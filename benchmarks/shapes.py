@@ -1,4 +1,5 @@
-"""The sizes at which transformers meet: a model of ours, a batch of clips, and the image of as many tokens."""
+"""The sizes at which models meet: transformers at a batch of clips and at the image of as many tokens, VAEs at a clip,
+and the mixed clips that are packed or padded."""
 
 from dataclasses import dataclass
 from math import prod
@@ -57,4 +58,51 @@ CUDA_SHAPES = tuple(
     Shape(model, grid, clips)
     for model, clips in (("S", 64), ("B", 32), ("L", 16), ("XL", 16))
     for grid in ((4, 16, 16), (1, 32, 32))
+)
+
+
+@dataclass(frozen=True)
+class VideoShape:
+    """A clip for the VAEs, which are all of Wan's class (`base`)."""
+
+    frames: int
+    height: int
+    width: int
+
+    @property
+    def name(self) -> str:
+        return f"base {self.frames}x{self.height}x{self.width}"
+
+    @property
+    def pixels(self) -> int:
+        return self.frames * self.height * self.width
+
+
+CPU_VIDEOS = (VideoShape(1, 96, 96), VideoShape(9, 64, 64))
+CUDA_VIDEOS = (VideoShape(1, 1024, 1024), VideoShape(17, 480, 832))
+
+
+@dataclass(frozen=True)
+class MixedShape:
+    """Clips of eight sizes in equal numbers, a budget of tokens for each batch, and the transformer that reads it."""
+
+    model: str
+    grids: tuple[Grid, ...]
+    budget: int
+
+    @property
+    def dit(self) -> DiTSpec:
+        return dit_preset(self.model)
+
+    @property
+    def name(self) -> str:
+        return f"{self.model} {self.budget} tokens of {len(self.grids)} sizes"
+
+
+NATIVE = ((1, 4, 4), (1, 3, 6), (2, 4, 4), (3, 2, 4), (3, 4, 2), (5, 3, 3), (5, 4, 4), (9, 2, 2))
+"""Tokens along t, h, w of the clips of sweeps/native.yaml: images, and videos of several durations and aspects."""
+
+CPU_MIXES = (MixedShape("w96d4", NATIVE, 1280), MixedShape("w256d8", NATIVE, 1280))
+CUDA_MIXES = tuple(
+    MixedShape(model, tuple((t, 4 * h, 4 * w) for t, h, w in NATIVE), 32768) for model in ("S", "B", "L", "XL")
 )

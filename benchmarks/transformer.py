@@ -1,24 +1,18 @@
 """A training step and a sampling step of our transformer and of its peers."""
 
-from contextlib import AbstractContextManager
 from functools import partial
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from benchmarks.measure import Build, Contender
-from benchmarks.peers import BUILDERS, meeting, text_for
+from benchmarks.peers import BUILDERS, count_params, meeting, settle, text_for
+from benchmarks.precision import Precision, precise
 from benchmarks.shapes import Shape
 from scaling.flow import mix
 
-Precision = Literal["fp32", "bf16"]
 GUIDANCE = 2.0
-
-
-def precise(device: torch.device, precision: Precision) -> AbstractContextManager:
-    """Autocast to bfloat16, or nothing."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
 
 
 def training(shape: Shape, precision: Precision, name: str, device: torch.device) -> Contender:
@@ -39,7 +33,7 @@ def training(shape: Shape, precision: Precision, name: str, device: torch.device
         optimiser.step()
         optimiser.zero_grad()
 
-    return Contender(name, step, _count(model), shape.tokens)
+    return Contender(name, step, count_params(model), shape.tokens)
 
 
 def sampling(shape: Shape, precision: Precision, name: str, device: torch.device) -> Contender:
@@ -56,14 +50,7 @@ def sampling(shape: Shape, precision: Precision, name: str, device: torch.device
             told, untold = network.velocity(torch.cat([z, z]), t_flow, text).float().chunk(2)
         return z - 0.05 * (untold + GUIDANCE * (told - untold))
 
-    return Contender(name, step, _count(model), shape.tokens)
-
-
-def settle(model: nn.Module) -> None:
-    """Small random values in place of zeros, so that no branch is timed on exact zeros."""
-    for parameter in model.parameters():
-        if not parameter.any():
-            nn.init.normal_(parameter, std=0.02)
+    return Contender(name, step, count_params(model), shape.tokens)
 
 
 def contenders(kind: Literal["training", "sampling"], shape: Shape, precision: Precision) -> dict[str, Build]:
@@ -75,7 +62,3 @@ def contenders(kind: Literal["training", "sampling"], shape: Shape, precision: P
 def _per_row(t_flow: Tensor, rows: int, like: Tensor) -> Tensor:
     """(clips,) to what broadcasts against latents with `rows` entries to a clip."""
     return t_flow.repeat_interleave(rows).view(-1, *[1] * (like.ndim - 1))
-
-
-def _count(model: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in model.parameters())

@@ -5,7 +5,9 @@ share it out, with equal work. Clips keep their sizes, so nothing is padded: wha
 that no clip fits into.
 """
 
+from collections import deque
 from collections.abc import Iterator, Sequence
+from itertools import count
 
 import numpy as np
 
@@ -13,7 +15,7 @@ from scaling.errors import UserError
 from scaling.streams import Stream
 
 WINDOW = 256
-"""Clips ahead in the shuffle that may fill the rest of a budget. Looking further wastes no less and mixes less."""
+"""Clips that a batch may pass over to fill the rest of its budget. Looking further wastes no less and mixes less."""
 
 
 class TokenBatches:
@@ -42,28 +44,24 @@ class TokenBatches:
     def _fill(self) -> Iterator[list[int]]:
         """Takes clips from the front of the shuffle, and past one that does not fit, those behind it that do. One that
         was passed over is first in the next batch, so every clip is seen once an epoch, or a batch later."""
-        shuffle, ahead = self._shuffle(), list[int]()
+        shuffle, passed = self._shuffle(), deque[int]()
         shortest = min(self.lengths)
         while True:
-            while len(ahead) < WINDOW:
-                ahead += next(shuffle)
-            batch, passed, room, seen = list[int](), list[int](), self.batch_tokens, 0
-            while room >= shortest and seen < WINDOW:
-                clip, seen = ahead[seen], seen + 1
+            batch, still_passed, room = list[int](), deque[int](), self.batch_tokens
+            while room >= shortest and len(still_passed) < WINDOW:
+                clip = passed.popleft() if passed else next(shuffle)
                 if self.lengths[clip] <= room:
                     batch.append(clip)
                     room -= self.lengths[clip]
                 else:
-                    passed.append(clip)
-            ahead = passed + ahead[seen:]
+                    still_passed.append(clip)
+            passed.extendleft(reversed(still_passed))
             yield batch
 
-    def _shuffle(self) -> Iterator[list[int]]:
-        epoch = 0
-        while True:
+    def _shuffle(self) -> Iterator[int]:
+        for epoch in count():
             rng = np.random.default_rng([self.seed, Stream.ORDER, epoch])
-            yield rng.permutation(len(self.lengths)).tolist()
-            epoch += 1
+            yield from rng.permutation(len(self.lengths)).tolist()
 
 
 def share_out(costs: Sequence[float], parts: int) -> list[list[int]]:

@@ -13,7 +13,7 @@ from torch import Tensor
 from scaling.specs import Prediction
 
 SMALLEST_TIME = 0.05
-"""Floor of t where a clean prediction is turned into a velocity by dividing by t (JiT, arXiv 2511.13720)."""
+"""Floor of t where the loss divides a clean prediction by it (JiT, arXiv 2511.13720)."""
 
 
 def stratified_times(count: int, generator: torch.Generator) -> Tensor:
@@ -40,11 +40,17 @@ def mix(clean: Tensor, noise: Tensor, t_flow: Tensor) -> Tensor:
     return (1 - t_flow) * clean + t_flow * noise
 
 
-def to_velocity(output: Tensor, noisy: Tensor, t_flow: Tensor, prediction: Prediction) -> Tensor:
-    """What the network's output says of the velocity; t_flow broadcasts against it."""
+def to_velocity(
+    output: Tensor, noisy: Tensor, t_flow: Tensor, prediction: Prediction, smallest_time: float = 0.0
+) -> Tensor:
+    """What the network's output says of the velocity; t_flow, above 0, broadcasts against it.
+
+    A loss gives SMALLEST_TIME: near t = 0 the error of a clean prediction would outweigh all others. A sampler must
+    not, or the last of the noise would stay.
+    """
     if prediction == "velocity":
         return output
-    return (noisy - output) / t_flow.clamp(min=SMALLEST_TIME)
+    return (noisy - output) / t_flow.clamp(min=smallest_time)
 
 
 def seeded_noise(shape: Sequence[int], *seed: int) -> Tensor:

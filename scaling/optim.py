@@ -1,7 +1,7 @@
 """Muon for matrices and AdamW for the rest, the schedule, and the average of the weights."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Mapping
 
 import torch
 from scipy.optimize import brentq
@@ -29,11 +29,18 @@ class Muon(torch.optim.Optimizer):
     """Momentum whose update is orthogonalised, matrices of one shape as a batch. `torch.optim.Muon` does them one by
     one, which takes a large share of a small model's step.
 
-    A fused matrix of k square ones (k*n, n), such as queries, keys and values, counts as k matrices.
+    A parameter of k matrices one above the other, such as queries, keys and values, is orthogonalised as k.
     """
 
-    def __init__(self, params: Iterable[nn.Parameter], lr: float, momentum: float = 0.95, weight_decay: float = 0.0):
-        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+    def __init__(
+        self, matrices: Mapping[nn.Parameter, int], lr: float, momentum: float = 0.95, weight_decay: float = 0.0
+    ) -> None:
+        """`matrices` says of each parameter how many it holds."""
+        groups = [
+            {"params": [matrix for matrix, held in matrices.items() if held == parts], "parts": parts}
+            for parts in sorted(set(matrices.values()))
+        ]
+        super().__init__(groups, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
@@ -57,17 +64,17 @@ class Muon(torch.optim.Optimizer):
         # bfloat16, as in the original: on a CPU three times faster than float32 on one thread, ten times on two.
         # Of a matrix that is divided among ranks every rank orthogonalises the whole.
         stacked = torch.stack([whole_of_part(n.bfloat16(), p) for n, p in zip(nesterov, parameters, strict=True)])
-        fused = rows // columns if rows in (2 * columns, 3 * columns) else 1
-        stacked = stacked.reshape(len(parameters) * fused, rows // fused, columns)
+        parts = group["parts"]
+        stacked = stacked.reshape(len(parameters) * parts, rows // parts, columns)
         # The scale keeps the update's size per element equal over shapes (Muon, Jordan et al.: the root of
         # max(1, rows / columns)).
-        scale = math.sqrt(max(1.0, rows / fused / columns))
+        scale = math.sqrt(max(1.0, rows / parts / columns))
         update = orthogonalise(stacked).to(grads[0].dtype).reshape(len(parameters), rows, columns) * scale
-        parts = [local(part_of_whole(whole, p)) for whole, p in zip(update, parameters, strict=True)]
+        updates = [local(part_of_whole(whole, p)) for whole, p in zip(update, parameters, strict=True)]
         kept = [local(p) for p in parameters]
         if group["weight_decay"]:
             torch._foreach_mul_(kept, 1 - group["lr"] * group["weight_decay"])
-        torch._foreach_add_(kept, parts, alpha=-group["lr"])
+        torch._foreach_add_(kept, updates, alpha=-group["lr"])
 
 
 def schedule(step: int, steps: int, warmup_steps: float, decay_steps: float) -> float:

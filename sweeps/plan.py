@@ -55,7 +55,8 @@ def common_stages(sweep: SweepSpec) -> Common:
     alone = {"sweep": sweep.name, "engine": sweep.hardware.threads_of(alone=True)}
     data = _data_stage(sweep)
     fields = VAEFields(vae=sweep.vae, train=sweep.vae_train)
-    vae = make_stage("vae", "vae", fields, {"data": data.id}, **alone)
+    trained = {"sweep": sweep.name, "engine": sweep.hardware.training_vae()}
+    vae = make_stage("vae", "vae", fields, {"data": data.id}, **trained)
     latents = _latents_stage(sweep, {"data": data.id, "vae": vae.id}, alone)
     against = ReferenceFields(fvd=sweep.fvd)
     reference = make_stage("reference", "reference", against, {"data": data.id}, **placed)

@@ -45,7 +45,7 @@ class HardwareSpec(Spec):
     target_threads: int = Field(2, ge=1)
     """CPU threads of a job that has the machine to itself: the VAE, the latents, the target run."""
     engine: EngineSpec = EngineSpec()
-    """How the training of a DiT uses its job's machine, but for the threads, which are given above."""
+    """How training uses its job's machine, but for the threads, which are given above."""
 
     @model_validator(mode="after")
     def _one_rank_for_each_gpu(self) -> Self:
@@ -62,6 +62,11 @@ class HardwareSpec(Spec):
     def training(self, *, alone: bool) -> EngineSpec:
         """The engine of a stage that trains a DiT."""
         return self.engine.model_copy(update={"threads": self.target_threads if alone else self.threads})
+
+    def training_vae(self) -> EngineSpec:
+        """The engine of the stage that trains the VAE, which has the machine to itself: like a DiT's, but its weights
+        are never divided, and its micro-batches are crops of one size."""
+        return self.training(alone=True).model_copy(update={"sharding": "replicate", "micro_tokens": None})
 
     def price(self, hours: float) -> float:
         """US dollars for so many hours of one job."""

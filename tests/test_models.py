@@ -130,5 +130,6 @@ def test_given_frames_are_told_from_noise():
 def test_parameter_groups_cover_the_model(modulation):
     model = dit(modulation=modulation)
     assert sum(model.count_params().values()) == sum(parameter.numel() for parameter in model.parameters())
-    assert all(matrix.ndim == 2 for matrix in model.matrices() + model.wide_matrices())
+    assert all(matrix.ndim == 2 for matrix in [*model.matrices(), *model.wide_matrices()])
+    assert sorted(model.matrices().values()) == sorted([3, 2, 1, 1, 1, 1, 1] * model.spec.depth)
     assert {id(p) for p in model.matrices()}.isdisjoint(id(p) for p in model.wide_matrices())

@@ -10,16 +10,17 @@ import numpy as np
 import pytest
 import torch
 from av import VideoFrame
+from PIL import Image
 
 from scaling.cli.main import main
 from scaling.data.clips import read_whole
 from scaling.data.video import write_video
 from scaling.drawing import Order, TrainedRun
-from scaling.flow import mix, seeded_noise
+from scaling.flow import mix, seeded_noise, to_velocity
 from scaling.frozen import decode, encode, load_vae
 from scaling.sampling import Edit, Given, Sampler, sample
 from scaling.solvers import integrate, times
-from scaling.specs import EvalSpec
+from scaling.specs import EvalSpec, Prediction
 from scaling.stage import StageFolder
 from scaling.stages.run import run_stage
 from sweeps.plan import common_stages, ladder_stages
@@ -64,12 +65,20 @@ def test_a_solver_has_its_order(solver, order):
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
-@pytest.mark.parametrize("steps", [1, 2, 7])
+@pytest.mark.parametrize("steps", [1, 2, 7, 50])
 def test_a_straight_path_is_exact(solver, steps):
+    """By a perfect network of either prediction, and on the times of a clip so short that the last are near 0."""
     clean, noise = torch.randn(2, 50)
-    for velocity in (lambda z, t: noise - clean, lambda z, t: (z - clean) / t):
-        found = integrate(solver, velocity, noise, times(steps, 1024, 256))
-        torch.testing.assert_close(found, clean, rtol=0, atol=1e-5)
+    answers: dict[Prediction, torch.Tensor] = {"velocity": noise - clean, "clean": clean}
+    for prediction, answer in answers.items():
+        for tokens in (16, 1024):
+            found = integrate(
+                solver,
+                lambda z, t, answer=answer, prediction=prediction: to_velocity(answer, z, torch.tensor(t), prediction),
+                noise,
+                times(steps, tokens, 256),
+            )
+            torch.testing.assert_close(found, clean, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize(("solver", "evaluations"), [("euler", 5), ("heun", 9), ("multistep", 5)])
@@ -278,6 +287,18 @@ def test_sizes_never_trained_and_guidance_intervals(runs, tmp_path, capsys):
     assert command(runs, tmp_path / "wide.mp4", *options) == 0
     document = json.loads(capsys.readouterr().out)
     assert [document[name] for name in ("frames", "height", "width", "fps")] == [21, 32, 96, 8]
+
+
+def test_a_picture_shows_frames_side_by_side(runs, tmp_path, capsys):
+    size = ["--width", 32, "--height", 16]
+    assert command(runs, tmp_path / "strip.png", *size, "--frames", 5) == 0
+    assert command(runs, tmp_path / "still.png", *size, "--frames", 1) == 0
+    strip, still = (np.asarray(Image.open(tmp_path / name)) for name in ("strip.png", "still.png"))
+    assert strip.shape == (16, 5 * 32 + 4 * 2, 3)
+    assert (strip[:, 32:34] == 255).all()
+    assert still.shape == (16, 32, 3)
+    assert command(runs, tmp_path / "clip.gif") == 2
+    assert "ends in .mp4, for a video, or in .png" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

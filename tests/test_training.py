@@ -297,7 +297,7 @@ def test_muon_orthogonalises_each_of_fused_matrices():
     assert 0.6 < values.min() < values.max() < 1.3
     fused = torch.nn.Parameter(torch.zeros(48, 16))
     fused.grad = torch.cat([torch.randn(16, 16) * scale for scale in (1e-3, 1.0, 1e3)])
-    Muon([fused], lr=1.0).step()
+    Muon({fused: 3}, lr=1.0).step()
     for part in fused.detach().split(16):
         assert 0.5 < torch.linalg.svdvals(part).median() < 1.3
 

@@ -1,7 +1,9 @@
 """The VAE's losses: each weight brings in its part and nothing else, and all of it resumes bit for bit."""
 
 import copy
+from collections import Counter
 
+import numpy as np
 import pytest
 import torch
 
@@ -11,8 +13,10 @@ from scaling.models.discriminator import Discriminator
 from scaling.models.vae import VAE
 from scaling.specs import VAESpec, VAEStage, VAETrainSpec
 from scaling.stage import Events
+from scaling.training.adversary import Pair
+from scaling.training.crops import Crops
 from scaling.training.fit import fit
-from scaling.training.vae import Crops, VAEModule, some_frames
+from scaling.training.vae import LPIPS_FRAMES, VAEModule, some_frames
 
 VAE_SPEC = VAESpec(patch=4, stages=(VAEStage(width=8, down="time"), VAEStage(width=16, down="time")), latent_channels=4)
 PLAIN = VAETrainSpec(steps=8, batch_clips=2, crop=16, crop_frames=5)
@@ -114,11 +118,13 @@ def test_the_losses_add_up():
     (batch,) = Crops(videos(), PLAIN, VAE_SPEC.spatial_stride)(6)
     plain, both = module(PLAIN), module(ALL)
     loss = plain.loss(batch, 6)
-    pixels, restored = (both.loss(batch, 6), both.pairs[0])[1]
-    frames = some_frames(pixels, 32, ALL.seed, 6)
-    assert len(frames) == 10
-    perceptual = LPIPS("vgg")(restored.flatten(0, 1), pixels.flatten(0, 1)).mean()
-    adversarial = -both.adversary.discriminator(restored).mean()
+    both.loss(batch, 6)
+    (pair,) = both.pairs
+    seen = [(place, frame) for place in batch.places for frame in some_frames(5, ALL.seed, 6, place).tolist()]
+    assert len(seen) == len(set(seen)) == 2 * LPIPS_FRAMES
+    frames = [(pair.restored[place, frame], pair.real[place, frame]) for place, frame in seen]
+    perceptual = torch.stack([LPIPS("vgg")(*one) for one in frames]).mean()
+    adversarial = -both.adversary.discriminator(pair.restored).mean()
     torch.testing.assert_close(both.loss(batch, 6), loss + 0.5 * perceptual + 0.1 * adversarial, rtol=1e-5, atol=1e-6)
 
 
@@ -134,7 +140,7 @@ def test_the_vae_s_part_leaves_no_gradient_on_the_discriminator():
 def test_the_discriminator_learns_to_tell():
     adversary = module(GAN).adversary
     real = torch.rand(2, 5, 16, 16, 3, generator=torch.Generator().manual_seed(0))
-    pair = [(real, real.mean(dim=(2, 3), keepdim=True).expand_as(real))]
+    pair = [Pair(real, real.mean(dim=(2, 3), keepdim=True).expand_as(real), share=1.0)]
     losses = []
     for _ in range(12):
         losses.append(adversary.loss(pair))
@@ -150,11 +156,41 @@ def test_the_discriminator_judges_images_and_clips_by_patches(frames, height, wi
     assert logits.shape == (2, -(-frames // 4), height // 8, width // 8)
 
 
-def test_frames_are_drawn_by_seed_and_step():
-    clips = torch.zeros(3, 5, 1)
-    assert torch.equal(some_frames(clips, 4, 0, 1), some_frames(clips, 4, 0, 1))
-    assert not torch.equal(some_frames(clips, 4, 0, 1), some_frames(clips, 4, 0, 2))
-    assert sorted(some_frames(clips, 99, 0, 1).tolist()) == list(range(15))
+def test_frames_are_drawn_by_seed_and_step_and_place():
+    assert torch.equal(some_frames(9, 0, 1, 2), some_frames(9, 0, 1, 2))
+    drawn_frames = {tuple(some_frames(9, 0, step, place).tolist()) for step in range(3) for place in range(3)}
+    assert len(drawn_frames) == 9
+    assert sorted(some_frames(3, 0, 1, 2).tolist()) == [0, 1, 2]
+
+
+def test_images_and_clips_of_any_size_are_all_trained_on_as_they_are():
+    """An image among the clips once made one-frame crops of all of them."""
+    shapes = [(1, 24, 24), (5, 24, 32), (9, 16, 24), (17, 32, 32)]
+    clips = [np.full((*shape, 3), number, np.uint8) for number, shape in enumerate(shapes)]
+    train = PLAIN.model_copy(update={"batch_clips": 6, "crop": 24, "crop_frames": 9})
+    crops, seen = Crops(clips, train, 8), Counter()
+    for step in range(50):
+        batches = crops(step)
+        assert sum(batch.share for batch in batches) == pytest.approx(1)
+        assert sorted(place for batch in batches for place in batch.places) == list(range(6))
+        for batch in batches:
+            frames, height, width = batch.pixels.shape[1:4]
+            for pixels in batch.pixels:
+                assert len(pixels.unique()) == 1
+                seen[int(pixels[0, 0, 0, 0]), frames, height, width] += 1
+    assert seen.keys() == {(0, 1, 24, 24), (1, 5, 24, 24), (2, 9, 16, 16), (3, 9, 24, 24)}
+    assert min(seen.values()) > 50
+
+
+def test_ranks_share_the_crops_of_an_update():
+    train = PLAIN.model_copy(update={"batch_clips": 7})
+    whole = [Crops(videos(), train, 8)(step) for step in range(4)]
+    ranks = [Crops(videos(), train, 8, rank=rank, ranks=3) for rank in range(3)]
+    for step, (batch,) in enumerate(whole):
+        parts = [part for crops in ranks for part in crops(step)]
+        assert sorted(place for part in parts for place in part.places) == list(range(7))
+        for part in parts:
+            assert torch.equal(part.pixels, batch.pixels[list(part.places)])
 
 
 def test_a_crop_too_small_for_the_perceptual_loss_is_refused():

@@ -44,7 +44,9 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("folder", type=Path, metavar="RUN", help="folder of a finished training run")
     parser.add_argument("--prompt", required=True, metavar="TEXT")
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="video file to write")
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="FILE", help="an .mp4; or a .png, frames side by side"
+    )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="default: %(default)s")
     parser.add_argument(
         "--frames",
@@ -95,12 +97,16 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"{args.folder}: not a finished training run; give a folder runs/dit-... that holds COMPLETE")
     _check(args)
     _check_run(args, folder)
+    from scaling.data.strip import write_strip
     from scaling.data.video import write_video
 
     frames, fps = draw(folder, args)
-    write_video(args.out, frames, fps)
+    if args.out.suffix == ".png":
+        write_strip(args.out, frames)
+    else:
+        write_video(args.out, frames, fps)
     shape = {"frames": len(frames), "height": frames.shape[1], "width": frames.shape[2], "fps": fps}
-    print(json.dumps({"video": str(args.out), "seed": args.seed, **shape}) if args.json else args.out)
+    print(json.dumps({"file": str(args.out), "seed": args.seed, **shape}) if args.json else args.out)
     return 0
 
 
@@ -148,8 +154,8 @@ def _check(args: argparse.Namespace) -> None:
         raise UserError(f"--strength is {args.strength}, but must be above 0 and at most 1")
     if args.given is not None and not (args.start or args.end):
         raise UserError("--given is for --start or --end, neither of which is given")
-    if args.out.suffix != ".mp4":
-        raise UserError(f"--out is {args.out}, but the video is an MP4: give a name that ends in .mp4")
+    if args.out.suffix not in (".mp4", ".png"):
+        raise UserError(f"--out is {args.out}: give a name that ends in .mp4, for a video, or in .png, for a picture")
 
 
 def _check_run(args: argparse.Namespace, folder: "StageFolder") -> None:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from scaling.geometry import POSITION_FEATURES, TIME_FEATURES, Grid
 from scaling.models.attention import Words, attend, cross_attend
+from scaling.models.fused import FusedLinear, linear_matrices
 from scaling.models.packing import Layout
 from scaling.models.rope import RMSNormRotate
 from scaling.specs import DiTSpec
@@ -52,12 +53,12 @@ class Block(nn.Module):
         hidden = round(spec.mlp_ratio * width)
         self.modulation = _zero_linear(width, 6 * width) if spec.modulation == "per_block" else None
         self.modulation_bias = nn.Parameter(torch.zeros(6, width)) if spec.modulation == "shared" else None
-        self.qkv = nn.Linear(width, 3 * width, bias=False)
+        self.qkv = FusedLinear(width, width, 3, bias=False)
         self.qk_gain = nn.Parameter(torch.ones(2, 1, spec.head_dim))
         self.attention_out = nn.Linear(width, width, bias=False)
         self.norm_cross = nn.LayerNorm(width, bias=False)
         self.cross_q = nn.Linear(width, width, bias=False)
-        self.cross_kv = nn.Linear(width, 2 * width, bias=False)
+        self.cross_kv = FusedLinear(width, width, 2, bias=False)
         self.cross_out = nn.Linear(width, width, bias=False)
         self.mlp_in = nn.Linear(width, hidden, bias=False)
         self.mlp_out = nn.Linear(hidden, width, bias=False)
@@ -66,14 +67,15 @@ class Block(nn.Module):
     def forward(
         self, x: Tensor, condition: Tensor, modulation: Tensor | None, text: Tensor, words: Words, layout: Layout
     ) -> Tensor:
-        """x: (rows, tokens per row, width) as `layout` arranges them; condition: (clips, width), and modulation, where
-        the blocks share it: (clips, 6, width); text: (clips, m, width). Returns the shape of x."""
+        """x: (rows, tokens per row, width) as `layout` arranges them, float32 even under autocast: the sum of many
+        branches; condition: (clips, width), and modulation, where the blocks share it: (clips, 6, width); text:
+        (clips, m, width). Returns the like of x."""
         if self.modulation is not None:
-            modulation = self.modulation(condition).unflatten(1, (6, -1))
+            modulation = self.modulation(condition).float().unflatten(1, (6, -1))
         else:
             assert modulation is not None
             assert self.modulation_bias is not None
-            modulation = modulation + self.modulation_bias
+            modulation = modulation.float() + self.modulation_bias
         shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = modulation.unbind(1)
         width = x.shape[-1]
 
@@ -142,22 +144,19 @@ class DiT(nn.Module):
         condition = F.silu(self.condition(condition))
         modulation = None if self.modulation is None else self.modulation(condition).unflatten(1, (6, -1))
         text = self.text_in(text)
-        x = self.patch_in(patches).unflatten(0, (layout.rows, -1)) + self.position_in(layout.positions)
+        x = self.patch_in(patches).float().unflatten(0, (layout.rows, -1)) + self.position_in(layout.positions)
         if given is not None:
             x = x + given.reshape(*x.shape[:2], 1) * self.given
         for block in self.blocks:
             x = block(x, condition, modulation, text, words, layout)
-        shift, scale = self.head_modulation(condition).unflatten(1, (2, -1)).unbind(1)
+        shift, scale = self.head_modulation(condition).float().unflatten(1, (2, -1)).unbind(1)
         x = layout.modulate(F.layer_norm(x, (x.shape[-1],)), scale, shift)
         return self.head(x).flatten(0, 1).float()
 
-    def matrices(self) -> list[nn.Parameter]:
-        """The matrices of the blocks, which Muon trains."""
-        return [
-            parameter
-            for name, parameter in self.blocks.named_parameters()
-            if parameter.ndim == 2 and "modulation" not in name
-        ]
+    def matrices(self) -> dict[nn.Parameter, int]:
+        """The matrices of the blocks, which Muon trains, and how many each parameter holds."""
+        layers = [layer for block in self.blocks for name, layer in block.named_children() if name != "modulation"]
+        return linear_matrices(*layers)
 
     def wide_matrices(self) -> list[nn.Parameter]:
         """The matrices outside the blocks' own whose inputs are as many as the width: a wider model needs a smaller

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from scaling.models.causal import Causal, Chain, FeatureCache, TemporalConv, unfold_pairs
 from scaling.models.depth import depth_to_space, space_to_depth
+from scaling.models.fused import FusedLinear
 from scaling.specs import VAESpec, VAEStage
 
 
@@ -68,7 +69,7 @@ class Up(Causal):
     def __init__(self, stage: VAEStage, width: int) -> None:
         super().__init__()
         self.doubles_space = stage.halves_space
-        self.unfold_time = nn.Linear(width, 2 * width) if stage.halves_time else None
+        self.unfold_time = FusedLinear(width, width, 2) if stage.halves_time else None
         self.project = nn.Linear(width, stage.width * (4 if stage.halves_space else 1))
 
     def forward(self, x: Tensor, cache: FeatureCache | None = None) -> Tensor:

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from scaling.models.causal import Causal, CausalConv, Chain, FeatureCache, TemporalConv, unfold_pairs
+from scaling.models.fused import FusedLinear
 from scaling.specs import VAESpec, VAEStage
 
 
@@ -46,7 +47,7 @@ class FrameAttention(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.norm = PositionNorm(width)
-        self.qkv = nn.Linear(width, 3 * width)
+        self.qkv = FusedLinear(width, width, 3)
         self.out = nn.Linear(width, width)
 
     def forward(self, x: Tensor) -> Tensor:

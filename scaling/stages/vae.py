@@ -1,5 +1,7 @@
 """Stage `vae`: trains the video VAE on crops of the training clips. Makes model.safetensors and reconstructions/."""
 
+from collections import Counter
+
 import torch
 from safetensors.torch import save
 
@@ -8,13 +10,19 @@ from scaling.data.clips import Clip, list_clips, read, split, spread
 from scaling.data.video import write_video
 from scaling.frozen import decode, device, encode, load_vae
 from scaling.metrics.fidelity import Fidelity
+from scaling.models.causal import Causal
 from scaling.models.vae import VAE
+from scaling.ranks import rank, ranks
 from scaling.records import Metric, RunRecord
 from scaling.stage import Events, Stage, StageFolder, VAEFields
 from scaling.stages.data import load_index
+from scaling.stages.run import train_together
 from scaling.store import write_bytes
+from scaling.training.crops import Crops, drawn
+from scaling.training.engine import prepare
 from scaling.training.fit import fit
-from scaling.training.vae import Crops, VAEModule
+from scaling.training.group import together
+from scaling.training.vae import VAEModule
 
 CHECKPOINTS = 6
 SHOWN, MEASURED = 4, 64
@@ -23,33 +31,54 @@ MOST_TRAINING_CLIPS = 1024
 """Clips held in memory to draw crops from."""
 
 
+def train(folder: StageFolder, stage: Stage, events: Events) -> None:
+    """What every rank does; the first one leaves the averaged weights."""
+    fields: VAEFields = stage.parsed()
+    with together():
+        torch.manual_seed(fields.train.seed)
+        vae = VAE(fields.vae)
+        prepare(vae, _blocks(vae), stage.engine)
+        module = VAEModule(vae, fields.train)
+        every = max(1, fields.train.steps // CHECKPOINTS)
+        pixels = [frames for _, frames in read(_clips(folder)[0])]
+        crops = Crops(pixels, fields.train, fields.vae.spatial_stride, rank=rank(), ranks=ranks())
+        fit(module, crops, folder.path / "checkpoints", events, every=every, engine=stage.engine)
+        if rank() == 0:
+            write_bytes(folder.path / "model.safetensors", save(module.ema.weights))
+
+
 def work(folder: StageFolder, stage: Stage, events: Events) -> RunRecord:
     fields: VAEFields = stage.parsed()
-    index, data = load_index(folder.parent("data"))
-    train_clips, held_out = split(list_clips(index, data), data.holdout_every)
-    pixels = [frames for _, frames in read(spread(train_clips, MOST_TRAINING_CLIPS))]
     fidelity = Fidelity(device())  # before the training, because its weights may not be there
-    torch.manual_seed(fields.train.seed)
-    module = VAEModule(VAE(fields.vae), fields.train)
-    crops = Crops(pixels, fields.train, fields.vae.spatial_stride)
-    every = max(1, fields.train.steps // CHECKPOINTS)
-    fit(module, crops, folder.path / "checkpoints", events, every=every)
-    write_bytes(folder.path / "model.safetensors", save(module.ema.weights))
-    quality = _measure(folder, load_vae(folder), held_out[:MEASURED], fidelity)
+    train_together(folder, stage, events)
+    vae = load_vae(folder)
+    clips, held_out = _clips(folder)
     return RunRecord(
         run_id=stage.id,
         stage="vae",
         vae_id=stage.id,
         data_id=stage.parents["data"],
         seed=fields.train.seed,
-        n_params_total=sum(parameter.numel() for parameter in module.vae.parameters()),
-        unique_clips=len(pixels),
-        train_flops=_train_flops(fields),
+        n_params_total=sum(parameter.numel() for parameter in vae.parameters()),
+        unique_clips=len(clips),
+        train_flops=_train_flops(fields, clips),
         learning_rate=fields.train.muon_lr,
         steps=fields.train.steps,
-        metrics=quality,
+        metrics=_measure(folder, vae, held_out[:MEASURED], fidelity),
         device=device().type,
     )
+
+
+def _clips(folder: StageFolder) -> tuple[list[Clip], list[Clip]]:
+    """Those that crops are drawn from, and those held out."""
+    index, data = load_index(folder.parent("data"))
+    clips, held_out = split(list_clips(index, data), data.holdout_every)
+    return spread(clips, MOST_TRAINING_CLIPS), held_out
+
+
+def _blocks(vae: VAE) -> list[torch.nn.Module]:
+    """The layers of both halves that are worth compiling, or recomputing, by themselves."""
+    return [layer for half in (vae.encoder, vae.decoder) for layer in half if isinstance(layer, Causal)]
 
 
 def _measure(folder: StageFolder, vae: VAE, clips: list[Clip], fidelity: Fidelity) -> tuple[Metric, ...]:
@@ -63,7 +92,12 @@ def _measure(folder: StageFolder, vae: VAE, clips: list[Clip], fidelity: Fidelit
     return fidelity.metrics()
 
 
-def _train_flops(fields: VAEFields) -> float:
+def _train_flops(fields: VAEFields, clips: list[Clip]) -> float:
     """Of the VAE alone: what the perceptual loss and the discriminator add is not counted."""
-    train = fields.train
-    return train.steps * train.batch_clips * flops.vae_training(fields.vae, train.crop_frames, train.crop, train.crop)
+    shapes = [(clip.frames, clip.height, clip.width) for clip in clips]
+    sizes = Counter(
+        (crop.frames, crop.side)
+        for step in range(fields.train.steps)
+        for crop in drawn(shapes, fields.train, fields.vae.spatial_stride, step)
+    )
+    return sum(count * flops.vae_training(fields.vae, frames, side, side) for (frames, side), count in sizes.items())

@@ -1,6 +1,7 @@
 """The VAE's opponent: the discriminator, its loss, its optimiser. When it plays is the business of `VAEModule`."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -8,11 +9,22 @@ from torch import Tensor, nn
 
 from scaling.models.discriminator import Discriminator
 from scaling.training.checkpoints import Groups, optimiser_tensors, restore_optimiser
+from scaling.training.group import sum_over_ranks
 
 RATE, BETAS = 1e-4, (0.0, 0.99)
 """Those of MAGVIT (arXiv 2212.05199), without a schedule."""
 CLIP = 1.0
 """Largest gradient norm."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Clips of one size, (b, t, h, w, 3), and what the VAE made of them; no gradient flows into either."""
+
+    real: Tensor
+    restored: Tensor
+    share: float
+    """Of the clips of the whole update."""
 
 
 class Adversary(nn.Module):
@@ -32,17 +44,21 @@ class Adversary(nn.Module):
         self.discriminator.requires_grad_(True)
         return loss
 
-    def loss(self, pairs: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
-        """What the discriminator minimises on (real, restored) pairs: (max(0, 1 - D(real)) + max(0, 1 + D(restored))) /
-        2."""
+    def loss(self, pairs: Sequence[Pair]) -> Tensor:
+        """What the discriminator minimises: (max(0, 1 - D(real)) + max(0, 1 + D(restored))) / 2, each pair by its
+        share."""
         losses = []
-        for real, restored in pairs:
-            losses.append(F.relu(1 - self.discriminator(real)).mean())
-            losses.append(F.relu(1 + self.discriminator(restored.detach())).mean())
-        return torch.stack(losses).mean()
+        for pair in pairs:
+            real = F.relu(1 - self.discriminator(pair.real)).mean()
+            restored = F.relu(1 + self.discriminator(pair.restored)).mean()
+            losses.append((real + restored) / 2 * pair.share)
+        return torch.stack(losses).sum()
 
     def step(self) -> None:
-        """Updates the discriminator by the gradient that a backward pass of `loss` has left."""
+        """Updates the discriminator by the gradients that backward passes of `loss` have left, all ranks' together."""
+        for parameter in self.discriminator.parameters():
+            assert parameter.grad is not None
+            parameter.grad = sum_over_ranks(parameter.grad)
         nn.utils.clip_grad_norm_(self.discriminator.parameters(), CLIP)
         self.optimiser.step()
         self.optimiser.zero_grad()

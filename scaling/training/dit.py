@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from scaling.flow import mix, to_velocity
+from scaling.flow import SMALLEST_TIME, mix, to_velocity
 from scaling.latents import Packed
 from scaling.models.dit import DiT
 from scaling.specs import OptimSpec
@@ -26,8 +26,8 @@ class DiTModule(StepModule):
                 betas=BETAS,
                 weight_decay=optim.weight_decay,
             ),
-            matrices=model.matrices() if optim.optimiser == "muon" else [],
-            wide=model.wide_matrices() + ([] if optim.optimiser == "muon" else model.matrices()),
+            matrices=model.matrices() if optim.optimiser == "muon" else {},
+            wide=model.wide_matrices() + ([] if optim.optimiser == "muon" else list(model.matrices())),
             steps=steps,
             warmup_steps=optim.warmup * steps if optim.warmup_steps is None else optim.warmup_steps,
             decay_steps=optim.decay * steps,
@@ -66,5 +66,5 @@ def flow_losses(
         given = given.to(device)
         noisy = torch.where(given[:, None], patches, noisy)
     output = model(noisy, batch.grids, t_flow.to(device), caption.states, caption.mask, caption.pooled, given)
-    velocity = to_velocity(output, noisy, t_token, model.spec.prediction)
+    velocity = to_velocity(output, noisy, t_token, model.spec.prediction, SMALLEST_TIME)
     return (velocity - (noise - patches)).square().mean(dim=1)

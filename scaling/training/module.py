@@ -1,7 +1,7 @@
 """What the VAE's and the DiT's training share: two optimisers, a schedule, an average of the weights, exact resume."""
 
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -46,7 +46,7 @@ class StepModule(lightning.LightningModule):
         model: nn.Module,
         *,
         rates: Rates,
-        matrices: list[nn.Parameter],
+        matrices: Mapping[nn.Parameter, int],
         wide: list[nn.Parameter],
         steps: int,
         warmup_steps: float,
@@ -54,7 +54,8 @@ class StepModule(lightning.LightningModule):
         clip: float,
         ema_widths: Sequence[float],
     ) -> None:
-        """`matrices` are Muon's; of AdamW's, `wide` have the smaller rate. `clip` is the largest gradient norm."""
+        """`matrices` are Muon's, with how many each parameter holds; of AdamW's, `wide` have the smaller rate. `clip`
+        is the largest gradient norm."""
         super().__init__()
         self.automatic_optimization = False
         self.model = model

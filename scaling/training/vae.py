@@ -2,17 +2,18 @@
 
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from scaling.flow import seeded, seeded_noise
 from scaling.metrics.lpips import LPIPS
+from scaling.models.fused import linear_matrices
 from scaling.models.vae import VAE, to_float
 from scaling.specs import VAETrainSpec
 from scaling.streams import Stream
-from scaling.training.adversary import Adversary
+from scaling.training.adversary import Adversary, Pair
 from scaling.training.checkpoints import Groups
+from scaling.training.crops import CropBatch
 from scaling.training.module import Rates, StepModule
 
 BETAS = (0.9, 0.98)
@@ -22,19 +23,19 @@ FOREGROUND = 0.1
 """A pixel is foreground if a channel differs by more than this from the crop's median; black to white is 2."""
 
 
-LPIPS_FRAMES = 32
-"""Frames of an update, at most, that the perceptual loss looks at: at 128x128, each costs 30 GFLOP, VGG16 forward on
-both sides and back on one."""
+LPIPS_FRAMES = 4
+"""Frames of a crop, at most, that the perceptual loss looks at: at 128x128, each costs 30 GFLOP, VGG16 forward on both
+sides and back on one."""
 
 
 class VAEModule(StepModule):
     """L1, heavier on the foreground; LPIPS; KL to the unit Gaussian; and, late in the training, an adversarial loss.
 
     L1 + lpips_weight * LPIPS + kl_weight * KL + gan_weight * GAN; a weight of 0 leaves its part out. LPIPS is of
-    LPIPS_FRAMES frames at most, which each update draws anew. The weight of the adversarial part is constant, as in
-    MAGVIT (arXiv 2212.05199), which takes 0.1; VQGAN (arXiv 2012.09841) sets it anew in each update from two gradients
-    of the last layer. The discriminator is updated after the VAE, on the same crops, and is part of the checkpoint from
-    the beginning.
+    LPIPS_FRAMES of each crop at most, which each update draws anew. The weight of the adversarial part is constant, as
+    in MAGVIT (arXiv 2212.05199), which takes 0.1; VQGAN (arXiv 2012.09841) sets it anew in each update from two
+    gradients of the last layer. The discriminator is updated after the VAE, on the same crops, and is part of the
+    checkpoint from the beginning.
     """
 
     def __init__(self, model: VAE, train: VAETrainSpec) -> None:
@@ -42,7 +43,8 @@ class VAEModule(StepModule):
         super().__init__(
             model,
             rates=Rates(muon=train.muon_lr, adamw=train.adamw_lr, betas=BETAS),
-            matrices=matrices(model),
+            # convolutions and the layers that touch pixels or latents are AdamW's
+            matrices=linear_matrices(model.encoder, model.decoder),
             wide=[],
             steps=train.steps,
             warmup_steps=WARMUP * train.steps,
@@ -53,29 +55,36 @@ class VAEModule(StepModule):
         self.vae, self.train_spec = model, train
         self.lpips = LPIPS("vgg") if train.lpips_weight else None
         self.adversary = Adversary() if train.gan_weight else None
-        self.pairs: list[tuple[Tensor, Tensor]] = []
+        self.pairs: list[Pair] = []
         """What the discriminator will see of the update at work."""
+        # what DDP leaves alone: the weights that are never trained, and those that `Adversary` sums over ranks itself
+        others = [f"lpips.{name}" for name, _ in self.lpips.named_buffers()] if self.lpips is not None else []
+        others += [f"adversary.{name}" for name, _ in self.adversary.named_parameters()] if self.adversary else []
+        self._ddp_params_and_buffers_to_ignore = others
 
-    def loss(self, batch: Tensor, step: int) -> Tensor:
-        """batch: uint8 (b, t, h, w, 3). The KL is in nats per latent position, summed over channels."""
+    def loss(self, batch: CropBatch, step: int) -> Tensor:
+        """This batch's part of the mean over the crops of the update. The KL is in nats per latent position, summed
+        over channels."""
         train = self.train_spec
-        pixels = to_float(batch.to(self.device))
+        pixels = to_float(batch.pixels.to(self.device))
         mean, log_variance = self.vae.encode(pixels)
-        noise = seeded_noise(mean.shape, train.seed, Stream.POSTERIOR, step).to(mean.device)
+        noises = [seeded_noise(mean.shape[1:], train.seed, Stream.POSTERIOR, step, place) for place in batch.places]
+        noise = torch.stack(noises).to(mean.device)
         restored = self.vae.decode(mean + noise * torch.exp(0.5 * log_variance))
         weight = 1 + train.foreground_weight * foreground(pixels)
         kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(-1).mean()
         loss = ((restored - pixels).abs() * weight).mean() + train.kl_weight * kl
         if self.lpips is not None:
-            frames = some_frames(pixels, LPIPS_FRAMES, train.seed, step)
-            perceptual = self.lpips(restored.flatten(0, 1)[frames], pixels.flatten(0, 1)[frames])
+            frames = torch.stack([some_frames(pixels.shape[1], train.seed, step, place) for place in batch.places])
+            rows = torch.arange(len(frames))[:, None]
+            perceptual = self.lpips(restored[rows, frames], pixels[rows, frames])
             loss = loss + train.lpips_weight * perceptual.mean()
         if self.adversary is not None and step >= train.gan_from * train.steps:
             loss = loss + train.gan_weight * self.adversary.generator_loss(restored)
-            self.pairs.append((pixels, restored.detach()))
-        return loss
+            self.pairs.append(Pair(pixels, restored.detach(), batch.share))
+        return loss * batch.share
 
-    def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
+    def training_step(self, batch: list[CropBatch], batch_idx: int) -> Tensor:
         """One update of the VAE, then one of the discriminator if it plays. Raises what the VAE's does."""
         loss = super().training_step(batch, batch_idx)
         if self.adversary is not None and self.pairs:
@@ -96,16 +105,9 @@ class VAEModule(StepModule):
             self.adversary.restore(groups)
 
 
-def some_frames(clips: Tensor, count: int, seed: int, step: int) -> Tensor:
-    """Numbers of `count` different frames of clips (b, t, ...), or of all if there are not so many, at random."""
-    total = clips.shape[0] * clips.shape[1]
-    return torch.randperm(total, generator=seeded(seed, Stream.PERCEPTION, step))[:count]
-
-
-def matrices(model: VAE) -> list[torch.nn.Parameter]:
-    """The inner matrices, for Muon; convolutions and the layers that touch pixels or latents are AdamW's."""
-    inner = [*model.encoder.parameters(), *model.decoder.parameters()]
-    return [parameter for parameter in inner if parameter.ndim == 2]
+def some_frames(frames: int, seed: int, step: int, place: int) -> Tensor:
+    """Numbers of LPIPS_FRAMES different frames of a crop, or of all if it has not so many, at random."""
+    return torch.randperm(frames, generator=seeded(seed, Stream.PERCEPTION, step, place))[:LPIPS_FRAMES]
 
 
 def foreground(pixels: Tensor) -> Tensor:
@@ -114,26 +116,3 @@ def foreground(pixels: Tensor) -> Tensor:
     constant."""
     median = pixels.flatten(1, 3).median(dim=1).values[:, None, None, None]
     return ((pixels - median).abs().amax(-1, keepdim=True) > FOREGROUND).float()
-
-
-class Crops:
-    """Random crops in space and time of clips of any size, (seed, step) -> one micro-batch of (b, t, h, w, 3) uint8.
-
-    Clips smaller than the crop give what they have: all crops of a batch take the smallest such size.
-    """
-
-    def __init__(self, clips: list[np.ndarray], train: VAETrainSpec, multiple: int) -> None:
-        self.clips, self.train, self.multiple = clips, train, multiple
-
-    def __call__(self, step: int) -> list[Tensor]:
-        rng = np.random.default_rng([self.train.seed, Stream.CROP, step])
-        chosen = [self.clips[i] for i in rng.integers(len(self.clips), size=self.train.batch_clips)]
-        frames = min(self.train.crop_frames, *(len(clip) for clip in chosen))
-        side = min(self.train.crop, *(min(clip.shape[1:3]) for clip in chosen)) // self.multiple * self.multiple
-        crops = []
-        for clip in chosen:
-            t, y, x = (
-                rng.integers(size - crop + 1) for size, crop in zip(clip.shape, (frames, side, side), strict=False)
-            )
-            crops.append(clip[t : t + frames, y : y + side, x : x + side])
-        return [torch.from_numpy(np.stack(crops))]
