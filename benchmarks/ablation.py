@@ -29,10 +29,9 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
     "AdamW alone, rate .002": {"optim": {"optimiser": "adamw", "adamw_lr": 0.002}},
     "AdamW alone, rate .004": {"optim": {"optimiser": "adamw", "adamw_lr": 0.004}},
     "AdamW alone, rate .008": {"optim": {"optimiser": "adamw", "adamw_lr": 0.008}},
-    "no width transfer": {"optim": {"base_width": None}},
     "tenth of the clips with given frames": {"optim": {"given_frames": 0.1}},
 }
-"""Name -> part of the run's fields -> what is changed. A `base_width` of None is the model's own width."""
+"""Name -> part of the run's fields -> what is changed."""
 
 MODELS = ((1, "w64d2"), (4, "w96d3"))
 """(multiple of the base budget, size): near the best size of each budget."""

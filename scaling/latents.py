@@ -1,10 +1,12 @@
 """Cached latents: every clip is encoded once, and every model of a sweep trains on the same numbers.
 
-A folder holds for each shape `latents-train-<t>x<h>x<w>.safetensors` and `latents-held-out-<t>x<h>x<w>.safetensors`, as
-the VAE gave them; `text.safetensors` with the token states of every distinct caption; and clips.json, which says of
-each clip its shape, its row, its caption and whether it is held out, and gives each channel's mean and deviation.
+A folder holds for each shape shards `latents-train-<t>x<h>x<w>-<number>.safetensors` and
+`latents-held-out-<t>x<h>x<w>-<number>.safetensors`, as the VAE gave them; `text.safetensors` with the token states of
+every distinct caption; and clips.json, which says of each clip its shape, its shard and row, its caption and whether it
+is held out, and gives each channel's mean and deviation.
 """
 
+from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
@@ -18,6 +20,9 @@ from scaling.caption import Caption
 from scaling.geometry import Grid, token_grid
 from scaling.models.dit import patchify
 from scaling.store import read_document, write_bytes, write_document
+
+SHARD_BYTES = 2**28
+"""Size of a shard, at most, or one clip."""
 
 
 @dataclass(frozen=True)
@@ -42,9 +47,10 @@ class LatentSet:
         text = load_file(folder / "text.safetensors")
         self.text = Caption(text["states"], text["mask"], text["pooled"])
         self.latents = {
-            shape: load_file(_file(folder, shape, held_out))["latents"]
-            for shape in {entry["shape"] for entry in self.entries}
+            (shape, shard): load_file(_file(folder, shape, held_out, shard))["latents"]
+            for shape, shard in {(entry["shape"], entry["shard"]) for entry in self.entries}
         }
+        """By shape and shard: mapped files, of which memory holds what is in use."""
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -84,14 +90,14 @@ class LatentSet:
         entries = [self.entries[clip] for clip in clips]
         patches = []
         for shape, same in groupby(entries, key=lambda entry: entry["shape"]):
-            latents = self.latents[shape][[entry["row"] for entry in same]]
+            latents = torch.stack([self.latents[shape, entry["shard"]][entry["row"]] for entry in same])
             patches.append(patchify((latents - self.mean) / self.std, self.patch).flatten(0, 1))
         text = self.text.rows([entry["caption"] for entry in entries])
         return Packed(torch.cat(patches), [self.grids[clip] for clip in clips], text, clips)
 
 
-def _file(folder: Path, shape: str, held_out: bool) -> Path:
-    return folder / f"latents-{'held-out' if held_out else 'train'}-{shape}.safetensors"
+def _file(folder: Path, shape: str, held_out: bool, shard: int) -> Path:
+    return folder / f"latents-{'held-out' if held_out else 'train'}-{shape}-{shard:04d}.safetensors"
 
 
 class Moments:
@@ -119,35 +125,50 @@ class Moments:
 
 
 class LatentWriter:
-    """Collects latents by half and shape and writes the folder; clips.json comes last."""
+    """Writes the folder as latents come, shard by shard, so that a shard of each shape is all it holds; clips.json
+    comes last."""
 
-    def __init__(self) -> None:
-        self.latents: dict[tuple[str, bool], list[Tensor]] = {}
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.open: dict[tuple[str, bool], list[Tensor]] = {}
+        """By shape and half, the latents of the shard that is not full yet."""
+        self.shards: Counter[tuple[str, bool]] = Counter()
+        """How many are written."""
         self.moments = Moments()
         """Of the training clips."""
         self.entries: list[dict] = []
         self.captions: dict[str, int] = {}
 
     def add(self, latent: Tensor, caption: str, held_out: bool) -> None:
-        """latent: (t, h, w, c)."""
+        """latent: (t, h, w, c). Raises UserError if the disk is full."""
         shape = "x".join(str(size) for size in latent.shape[:3])
-        rows = self.latents.setdefault((shape, held_out), [])
+        kind = shape, held_out
+        rows = self.open.setdefault(kind, [])
         number = self.captions.setdefault(caption, len(self.captions))
-        self.entries.append({"shape": shape, "row": len(rows), "caption": number, "held_out": held_out})
+        place = {"shape": shape, "shard": self.shards[kind], "row": len(rows)}
+        self.entries.append({**place, "caption": number, "held_out": held_out})
         rows.append(latent)
         if not held_out:
             self.moments.add(latent.flatten(0, 2))
+        if (len(rows) + 1) * latent.nbytes > SHARD_BYTES:
+            self._close(kind)
 
-    def write(self, folder: Path, text: Caption) -> None:
-        """Writes everything; the channel statistics are those of the training clips."""
-        for (shape, held_out), rows in self.latents.items():
-            write_bytes(_file(folder, shape, held_out), save({"latents": torch.stack(rows)}))
+    def finish(self, text: Caption) -> None:
+        """Writes the rest; the channel statistics are those of the training clips. Raises UserError if the disk is
+        full."""
+        for kind in list(self.open):
+            self._close(kind)
         states = save({"states": text.states, "mask": text.mask, "pooled": text.pooled})
-        write_bytes(folder / "text.safetensors", states)
+        write_bytes(self.folder / "text.safetensors", states)
         document = {
             "clips": self.entries,
             "captions": list(self.captions),
             "mean": self.moments.mean.tolist(),
             "std": self.moments.std.tolist(),
         }
-        write_document(folder / "clips.json", document)
+        write_document(self.folder / "clips.json", document)
+
+    def _close(self, kind: tuple[str, bool]) -> None:
+        latents = torch.stack(self.open.pop(kind))
+        write_bytes(_file(self.folder, *kind, self.shards[kind]), save({"latents": latents}))
+        self.shards[kind] += 1

@@ -39,10 +39,10 @@ def part_of_whole(full: Tensor, pattern: Tensor) -> Tensor:
 
 
 def gathered(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """All of them whole on the first rank, and nothing on the others, which have to ask too."""
+    """All of them whole on the first rank's CPU, and nothing on the others, which have to ask too."""
     found = {}
     for name in sorted(tensors):  # an order that all agree on: optimisers' states come in any
         full = whole(tensors[name])
         if rank() == 0:
-            found[name] = full
+            found[name] = full.cpu()
     return found

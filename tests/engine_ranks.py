@@ -7,17 +7,21 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
+from scaling.flow import seeded_noise
 from scaling.latents import LatentSet
 from scaling.models.dit import DiT
+from scaling.models.vae import VAE
 from scaling.ranks import leave, leave_with_starter, rank, ranks
 from scaling.shards import gathered
-from scaling.specs import DiTSpec, EngineSpec, OptimSpec
+from scaling.specs import DiTSpec, EngineSpec, OptimSpec, VAESpec, VAEStage, VAETrainSpec
 from scaling.stage import Events
 from scaling.training.batches import FlowBatches
+from scaling.training.crops import Crops
 from scaling.training.dit import DiTModule
 from scaling.training.engine import prepare
 from scaling.training.fit import fit
 from scaling.training.group import everywhere, together
+from scaling.training.vae import VAEModule
 
 STEPS, EVERY = 6, 2
 DIT = DiTSpec(width=32, depth=2, head_dim=16)
@@ -53,6 +57,22 @@ def train(latents, folder, engine, optimiser="adamw", precision="32-true", until
     return module
 
 
+def train_vae(folder):
+    """Trains a VAE on images and clips of two sizes, in float32, with its opponent from the beginning."""
+    torch.manual_seed(0)
+    spec = VAETrainSpec(steps=1, batch_clips=5, crop=16, crop_frames=5, gan_weight=0.1, gan_from=0.0)
+    vae = VAE(VAESpec(patch=4, stages=(VAEStage(width=8, down="time"), VAEStage(width=16, down="time"))))
+    prepare(vae, [], EngineSpec(processes=ranks()))
+    shapes = [(1, 16, 24, 3), (5, 24, 16, 3), (9, 8, 16, 3)]
+    clips = [(128 + 60 * seeded_noise(shape, len(shape))).clamp(0, 255).byte().numpy() for shape in shapes]
+    crops = Crops(clips, spec, 4, rank=rank(), ranks=ranks())
+    module = VAEModule(vae, spec)
+    folder.mkdir(parents=True, exist_ok=True)
+    engine, events = EngineSpec(processes=ranks()), Events(folder / "events.jsonl")
+    fit(module, crops, folder / "checkpoints", events, every=1, engine=engine, precision="32-true")
+    return module
+
+
 def weights(module):
     """All that a training ends with, on the first rank."""
     found = {}
@@ -79,6 +99,7 @@ WHOLE = {
 def main(latents, out):
     for name, how in WHOLE.items():
         keep(out, name, train(latents, out / name, **how))
+    keep(out, "vae", train_vae(out / "vae"))
     for name in ("ddp-bf16", "fsdp-muon"):
         folder = out / f"{name}-killed"
         try:

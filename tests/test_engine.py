@@ -26,19 +26,19 @@ from scaling.training import checkpoints
 from scaling.training.batches import FlowBatches
 from scaling.training.dit import DiTModule
 from scaling.training.engine import prepare
-from tests.engine_ranks import DIT, EVERY, OPTIM, STEPS, WHOLE, train, weights
+from tests.engine_ranks import DIT, EVERY, OPTIM, STEPS, WHOLE, train, train_vae, weights
 
 ONE = EngineSpec()
 
 
 def write_latents(folder, channels=3):
     """A cache of latents of two shapes with made-up captions."""
-    writer = LatentWriter()
+    writer = LatentWriter(folder)
     for number in range(24):
         shape = (2, 4, 4, channels) if number % 3 else (1, 4, 6, channels)
         writer.add(seeded_noise(shape, 1, number) * 2 + 1, f"caption {number % 5}", number % 6 == 5)
     mask = torch.ones(5, 4, dtype=torch.bool)
-    writer.write(folder, Caption(seeded_noise((5, 4, 384), 2), mask, seeded_noise((5, 384), 3)))
+    writer.finish(Caption(seeded_noise((5, 4, 384), 2), mask, seeded_noise((5, 384), 3)))
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +91,14 @@ def test_two_ranks_do_what_one_does(two, one, name):
         assert difference(found, expected, group) < (1e-2 if muon else 1e-5)
     if muon:
         assert difference(found, expected, "muon/") < (1e-5 if rounded else 1e-7)
+
+
+def test_two_ranks_train_a_vae_and_its_opponent_as_one_does(two, tmp_path):
+    """One update, so that what is compared is gradients, in the optimisers' moments."""
+    found, expected = load_file(two / "vae.safetensors"), weights(train_vae(tmp_path))
+    for group in ("muon/", "adamw/", "discriminator-adamw/"):
+        assert max(value.abs().max() for name, value in expected.items() if name.startswith(group)) > 1e-4
+        assert difference(found, expected, group) < 1e-6
 
 
 @pytest.mark.parametrize("name", ["ddp-bf16", "fsdp-muon"])
@@ -152,6 +160,31 @@ def test_compiled_blocks_compute_the_same(latents, checkpoint_activations):
     assert counters["frames"]["ok"] > 0
     for name, expected in gradients[0].items():
         torch.testing.assert_close(gradients[1][name], expected, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_compiled_blocks_are_not_compiled_anew_for_every_mixture(tmp_path):
+    """torch.compile gives up after eight programs, and leaves the rest of a training uncompiled with a warning."""
+    writer = LatentWriter(tmp_path)
+    for number in range(24):
+        writer.add(seeded_noise((1 + number % 6, 4, 4, 3), 1, number), "", number % 6 == 5)
+    mask = torch.ones(1, 4, dtype=torch.bool)
+    writer.finish(Caption(seeded_noise((1, 4, 384), 2), mask, seeded_noise((1, 384), 3)))
+    data = LatentSet(tmp_path, held_out=False, patch=2)
+    model = DiT(DIT, data.channels, data.text_dim)
+    prepare(model, model.blocks, EngineSpec(compile=True))
+    batches = FlowBatches(data, DIT, OPTIM["muon"], 0)
+    torch._dynamo.reset()
+    module, mixtures, compiled = DiTModule(model, OPTIM["muon"], STEPS), set(), []
+    for step in range(12):
+        (batch,) = batches(step)
+        mixtures.add(tuple(batch.packed.grids))
+        with torch.autocast("cpu", torch.bfloat16):
+            module.loss(batch, step).backward()
+        compiled.append(counters["stats"]["unique_graphs"])
+    assert len(mixtures) > 8
+    assert compiled[-1] == compiled[3]
+    assert not counters["recompile_limit"]
 
 
 def test_a_killed_rank_takes_the_others_down(tmp_path):

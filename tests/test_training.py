@@ -26,6 +26,7 @@ from scaling.training.batches import FlowBatches
 from scaling.training.dit import DiTModule, flow_losses
 from scaling.training.fit import fit
 from scaling.validation import validation_loss
+from tests.test_engine import write_latents
 
 STEPS, EVERY = 12, 3
 OPTIM = OptimSpec(batch_tokens=24, given_frames=0.3, ema_widths=(0.1, 0.05))
@@ -35,12 +36,8 @@ DIT = DiTSpec(width=32, depth=1, head_dim=16)
 @pytest.fixture(scope="module")
 def latents(tmp_path_factory):
     """A cache of latents of two shapes with made-up captions."""
-    folder, writer = tmp_path_factory.mktemp("latents"), LatentWriter()
-    for number in range(24):
-        shape = (2, 4, 4, 3) if number % 3 else (1, 4, 6, 3)
-        writer.add(seeded_noise(shape, 1, number) * 2 + 1, f"caption {number % 5}", number % 6 == 5)
-    mask = torch.ones(5, 4, dtype=torch.bool)
-    writer.write(folder, Caption(seeded_noise((5, 4, 384), 2), mask, seeded_noise((5, 384), 3)))
+    folder = tmp_path_factory.mktemp("latents")
+    write_latents(folder)
     return folder
 
 
@@ -142,13 +139,25 @@ def test_a_full_disk_is_said_and_harms_nothing(train, whole, small_disk):
 
 
 def test_latents_on_a_full_disk_are_said_and_not_believed(small_disk):
-    disk, writer = small_disk("200k"), LatentWriter()
+    disk = small_disk("200k")
+    writer = LatentWriter(disk)
     for number in range(2):
         writer.add(torch.zeros(2, 64, 64, 8), "", bool(number))
     text = Caption(torch.zeros(1, 4, 384), torch.ones(1, 4, dtype=torch.bool), torch.zeros(1, 384))
-    with pytest.raises(UserError, match=r"latents-train-2x64x64\.safetensors: no space left"):
-        writer.write(disk, text)
+    with pytest.raises(UserError, match=r"latents-train-2x64x64-0000\.safetensors: no space left"):
+        writer.finish(text)
     assert list(disk.iterdir()) == []
+
+
+def test_shards_hold_what_one_file_holds(latents, tmp_path, monkeypatch):
+    monkeypatch.setattr("scaling.latents.SHARD_BYTES", 3 * 2 * 4 * 4 * 3 * 4)  # three clips of the larger shape
+    write_latents(tmp_path)
+    assert len(list(tmp_path.glob("latents-train-2x4x4-*"))) == 4
+    for held_out in (False, True):
+        one, many = (LatentSet(folder, held_out=held_out, patch=2) for folder in (latents, tmp_path))
+        clips = list(range(len(one)))
+        assert torch.equal(one.pack(clips).patches, many.pack(clips).patches)
+        assert (tmp_path / "clips.json").exists()
 
 
 def test_ranks_and_micro_batches_share_one_batch(train):

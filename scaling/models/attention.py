@@ -5,7 +5,6 @@ product; on a GPU a batch of several runs is one call of torch's variable-length
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
 
@@ -15,18 +14,16 @@ from torch import Tensor
 from torch.nn.attention.varlen import varlen_attn
 
 
-@dataclass(frozen=True)
 class Segments:
     """Where packed sequences begin and end."""
 
-    lengths: tuple[int, ...]
-    """Tokens of each, in their order."""
-    device: torch.device
-
-    @cached_property
-    def runs(self) -> list[tuple[int, int]]:
+    def __init__(self, lengths: Sequence[int], device: torch.device) -> None:
+        """lengths: tokens of each, in their order."""
+        self.lengths, self.device = tuple(lengths), device
+        self.runs = [(len(list(same)), length) for length, same in groupby(self.lengths)]
         """(count, length) of neighbours of equal length."""
-        return [(len(list(same)), length) for length, same in groupby(self.lengths)]
+        self.uniform = len(self.runs) == 1
+        """Whether all are equally long."""
 
     @cached_property
     def boundaries(self) -> Tensor:
@@ -40,39 +37,32 @@ class Segments:
 
     def split(self, x: Tensor) -> Sequence[Tensor]:
         """(tokens, ...) -> (count, length, ...) for each run."""
-        if len(self.runs) == 1:
-            return (x.unflatten(0, self.runs[0]),)
         # one split has one backward; slices would have a full-size gradient each
         parts = x.split([count * length for count, length in self.runs])
         return [part.unflatten(0, run) for part, run in zip(parts, self.runs, strict=True)]
 
 
-@dataclass(frozen=True)
 class Words:
     """Which of the captions' tokens are words, in the two forms that the two kinds of attention need."""
 
-    mask: Tensor
-    """(clips, m) bool; at least one in a row."""
-
-    @cached_property
-    def bias(self) -> Tensor:
+    def __init__(self, mask: Tensor) -> None:
+        """mask: (clips, m) bool; at least one in a row."""
+        self.mask = mask
+        self.bias = torch.zeros(mask.shape, device=mask.device).masked_fill(~mask, -torch.inf)[:, None, None]
         """(clips, 1, 1, m): 0 for a word, -inf where the caption has ended."""
-        return torch.zeros(self.mask.shape, device=self.mask.device).masked_fill(~self.mask, -torch.inf)[:, None, None]
 
     @cached_property
     def packed(self) -> tuple[Tensor, Segments]:
         """Places of the words among all (clips * m), and their segments. Waits for the device, once a forward."""
-        segments = Segments(tuple(self.mask.sum(1).tolist()), self.mask.device)
+        segments = Segments(self.mask.sum(1).tolist(), self.mask.device)
         return self.mask.flatten().nonzero()[:, 0], segments
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, segments: Segments) -> Tensor:
     """Softmax attention within each sequence. q, k, v: (tokens, heads, head_dim). Returns the shape of q."""
-    assert len(q) == sum(segments.lengths), f"{len(q)} tokens, but the segments hold {sum(segments.lengths)}"
-    if _flash(q, segments):
-        return _varlen(q, k, v, segments, segments)
-    parts = [_dense(*run) for run in zip(*(segments.split(x) for x in (q, k, v)), strict=True)]
-    return torch.cat([part.flatten(0, 1) for part in parts]) if len(parts) > 1 else parts[0].flatten(0, 1)
+    if segments.uniform:
+        return _dense(*(x.unflatten(0, segments.runs[0]) for x in (q, k, v))).flatten(0, 1)
+    return _attend_mixed(q, k, v, segments)
 
 
 def cross_attend(q: Tensor, k: Tensor, v: Tensor, segments: Segments, words: Words) -> Tensor:
@@ -80,18 +70,34 @@ def cross_attend(q: Tensor, k: Tensor, v: Tensor, segments: Segments, words: Wor
 
     q: (tokens, heads, head_dim) in `segments`; k, v: (clips, m, heads, head_dim). Returns the shape of q.
     """
-    if _flash(q, segments):
+    if segments.uniform:
+        return _dense(q.unflatten(0, segments.runs[0]), k, v, words.bias).flatten(0, 1)
+    return _cross_attend_mixed(q, k, v, segments, words)
+
+
+# Each mixture of lengths is another program, and torch.compile gives up after eight of them: it leaves these alone.
+@torch.compiler.disable
+def _attend_mixed(q: Tensor, k: Tensor, v: Tensor, segments: Segments) -> Tensor:
+    assert len(q) == sum(segments.lengths), f"{len(q)} tokens, but the segments hold {sum(segments.lengths)}"
+    if _flash(q):
+        return _varlen(q, k, v, segments, segments)
+    runs = zip(*(segments.split(x) for x in (q, k, v)), strict=True)
+    return torch.cat([_dense(*run).flatten(0, 1) for run in runs])
+
+
+@torch.compiler.disable
+def _cross_attend_mixed(q: Tensor, k: Tensor, v: Tensor, segments: Segments, words: Words) -> Tensor:
+    if _flash(q):
         places, of_words = words.packed
         return _varlen(q, k.flatten(0, 1)[places], v.flatten(0, 1)[places], segments, of_words)
     counts = [count for count, _ in segments.runs]
     runs = zip(segments.split(q), *(x.split(counts) for x in (k, v, words.bias)), strict=True)
-    parts = [_dense(*run).flatten(0, 1) for run in runs]
-    return torch.cat(parts) if len(parts) > 1 else parts[0]
+    return torch.cat([_dense(*run).flatten(0, 1) for run in runs])
 
 
-def _flash(q: Tensor, segments: Segments) -> bool:
-    """Whether this is the flash kernel's: it knows 16-bit numbers only, and one run needs no boundaries."""
-    return q.is_cuda and q.dtype in (torch.bfloat16, torch.float16) and len(segments.runs) > 1
+def _flash(q: Tensor) -> bool:
+    """Whether this is the flash kernel's: it knows 16-bit numbers only."""
+    return q.is_cuda and q.dtype in (torch.bfloat16, torch.float16)
 
 
 def _varlen(q: Tensor, k: Tensor, v: Tensor, of_q: Segments, of_k: Segments) -> Tensor:

@@ -7,7 +7,6 @@ token in every block would be more than all the other activations.
 
 import math
 from collections.abc import Sequence
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -29,50 +28,48 @@ class Layout:
         turns = [rotation(grid, head_dim, device) for grid in distinct]
         self.cos, self.sin = (torch.cat(parts)[:, None, None] for parts in zip(*turns, strict=True))
         self.positions = torch.cat([absolute(grid, device) for grid in distinct])
-
-    @cached_property
-    def lengths(self) -> Tensor:
-        """(clips,): the tokens of each."""
-        return torch.tensor(self.segments.lengths, device=self.segments.device)
-
-    @cached_property
-    def clip_of_token(self) -> Tensor:
-        """(tokens,): the clip's place in the batch."""
+        # made at once, because torch.compile does not look into what is made when it is asked for
         lengths = torch.tensor(self.segments.lengths)
-        return torch.arange(len(lengths)).repeat_interleave(lengths).to(self.segments.device)
+        self.lengths = lengths.to(device)
+        """(clips,): the tokens of each."""
+        self.clip_of_token = torch.arange(len(lengths)).repeat_interleave(lengths).to(device)
+        """(tokens,): the clip's place in the batch."""
 
     def modulate(self, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
         """x * (1 + scale) + shift. x: (rows, tokens per row, width); scale, shift: (clips, width)."""
         if self.uniform:
             return x * (1 + scale[:, None]) + shift[:, None]
-        return ScaledByClip.apply(shift, x[0], 1 + scale, self.clip_of_token, self.lengths)[None]
+        return self._by_clip(x, 1 + scale, shift)
 
     def add_gated(self, x: Tensor, y: Tensor, gate: Tensor) -> Tensor:
         """x + gate * y. x, y: (rows, tokens per row, width); gate: (clips, width)."""
         if self.uniform:
             return x + gate[:, None] * y
-        return ScaledByClip.apply(x[0], y[0], gate, self.clip_of_token, self.lengths)[None]
+        return x + self._by_clip(y, gate, None)
+
+    def _by_clip(self, x: Tensor, factor: Tensor, shift: Tensor | None) -> Tensor:
+        return ByClip.apply(x[0], factor, shift, self.clip_of_token, self.lengths)[None]
 
 
-class ScaledByClip(torch.autograd.Function):
-    """`apply(base, x, factor, clip_of_token, lengths)` = base + factor * x, where factor is (clips, width), x (tokens,
-    width), and base either: of the tokens, or of the clips. The sum is in the wider of the types of x and factor."""
+class ByClip(torch.autograd.Function):
+    """`apply(x, factor, shift, clip_of_token, lengths)` = x * factor + shift, with x (tokens, width), and factor and
+    shift, which may be None, (clips, width). The result has the wider of the types of x and factor."""
 
     @staticmethod
-    def forward(ctx: Any, base: Tensor, x: Tensor, factor: Tensor, clip_of_token: Tensor, lengths: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, factor: Tensor, shift: Tensor | None, clip_of_token: Tensor, lengths: Tensor
+    ) -> Tensor:
         ctx.save_for_backward(x, factor, clip_of_token, lengths)
-        ctx.base_by_clip, ctx.base_type = len(base) == len(lengths) != len(x), base.dtype
-        kind = torch.promote_types(x.dtype, factor.dtype)
-        base = base.index_select(0, clip_of_token) if ctx.base_by_clip else base
-        return torch.addcmul(base.to(kind), x.to(kind), factor.index_select(0, clip_of_token).to(kind))
+        scaled = x * factor.index_select(0, clip_of_token)
+        return scaled if shift is None else scaled + shift.index_select(0, clip_of_token)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor | None, None, None]:
         x, factor, clip_of_token, lengths = ctx.saved_tensors
-        of_base = sum_by_clip(grad, clip_of_token, lengths) if ctx.base_by_clip else grad
         of_x = (grad * factor.index_select(0, clip_of_token)).to(x.dtype)
         of_factor = sum_by_clip(grad * x, clip_of_token, lengths).to(factor.dtype)
-        return of_base.to(ctx.base_type), of_x, of_factor, None, None
+        of_shift = sum_by_clip(grad, clip_of_token, lengths) if ctx.needs_input_grad[2] else None
+        return of_x, of_factor, of_shift, None, None
 
 
 def sum_by_clip(x: Tensor, clip_of_token: Tensor, lengths: Tensor) -> Tensor:

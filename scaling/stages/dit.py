@@ -120,12 +120,12 @@ def work(folder: StageFolder, stage: Stage, events: Events) -> RunRecord:
     fields: DiTFields = stage.parsed()
     train_together(folder, stage, events)
     latents, training = folder.parent("latents"), Training.of(folder)
-    data, budget = training.data, training.budget
+    data, budget, module = training.data, training.budget, training.module
     held_out = LatentSet(latents.path, held_out=True, patch=fields.dit.patch)
     before = read_record(folder.parent("trunk").record_path).steps or 0 if training.start else 0
     speed = folder.path / SPEED
     update_seconds = read_document(speed)["update_seconds"] if speed.exists() else None
-    groups = training.module.dit.count_params()
+    groups = module.dit.count_params()
     return RunRecord(
         run_id=stage.id,
         stage="dit",
@@ -140,9 +140,9 @@ def work(folder: StageFolder, stage: Stage, events: Events) -> RunRecord:
         flop_budget=fields.flop_budget,
         train_flops=budget.train_flops,
         spent_flops=budget.train_flops * (1 - before / budget.steps),
-        learning_rate=fields.optim.muon_lr,
+        learning_rate=fields.optim.muon_lr if fields.optim.optimiser == "muon" else fields.optim.adamw_lr,
         batch_tokens=budget.num_tokens / budget.steps,
-        schedule=f"warm-up {fields.optim.warmup:g}, linear decay over the last {fields.optim.decay:g}",
+        schedule=f"warm-up {module.warmup_steps:g} updates, linear decay over the last {module.decay_steps:g}",
         steps=budget.steps,
         shape={"width": fields.dit.width, "depth": fields.dit.depth, "prediction": fields.dit.prediction},
         metrics=validation_loss(load_dit(folder, held_out), held_out, fields.evaluation),

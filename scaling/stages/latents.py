@@ -22,7 +22,7 @@ def work(folder: StageFolder, stage: Stage, events: Events) -> RunRecord:
     index, data = load_index(folder.parent("data"))
     clips = list_clips(index, data)
     held_out = {clip.ordinal for clip in split(clips, data.holdout_every)[1]}
-    vae, writer, done = load_vae(folder.parent("vae")), LatentWriter(), 0
+    vae, writer, done = load_vae(folder.parent("vae")), LatentWriter(folder.path), 0
     for _, same_shape in groupby(read(clips), key=lambda pair: pair[1].shape):
         for batch in _batches(same_shape):
             latents = encode(vae, np.stack([frames for _, frames in batch]))
@@ -31,8 +31,7 @@ def work(folder: StageFolder, stage: Stage, events: Events) -> RunRecord:
             done += len(batch)
             events.log(done=done, total=len(clips))
     encoder = load_text_encoder(stage).to(device())
-    text = encoder.encode(list(writer.captions), fields.text.max_tokens)
-    writer.write(folder.path, text)
+    writer.finish(encoder.encode(list(writer.captions), fields.text.max_tokens))
     return RunRecord(
         run_id=stage.id,
         stage="latents",

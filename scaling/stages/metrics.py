@@ -1,14 +1,17 @@
 """Stage `metrics`: Fréchet video distance of a trained model, at the captions and sizes of the reference's clips."""
 
+from collections.abc import Iterator, Sequence
+
 import numpy as np
 from safetensors.numpy import save
 
 from scaling.data.clips import list_clips, split
 from scaling.frozen import decode, device, load_dit, load_vae
+from scaling.geometry import Grid
 from scaling.latents import LatentSet
 from scaling.metrics.i3d import I3D
 from scaling.records import RunRecord
-from scaling.sampling import Sampler, sample
+from scaling.sampling import BATCH_CLIPS, Sampler, sample
 from scaling.stage import DiTFields, Events, MetricsFields, Stage, StageFolder
 from scaling.stages.data import load_index
 from scaling.stages.reference import comparable, distances
@@ -28,19 +31,21 @@ def work(folder: StageFolder, stage: Stage, events: Events) -> RunRecord:
     index, data = load_index(reference.parent("data"))
     held_out = [clip.ordinal for clip in split(list_clips(index, data), data.holdout_every)[1]]
     chosen = [held_out.index(clip.ordinal) for clip in comparable(index, data, against.clips, against.frames)]
-    features = []
-    for number, clip in enumerate(chosen):
-        latent = sample(
+    features: dict[int, np.ndarray] = {}
+    """By place among the chosen."""
+    for places in _batches([latents.shape(clip) for clip in chosen]):
+        drawn = sample(
             model,
-            latents.text.rows([latents.entries[clip]["caption"]]),
-            latents.shape(clip),
-            [(evaluation.seed, Stream.FVD, number)],
+            latents.text.rows([latents.entries[chosen[place]]["caption"] for place in places]),
+            latents.shape(chosen[places[0]]),
+            [(evaluation.seed, Stream.FVD, place) for place in places],
             Sampler.of(evaluation),
         )
-        frames = decode(vae, latent * latents.std + latents.mean)
-        features.append(network.features(frames[:, : against.frames]))
-        events.log(done=len(features), total=len(chosen))
-    generated = np.concatenate(features)
+        for place, latent in zip(places, drawn, strict=True):
+            frames = decode(vae, latent[None] * latents.std + latents.mean)
+            features[place] = network.features(frames[:, : against.frames])
+            events.log(done=len(features), total=len(chosen))
+    generated = np.concatenate([features[place] for place in range(len(chosen))])
     write_bytes(folder.path / "features.safetensors", save({"features": generated}))
 
     sampler = {"solver", "sample_steps", "guidance", "guidance_interval"}
@@ -53,3 +58,11 @@ def work(folder: StageFolder, stage: Stage, events: Events) -> RunRecord:
         metrics=distances(reference, generated, evaluation.seed, settings),
         device=device().type,
     )
+
+
+def _batches(shapes: Sequence[Grid]) -> Iterator[list[int]]:
+    """Places of clips that are drawn together: of one shape, as many as the sampler takes at once."""
+    for shape in dict.fromkeys(shapes):
+        places = [place for place, other in enumerate(shapes) if other == shape]
+        for first in range(0, len(places), BATCH_CLIPS):
+            yield places[first : first + BATCH_CLIPS]

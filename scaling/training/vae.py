@@ -88,7 +88,7 @@ class VAEModule(StepModule):
         """One update of the VAE, then one of the discriminator if it plays. Raises what the VAE's does."""
         loss = super().training_step(batch, batch_idx)
         if self.adversary is not None and self.pairs:
-            self.manual_backward(self.adversary.loss(self.pairs))
+            self.adversary.loss(self.pairs).backward()  # `manual_backward` would have DDP wait for the VAE's gradients
             self.adversary.step()
             self.pairs.clear()
         return loss
