@@ -44,4 +44,4 @@ def cases(kinds: tuple[Kind, ...], precisions: tuple[Precision, ...], device: st
                     yield Case(kind, video.name, precision, vae.contenders(kind, video, precision))
             else:
                 for shape in shapes:
-                    yield Case(kind, shape.name, precision, transformer.contenders(kind, shape, precision))
+                    yield Case(kind, shape.name, precision, transformer.contenders(kind, shape, precision, device))

@@ -16,8 +16,11 @@ from torch import Tensor, nn
 from benchmarks.shapes import CHANNELS, TEXT_TOKENS, Shape
 from scaling.geometry import TEXT_DIM, TIME_FEATURES
 from scaling.models.dit import DiT
+from scaling.specs import EngineSpec
+from scaling.training.engine import prepare
 
 OURS = "ours"
+COMPILED = ", compiled"
 
 
 @dataclass(frozen=True)
@@ -129,9 +132,21 @@ def latte(shape: Shape) -> Network:
 BUILDERS: dict[str, Callable[[Shape], Network]] = {OURS: ours, "wan": wan, "dit": dit, "latte": latte}
 
 
-def meeting(shape: Shape) -> list[str]:
-    """Who can be built at this shape: DiT reads images, Latte videos, Wan and ours both."""
-    return [OURS, "wan", "dit"] if shape.grid[0] == 1 else [OURS, "wan", "latte"]
+def build(name: str, shape: Shape) -> Network:
+    """A model by its name, its blocks through torch.compile where the name ends so."""
+    network = BUILDERS[name.removesuffix(COMPILED)](shape)
+    if name == OURS + COMPILED:
+        prepare(network.model, network.model.blocks, EngineSpec(compile=True))
+    elif name.endswith(COMPILED):
+        network.model.compile_repeated_blocks()
+    return network
+
+
+def meeting(shape: Shape, device: str) -> list[str]:
+    """Who can be built at this shape: DiT reads images, Latte videos, Wan and ours both. On a GPU ours and
+    Wan, whose blocks are made to be compiled, come compiled too."""
+    names = [OURS, "wan", "dit"] if shape.grid[0] == 1 else [OURS, "wan", "latte"]
+    return names if device == "cpu" else [*names, OURS + COMPILED, "wan" + COMPILED]
 
 
 def text_for(shape: Shape, device: torch.device) -> Tensor:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.measure import Build, Contender
-from benchmarks.peers import BUILDERS, count_params, meeting, settle, text_for
+from benchmarks.peers import build, count_params, meeting, settle, text_for
 from benchmarks.precision import Precision, precise
 from benchmarks.shapes import Shape
 from scaling.flow import mix
@@ -17,7 +17,7 @@ GUIDANCE = 2.0
 
 def training(shape: Shape, precision: Precision, name: str, device: torch.device) -> Contender:
     """Forward, backward and AdamW on the flow's loss; 32-bit weights, whatever the precision of the products."""
-    network = BUILDERS[name](shape)
+    network = build(name, shape)
     model = network.model.to(device).train()
     settle(model)
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
@@ -38,7 +38,7 @@ def training(shape: Shape, precision: Precision, name: str, device: torch.device
 
 def sampling(shape: Shape, precision: Precision, name: str, device: torch.device) -> Contender:
     """One Euler step with classifier-free guidance: every clip goes through twice, with and without its caption."""
-    network = BUILDERS[name](shape)
+    network = build(name, shape)
     model = network.model.to(device).eval()
     settle(model)
     z = torch.randn(network.latents, device=device)
@@ -53,10 +53,12 @@ def sampling(shape: Shape, precision: Precision, name: str, device: torch.device
     return Contender(name, step, count_params(model), shape.tokens)
 
 
-def contenders(kind: Literal["training", "sampling"], shape: Shape, precision: Precision) -> dict[str, Build]:
+def contenders(
+    kind: Literal["training", "sampling"], shape: Shape, precision: Precision, device: str
+) -> dict[str, Build]:
     """Ours first, then the peers that this shape fits."""
     make = {"training": training, "sampling": sampling}[kind]
-    return {name: partial(make, shape, precision, name) for name in meeting(shape)}
+    return {name: partial(make, shape, precision, name) for name in meeting(shape, device)}
 
 
 def _per_row(t_flow: Tensor, rows: int, like: Tensor) -> Tensor:

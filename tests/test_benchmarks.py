@@ -8,7 +8,7 @@ import torch
 from benchmarks.cases import KINDS, cases
 from benchmarks.measure import Timing
 from benchmarks.packing import batch, training, waste
-from benchmarks.peers import BUILDERS, meeting, text_for
+from benchmarks.peers import COMPILED, OURS, build, meeting, text_for
 from benchmarks.report import document, markdown, measure, setting
 from benchmarks.shapes import CPU_MIXES, CPU_VIDEOS, NATIVE, MixedShape, Shape, VideoShape
 from benchmarks.vae import CHUNKED, passing
@@ -19,12 +19,19 @@ SMALL = (Shape("w32d2", (3, 2, 2), 2), Shape("w32d2", (1, 3, 3), 2))
 
 @pytest.mark.parametrize("shape", SMALL, ids=str)
 def test_every_peer_reads_the_batch_and_answers_in_its_shape(shape):
-    for name in meeting(shape):
-        network = BUILDERS[name](shape)
+    for name in meeting(shape, "cpu"):
+        network = build(name, shape)
         latents = torch.randn(network.latents)
         velocity = network.velocity(latents, torch.rand(shape.clips), text_for(shape, CPU))
         assert velocity.numel() in (latents.numel(), 2 * latents.numel())  # DiT gives a variance beside every output
         assert latents.numel() == shape.tokens * 16 * shape.dit.patch**2
+
+
+def test_compiled_contenders_are_marked_and_exist():
+    names = meeting(SMALL[0], "cuda")
+    assert {OURS + COMPILED, "wan" + COMPILED} <= set(names)
+    for name in names:
+        assert build(name, SMALL[0]).rows
 
 
 def test_our_vae_and_wans_give_latents_and_pixels_of_one_shape():

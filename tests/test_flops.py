@@ -33,6 +33,13 @@ def test_dit_parameters(name):
     assert flops.dit_params(DITS[name], CHANNELS) == counted
 
 
+def test_every_member_of_the_family_is_counted():
+    for dit in family():
+        with torch.device("meta"):
+            counted = DiT(dit, CHANNELS, TEXT_DIM).count_params()
+        assert flops.dit_params(dit, CHANNELS) == counted
+
+
 @pytest.mark.parametrize("grids", [UNIFORM, MIXED], ids=["uniform", "mixed"])
 @pytest.mark.parametrize(("name", "device"), [*((name, "meta") for name in DITS), ("w32d2", "cpu")])
 def test_dit_flops(name, device, grids):

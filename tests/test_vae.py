@@ -125,6 +125,19 @@ def test_chunks_decode_to_the_whole(vae, bounds):
     close(torch.cat(parts, dim=1), vae.decode(latents))
 
 
+@pytest.mark.parametrize("name", list(VAE_PRESETS))
+def test_every_preset_takes_a_clip_in_chunks(name):
+    torch.manual_seed(0)
+    vae = VAE(VAE_PRESETS[name]).requires_grad_(False)
+    clip, cache = torch.randn(1, 9, vae.spec.spatial_stride, 2 * vae.spec.spatial_stride, 3), FeatureCache()
+    mean, _ = vae.encode(clip)
+    parts = [vae.encode(clip[:, first:last], cache)[0] for first, last in pairwise((0, 1, 5, 9))]
+    close(torch.cat(parts, dim=1), mean)
+    cache = FeatureCache()
+    decoded = [vae.decode(latent, cache) for latent in mean.split(1, dim=1)]
+    close(torch.cat(decoded, dim=1), vae.decode(mean))
+
+
 def test_gradients_flow_through_chunks(vae):
     clip = torch.randn(1, 9, 16, 16, 3, requires_grad=True)
     cache = FeatureCache()
