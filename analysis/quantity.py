@@ -23,15 +23,17 @@ class Quantity:
 
     def __add__(self, other: Operand) -> "Quantity":
         other = _quantity(other)
-        return Quantity(self.rows + other.rows, f"{self.formula} + {other.formula}", SUM)
+        return Quantity(_quietly(np.add, self, other), f"{self.formula} + {other.formula}", SUM)
 
     def __mul__(self, other: Operand) -> "Quantity":
         other = _quantity(other)
-        return Quantity(self.rows * other.rows, f"{self._inside(PRODUCT)} × {other._inside(PRODUCT)}", PRODUCT)
+        formula = f"{self._inside(PRODUCT)} × {other._inside(PRODUCT)}"
+        return Quantity(_quietly(np.multiply, self, other), formula, PRODUCT)
 
     def __truediv__(self, other: Operand) -> "Quantity":
         other = _quantity(other)
-        return Quantity(self.rows / other.rows, f"{self._inside(PRODUCT)} / {other._inside(NAME)}", PRODUCT)
+        formula = f"{self._inside(PRODUCT)} / {other._inside(NAME)}"
+        return Quantity(_quietly(np.divide, self, other), formula, PRODUCT)
 
     def __rmul__(self, other: float) -> "Quantity":
         return _quantity(other) * self
@@ -43,3 +45,9 @@ class Quantity:
 
 def _quantity(value: Operand) -> Quantity:
     return value if isinstance(value, Quantity) else Quantity(np.asarray(value, float), f"{value:g}")
+
+
+def _quietly(operation: np.ufunc, a: Quantity, b: Quantity) -> Array:
+    """Overflow gives inf, which whoever uses the result has to refuse."""
+    with np.errstate(all="ignore"):
+        return np.asarray(operation(a.rows, b.rows))

@@ -54,8 +54,10 @@ class Worksheet:
         return self._quantities[name]
 
     def step(self, section: str, name: str, unit: str, quantity: Quantity) -> Quantity:
-        """Notes a result, and gives it back under its name."""
+        """Notes a result, and gives it back under its name. Raises UserError where it is too large or too small."""
         rows = quantity.rows
+        if not (rows.min() > 0 and rows.max() < np.inf):
+            raise UserError(f"{name} = {quantity.formula} leaves the range of numbers; give assumptions less extreme")
         low, high = np.quantile(rows[self._corners :], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
         self._results.append(
             Result(

@@ -2,8 +2,11 @@
 
 import json
 import math
+import re
+import shutil
 import subprocess
 import sys
+import textwrap
 from itertools import product
 from pathlib import Path
 
@@ -155,6 +158,18 @@ def test_formulas_keep_their_brackets():
     ):
         assert made.formula == text
         assert made.rows == pytest.approx(eval(text.replace("×", "*"), {}, {"a": 2, "b": 3, "c": 5}))
+
+
+def test_the_page_shows_what_the_command_prints(capsys):
+    page = (Path(__file__).parents[1] / "docs" / "estimate.md").read_text()
+    assert main(PRESET) == 0
+    text = capsys.readouterr().out
+    printed = re.search(r"^    fleet\n.*?GPT-4 .*?\n", page, re.M | re.S)[0]
+    assert textwrap.dedent(printed) == text[text.index("fleet\n  video") :]
+    ranges = re.search(r"`(--set size_multiplier=.*?)`:\n\n(.*?)\n\n", page, re.S)
+    assert main([*PRESET, *ranges[1].split()]) == 0
+    text = capsys.readouterr().out
+    assert all(line.strip() in text for line in ranges[2].splitlines())
 
 
 # ---- Other values
@@ -378,28 +393,32 @@ def test_a_loss_is_turned_into_compute(capsys, runs):
 
 
 def test_far_targets_are_marked(capsys, runs):
-    found = ask(capsys, "estimate", "--runs", runs, "--flops", 4e14)
-    assert "100 times the largest budget" in found["target"]["notes"][0]
+    assert main(["estimate", "--runs", str(runs), "--flops", "4e14"]) == 0
+    text = capsys.readouterr().out
+    assert "! 100 times the largest budget" in text
+    assert "= training_flops / device_hour" in text
 
 
 def test_size_and_measured_speed_can_be_changed(capsys, runs):
-    options = [
-        "--flops",
-        3.2e13,
-        "--frames",
-        33,
-        "--height",
-        32,
-        "--width",
-        96,
-        "--set",
-        "device_flops_per_second=4e14",
-    ]
-    found = ask(capsys, "estimate", "--runs", runs, *options)
+    size = ["--frames", 33, "--height", 32, "--width", 96]
+    found = ask(capsys, "estimate", "--runs", runs, "--flops", 3.2e13, *size, "--set", "device_flops_per_second=4e14")
     assert found["assumptions"]["decode_flops_per_video"]["value"] == flops.vae_decode(VAE_PRESETS["tiny"], 33, 32, 96)
     assert found["training_device_hours"]["low"] == pytest.approx(3.2e13 / 4e14 / 3600)
-    assert main(["estimate", "--runs", str(runs), *map(str, options)]) == 0
-    assert "= training_flops / device_hour" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("changes", "fragment"),
+    [
+        ([{"flops_per_second": None}], "no run has a measured speed"),
+        ([{"device": "cpu"}, {"device": "cuda"}], "do not mix"),
+    ],
+)
+def test_speed_has_to_be_measured_and_of_one_device(capsys, runs, tmp_path, changes, fragment):
+    other = tmp_path / "runs"
+    shutil.copytree(runs, other)
+    for number_, path in enumerate(sorted(other.glob("dit-*/record.json"))):
+        path.write_text(json.dumps(json.loads(path.read_text()) | changes[number_ % len(changes)]))
+    assert_one_line(capsys, ["estimate", "--runs", other, "--flops", "3.2e13"], fragment)
 
 
 @pytest.mark.parametrize(
@@ -438,6 +457,9 @@ def test_forwards_are_those_that_sampling_makes(solver, guidance, interval):
         (["--preset", "sora", "--set", "diffusion_steps=-5"], ["-5"]),
         (["--preset", "sora", "--set", "diffusion_steps=nan"], ["nan"]),
         (["--preset", "sora", "--set", "diffusion_steps=1e999"], ["1e999"]),
+        (["--preset", "sora", "--set", "diffusion_steps=1e300"], ["inference_flops_per_video", "less extreme"]),
+        (["--preset", "sora", "--set", "diffusion_steps=1e-300..1"], ["inference_flops_per_video", "less extreme"]),
+        (["--preset", ""], ["no preset ''"]),
         (["--preset", "sora", "--set", "diffusion_steps=9..3"], ["9..3 does not rise"]),
         (["--preset", "sora", "--set", "diffusion_steps=1..2..3"], ["1..2..3"]),
         (["--preset", "sora", "--set", "hardware_utilization=40"], ["40 is not possible", "at most 1"]),

@@ -67,7 +67,7 @@ def add_parser(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Prints the estimate, and draws it if asked. Raises UserError."""
     _check(args)
-    return _run_preset(args) if args.preset else _run_own(args)
+    return _run_own(args) if args.runs else _run_preset(args)
 
 
 def _run_preset(args: argparse.Namespace) -> int:
@@ -145,7 +145,7 @@ def _check(args: argparse.Namespace) -> None:
             raise UserError("--plot draws what --preset compares; with --runs there is nothing to draw")
     for name in ("flops", "loss", "frames", "height", "width"):
         value = getattr(args, name)
-        if value is not None and args.preset:
+        if value is not None and not args.runs:
             raise UserError(f"--{name} is for --runs, which is not given")
         if value is not None and not (math.isfinite(value) and value > 0):
             raise UserError(f"--{name} is {value}, but must be a positive number")

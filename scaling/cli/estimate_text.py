@@ -15,10 +15,9 @@ SAME = 1e-9
 def assumption_lines(assumptions: Mapping[str, Assumption]) -> list[str]:
     lines = ["assumptions"]
     for name, one in assumptions.items():
-        lines += [
-            f"  {name:24} {_span(one.low, one.high, one.point, one.unit)}{_unit(one.unit)}",
-            f"      {one.meaning} [{one.source}]",
-        ]
+        value = _span(one.low, one.high, one.point, one.unit) + _unit(one.unit)
+        middle = f" (middle {number(one.point, one.unit)})" if one.is_range else ""
+        lines += [f"  {name:24} {value}{middle}", f"      {one.meaning} [{one.source}]"]
     return lines
 
 
