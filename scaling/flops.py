@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterable
 
 from scaling.geometry import POSITION_FEATURES, TEXT_DIM, TIME_FEATURES, Grid, latent_size
-from scaling.specs import DiTSpec, VAESpec
+from scaling.specs import DiTSpec, EvalSpec, VAESpec
 from scaling.vae_layers import decoder_layers, encoder_layers
 
 CLASS_DIT_TIME_FEATURES = 256
@@ -65,6 +65,16 @@ def dit_training(
     grids = list(grids)
     inputs = _embed(dit, latent_channels, grids) + 2.0 * len(grids) * TIME_FEATURES * dit.width
     return 3.0 * dit_forward(dit, latent_channels, grids, text_tokens, text_dim) - inputs
+
+
+def sampling_forwards(evaluation: EvalSpec) -> tuple[int, int]:
+    """Least and most forwards, of one clip, that draw one clip. Guidance doubles those at flow times inside its
+    interval; where that is not all of them, how many they are depends on the clip's length, so it is left open."""
+    steps = evaluation.sample_steps
+    evaluations = 2 * steps - 1 if evaluation.solver == "heun" else steps  # heun's last step is euler's
+    if evaluation.guidance == 1:
+        return evaluations, evaluations
+    return evaluations if evaluation.guidance_interval != (0.0, 1.0) else 2 * evaluations, 2 * evaluations
 
 
 def class_dit_params(width: int, depth: int, *, latent_channels: int = 4, patch: int = 2, classes: int = 1000) -> int:

@@ -8,11 +8,13 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from scaling import flops
+from scaling.caption import Caption
 from scaling.geometry import TEXT_DIM
 from scaling.models.dit import DiT
 from scaling.models.vae import VAE
 from scaling.presets import PAPER_DITS, VAE_PRESETS, family
-from scaling.specs import VAESpec, VAEStage
+from scaling.sampling import Sampler, sample
+from scaling.specs import EvalSpec, VAESpec, VAEStage
 
 CHANNELS, WORDS = 8, 12
 DITS = {f"w{dit.width}d{dit.depth}": dit for dit in family()[::4]} | PAPER_DITS
@@ -92,3 +94,19 @@ def test_the_published_dit_is_counted_as_published():
     """DiT-XL/2 at 256 pixels: 675M parameters and "119 Gflops" (arXiv 2212.09748, table 4), which are multiply-adds."""
     assert flops.class_dit_params(1152, 28) / 1e6 == pytest.approx(675, abs=0.5)
     assert flops.class_dit_forward(1152, 28) / 2 / 1e9 == pytest.approx(118.6, abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("solver", "guidance", "interval"),
+    [("euler", 2.0, (0.0, 1.0)), ("heun", 2.0, (0.0, 1.0)), ("multistep", 1.0, (0.0, 1.0)), ("euler", 2.0, (0.2, 0.7))],
+)
+def test_forwards_are_those_that_sampling_makes(solver, guidance, interval):
+    evaluation = EvalSpec(solver=solver, sample_steps=5, guidance=guidance, guidance_interval=interval)
+    model = DiT(DITS["w32d2"], CHANNELS, TEXT_DIM)
+    clips = []
+    model.register_forward_pre_hook(lambda _, inputs: clips.append(len(inputs[1])))
+    caption = Caption(torch.zeros(1, 4, TEXT_DIM), torch.ones(1, 4, dtype=torch.bool), torch.zeros(1, TEXT_DIM))
+    sample(model, caption, (2, 4, 4), [(0,)], Sampler.of(evaluation))
+    least, most = flops.sampling_forwards(evaluation)
+    assert least <= sum(clips) <= most
+    assert least == most or interval != (0.0, 1.0)

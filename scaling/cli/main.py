@@ -15,6 +15,7 @@ VERBS = {
     "run": "run a sweep here, skipping what is done",
     "fit": "a scaling law with intervals, from our runs or any table",
     "forecast": "what a budget buys, foretold from finished runs",
+    "estimate": "training, inference and fleet compute, from named assumptions or from finished runs",
     "fvd": "Fréchet video distance of two folders of videos",
     "sample": "a video of any size and length from a trained run, a prompt and a seed",
     "report": "figures, tables and the reviewers' page of an output folder",

@@ -1,0 +1,494 @@
+"""The estimate: a published analysis repeated figure by figure, its slip shown, ranges, our own runs, every mistake."""
+
+import json
+import math
+import re
+import shutil
+import subprocess
+import sys
+import textwrap
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from analysis.assumptions import Assumption, override
+from analysis.estimate_figure import outputs_figure
+from analysis.preset import load_preset
+from analysis.published import Published, compare
+from analysis.quantity import Quantity
+from analysis.sora import estimate
+from analysis.worksheet import DRAWS, MOST_RANGES, Worksheet
+from scaling import flops
+from scaling.cli.estimate_text import number
+from scaling.cli.main import main
+from scaling.errors import UserError
+from scaling.presets import VAE_PRESETS, dial, dit_preset
+from scaling.records import Metric, RunRecord, write_record
+from scaling.specs import DataSpec, EngineSpec, EvalSpec, OptimSpec, TextSpec, VAETrainSpec, WorldSpec
+from scaling.stage import DataFields, DiTFields, LatentsFields, StageFolder, VAEFields, make_stage
+
+SORA = load_preset("sora")
+PRESET = ["estimate", "--preset", "sora"]
+ROUNDED_ON_THE_WAY = {"inference_flops_per_video", "break_even_minutes", "video_minutes_per_h100_day"}
+"""Printed figures that follow from the source's inputs only with a rounding in between: the notes say which."""
+SLIP = {"ai_minutes_per_day", "fleet_h100", "peak_h100"}
+"""What follows from the sum that the source gets wrong."""
+
+
+def changed(**values):
+    return estimate(override(SORA.assumptions, values, "test"))
+
+
+def ask(capsys, *arguments):
+    assert main([*map(str, arguments), "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def assert_one_line(capsys, arguments, *fragments):
+    assert main(list(map(str, arguments))) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert len(err.splitlines()) == 1, err
+    for fragment in fragments:
+        assert str(fragment) in err
+
+
+# ---- The published analysis
+
+
+def test_the_figures_that_were_asked_for(capsys):
+    found = ask(capsys, *PRESET)
+    assert found["training_flops"] == {"low": pytest.approx(1.08e25), "high": pytest.approx(2.7e25)}
+    assert {end: round(months) for end, months in found["h100_months"].items()} == {"low": 4211, "high": 10528}
+    assert found["inference_flops_per_video"] == pytest.approx(7.074e17)
+    assert round(found["video_minutes_per_h100_hour"], 1) == 5.0
+    assert {end: round(minutes / 1e6, 1) for end, minutes in found["break_even_minutes"].items()} == {
+        "low": 15.3,
+        "high": 38.2,
+    }
+    assert round(found["dit_break_even_images"] / 1e6, 1) == 7.6
+    assert found["inference_flops_per_output"] == pytest.approx(
+        {"DiT-XL": 1.31e14, "Sora": 7.074e17, "Llama 2 70B": 1.4e14, "GPT-4": 8.8e14}
+    )
+    assert found["peak_h100"] == {"published": 720000, "from_inputs": pytest.approx(14.95e6 / 120.84 * 8, rel=1e-4)}
+
+
+@pytest.mark.parametrize("name", sorted(SORA.published))
+def test_every_published_figure_is_what_the_inputs_give_or_says_why_not(name):
+    comparisons = compare(SORA.published[name], estimate(SORA.assumptions)[name])
+    if name in SLIP:
+        assert all(0.37 < one.deviation < 0.4 for one in comparisons)
+    elif name in ROUNDED_ON_THE_WAY:
+        assert all(abs(one.deviation) < 0.01 for one in comparisons)
+        assert not all(one.rounds_to_it for one in comparisons)
+    else:
+        assert all(one.rounds_to_it for one in comparisons), comparisons
+
+
+def test_only_989_4_teraflops_and_thirty_days_give_the_published_months():
+    """What was inferred: no other peak of an H100's data sheet, and no other month."""
+    published = SORA.published["h100_months"]
+    peaks = {"SXM": 989.4e12, "as rounded": 989e12, "half the sparse": 989.5e12, "PCIe": 756e12, "sparse": 1979e12}
+    matches = [
+        (peak, days)
+        for peak, days in product(peaks, (28, 30, 30.4, 365.25 / 12, 31))
+        if all(
+            one.rounds_to_it
+            for one in compare(
+                published, changed(h100_flops_per_second=peaks[peak], days_per_month=days)["h100_months"]
+            )
+        )
+    ]
+    assert matches == [("SXM", 30)]
+
+
+def test_unrounded_flops_of_dit_give_the_figures_that_524_gigaflops_do_not():
+    multiply_adds = flops.class_dit_forward(1152, 28, latent_side=64) / 2
+    found = changed(dit_flops_per_step=multiply_adds)
+    for name in ("inference_flops_per_video", "break_even_minutes", "dit_flops_per_image"):
+        assert all(one.rounds_to_it for one in compare(SORA.published[name], found[name])), name
+
+
+def test_the_slip_is_shown_beside_what_the_inputs_give(capsys):
+    assert main(PRESET) == 0
+    text = capsys.readouterr().out
+    for shown in ("14.95M", "10.7M (+39.7%)", "123.7k", "published 89,000", "989.7k", "published 720k", "15.0M"):
+        assert shown in text, shown
+    assert 8.5 + 6.5 == 15.0
+    assert (8.5 + 6.5) / 120 * 8 == 1.0
+    five_percent = changed(youtube_ai_share=0.05)["ai_minutes_per_day"]
+    assert compare(SORA.published["ai_minutes_per_day"], five_percent)[0].rounds_to_it
+
+
+def test_every_step_is_printed_with_unit_and_formula(capsys):
+    assert main(PRESET) == 0
+    text = capsys.readouterr().out
+    for name, one in SORA.assumptions.items():
+        assert f"  {name} " in text
+        assert one.meaning in text
+        assert one.source in text
+    for result in estimate(SORA.assumptions).values():
+        assert f"  {result.name} " in text
+        assert f"= {result.formula}\n" in text
+        assert result.unit == "1" or f" {result.unit}" in text
+
+
+def test_formulas_are_what_was_computed():
+    found = estimate(SORA.assumptions)
+    values = {name: one.point for name, one in SORA.assumptions.items()}
+    for name, result in found.items():
+        values[name] = eval(result.formula.replace("×", "*"), {}, values)
+        assert values[name] == pytest.approx(result.value, rel=1e-12), name
+
+
+def test_formulas_keep_their_brackets():
+    a, b, c = (Quantity(np.array(value), name) for value, name in ((2.0, "a"), (3.0, "b"), (5.0, "c")))
+    for made, text in (
+        ((a + b) * c, "(a + b) × c"),
+        (a / (b * c), "a / (b × c)"),
+        (a / (b / c), "a / (b / c)"),
+        (a + b / c, "a + b / c"),
+        (2 * (a + b), "2 × (a + b)"),
+    ):
+        assert made.formula == text
+        assert made.rows == pytest.approx(eval(text.replace("×", "*"), {}, {"a": 2, "b": 3, "c": 5}))
+
+
+def test_the_page_shows_what_the_command_prints(capsys):
+    page = (Path(__file__).parents[1] / "docs" / "estimate.md").read_text()
+    assert main(PRESET) == 0
+    text = capsys.readouterr().out
+    printed = re.search(r"^    fleet\n.*?GPT-4 .*?\n", page, re.M | re.S)[0]
+    assert textwrap.dedent(printed) == text[text.index("fleet\n  video") :]
+    ranges = re.search(r"`(--set size_multiplier=.*?)`:\n\n(.*?)\n\n", page, re.S)
+    assert main([*PRESET, *ranges[1].split()]) == 0
+    text = capsys.readouterr().out
+    assert all(line.strip() in text for line in ranges[2].splitlines())
+
+
+# ---- Other values
+
+
+def test_every_assumption_matters():
+    before = estimate(SORA.assumptions)
+    for name, one in SORA.assumptions.items():
+        value = one.point / 2 if one.at_most == 1 else one.point * 2
+        after = changed(**{name: value})
+        assert any(after[step].value != pytest.approx(before[step].value) for step in before), name
+
+
+def test_changes_propagate_from_the_command_line_and_from_a_file(capsys, tmp_path):
+    found = ask(capsys, *PRESET, "--set", "hardware_utilization=0.4", "--set", "diffusion_steps=50")
+    assert round(found["h100_months"]["low"]) == round(4211.3 / 0.4)
+    assert found["inference_flops_per_video"] == pytest.approx(7.074e17 / 5)
+    assert found["video_minutes_per_h100_hour"] == pytest.approx(5.0351 * 0.4 * 5, rel=1e-4)
+    assert found["dit_break_even_images"] == pytest.approx(7.63e6, rel=1e-2), "DiT-XL keeps its own steps"
+    assert found["assumptions"]["diffusion_steps"]["source"] == "given by --set"
+    file = tmp_path / "mine.yaml"
+    file.write_text("diffusion_steps: 100\nhardware_utilization: 0.5\nsize_multiplier: [10, 30]\n")
+    found = ask(capsys, *PRESET, "--assumptions", file, "--set", "diffusion_steps=50")
+    assert found["assumptions"]["diffusion_steps"]["value"] == 50, "the command line comes last"
+    assert found["training_flops"] == {"low": pytest.approx(3.6e24), "high": pytest.approx(2.7e25)}
+
+
+def test_a_fleet_has_one_utilization():
+    """That of service replaces that of training: the peak does not depend on both."""
+    assert changed(hardware_utilization=0.4)["peak_h100"].value == pytest.approx(changed()["peak_h100"].value)
+
+
+# ---- Ranges
+
+
+def test_intervals_hold_the_point_and_the_draws():
+    found = changed(diffusion_steps=[20, 250], size_multiplier="10..60", youtube_ai_share="0.05..0.15")
+    for result in found.values():
+        low, high = result.likely
+        slack = 1e-9 * result.value
+        assert result.low - slack <= low <= high <= result.high + slack
+        assert result.low <= result.value <= result.high
+    video = found["inference_flops_per_video"]
+    assert (video.low, video.high) == pytest.approx((7.074e17 * 20 / 250 / 3, 7.074e17 * 2))
+    assert video.value == pytest.approx(math.sqrt(video.low * video.high))
+
+
+def test_what_cancels_does_not_widen():
+    """Size multiplies training and inference alike, so the break-even does not depend on it."""
+    narrow, wide = changed()["break_even_minutes"], changed(size_multiplier=[10, 60])["break_even_minutes"]
+    assert (wide.low, wide.high) == pytest.approx((narrow.low, narrow.high))
+
+
+def test_ends_are_exact_where_results_are_monotone():
+    """Against every combination of ends, one estimate each."""
+    ranges = {
+        "size_multiplier": (10, 60),
+        "hardware_utilization": (0.3, 0.5),
+        "video_share": (0.2, 0.9),
+        "youtube_ai_share": (0.05, 0.15),
+        "fleet_utilization": (0.2, 0.6),
+        "dataset_multiplier": (4, 10),
+    }
+    at_corners = [changed(**dict(zip(ranges, ends, strict=True))) for ends in product(*ranges.values())]
+    for name, result in changed(**{name: list(ends) for name, ends in ranges.items()}).items():
+        values = [corner[name].value for corner in at_corners]
+        assert (result.low, result.high) == pytest.approx((min(values), max(values))), name
+
+
+def test_likely_is_the_known_interval_of_a_log_uniform_range():
+    one = Assumption(value=(1.0, 100.0), unit="1", meaning="", source="")
+    sheet = Worksheet({"x": one})
+    sheet.step("", "y", "1", 3 * sheet["x"])
+    assert sheet.results["y"].likely == pytest.approx((3 * 10**0.1, 3 * 10**1.9), rel=5 / math.sqrt(DRAWS))
+    assert sheet.results["y"].value == pytest.approx(30)
+
+
+def test_too_many_ranges_are_refused():
+    ranges = {name: [one.low * 0.5, one.low] for name, one in SORA.assumptions.items()}
+    assert len(ranges) > MOST_RANGES
+    with pytest.raises(UserError, match=f"at most {MOST_RANGES}"):
+        estimate(override(SORA.assumptions, ranges, "test"))
+
+
+def test_the_same_ranges_give_the_same_numbers():
+    assert changed(diffusion_steps=[20, 250]) == changed(diffusion_steps="20..250")
+
+
+# ---- Printing
+
+
+@pytest.mark.parametrize(
+    ("printed", "value", "rounds"),
+    [("1.1e25", 1.08e25, True), ("6.5e6", 6.45e6, True), ("6.5e6", 6.44e6, False), ("708e15", 7.074e17, False)],
+)
+def test_rounding_is_that_of_the_printed_digits(printed, value, rounds):
+    sheet = Worksheet({"x": Assumption(value=value, unit="1", meaning="", source="")})
+    sheet.step("", "y", "1", sheet["x"])
+    assert compare(Published(printed=printed), sheet.results["y"])[0].rounds_to_it == rounds
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "text"),
+    [
+        (4211.3, "1", "4,211"),
+        (99_999.7, "1", "100,000"),
+        (15_267_175, "minutes", "15.27M"),
+        (7.0740e17, "FLOP", "7.074e17"),
+        (524e9, "FLOP", "5.24e11"),
+        (0.38994, "1", "0.3899"),
+        (2e-5, "1", "2e-5"),
+    ],
+)
+def test_numbers_are_short(value, unit, text):
+    assert number(value, unit) == text
+
+
+@pytest.mark.parametrize("suffix", ["png", "svg"])
+def test_the_figure_is_written(capsys, tmp_path, suffix):
+    path = tmp_path / f"outputs.{suffix}"
+    ask(capsys, *PRESET, "--set", "diffusion_steps=20..250", "--plot", path)
+    assert path.stat().st_size > 5_000
+
+
+def test_the_figure_shows_the_values_on_a_log_scale():
+    results = estimate(SORA.assumptions)
+    (axes,) = outputs_figure(results).axes
+    assert axes.get_xscale() == "log"
+    shown = sorted(float(x) for dots in axes.collections for x in dots.get_offsets()[:, 0])
+    assert shown == pytest.approx([1.31e14, 1.4e14, 8.8e14, 7.074e17])
+
+
+def test_no_torch_is_imported():
+    code = (
+        "import sys; from scaling.cli.main import main; assert main(['estimate', '--preset', 'sora', '--json']) == 0; "
+        "import scaling.cli.estimate_runs, analysis.own, analysis.estimate_figure; assert 'torch' not in sys.modules"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+
+
+# ---- From runs of ours
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory) -> Path:
+    """Finished stages of a planted law at three budgets, as far as an estimate reads them; the speed is 2e10 to 4e10
+    FLOP/s on two cores."""
+    folder = tmp_path_factory.mktemp("planted") / "runs"
+
+    def finish(stage, **fields):
+        made = StageFolder.create(folder, stage)
+        write_record(made.record_path, RunRecord(run_id=stage.id, stage=stage.kind, **fields))
+        made.finish()
+        return stage.id
+
+    data = finish(make_stage("data", "data", DataFields(data=DataSpec(worlds=WorldSpec())), {}))
+    fields = VAEFields(vae=VAE_PRESETS["tiny"], train=VAETrainSpec())
+    vae = finish(make_stage("vae", "vae", fields, {"data": data}))
+    latents = finish(make_stage("latents", "latents", LatentsFields(text=TextSpec()), {"data": data, "vae": vae}))
+    budgets = {1e12: ("w48d2", "w64d2", "w96d3"), 2e12: ("w48d2", "w64d3", "w96d3"), 4e12: ("w64d2", "w96d3", "w128d4")}
+    for budget, sizes in budgets.items():
+        for number_, size in enumerate(sizes):
+            dit = dit_preset(size)
+            N = flops.non_embedding(flops.dit_params(dit, 8))
+            D = budget / flops.dit_training(dit, 8, [(5, 4, 4)], 32) * 80
+            loss = 0.2 + 6 / N**0.3 + 40 / D**0.35
+            evaluation = EvalSpec(sample_steps=20, guidance=2.0)
+            stage = DiTFields(dit=dit, optim=OptimSpec(), flop_budget=budget, evaluation=evaluation)
+            finish(
+                make_stage("dit", f"dit-{size}", stage, {"vae": vae, "latents": latents}),
+                vae_id=vae,
+                n_params=N,
+                num_tokens=round(D),
+                flop_budget=budget,
+                train_flops=budget,
+                metrics=(Metric(name="val_loss", value=loss),),
+                device="cpu",
+                engine=EngineSpec(threads=2),
+                flops_per_second=(2e10, 3e10, 4e10)[number_],
+            )
+    return folder
+
+
+def test_the_estimate_of_our_own_target(capsys, runs):
+    found = ask(capsys, "estimate", "--runs", runs, "--flops", 3.2e13)
+    given = found["assumptions"]
+    assert found["training_flops"] == {"low": 3.2e13, "high": 3.2e13}
+    assert [given["device_flops_per_second"][end] for end in ("low", "value", "high")] == [1e10, 1.5e10, 2e10]
+    assert found["training_device_hours"] == {
+        "low": pytest.approx(3.2e13 / 2e10 / 3600),
+        "high": pytest.approx(3.2e13 / 1e10 / 3600),
+    }
+    # 17 frames of 64x64 become 5 x 8 x 8 latents and 5 x 4 x 4 tokens; guidance doubles 20 steps.
+    forward, decode = given["flops_per_forward"]["value"], given["decode_flops_per_video"]["value"]
+    assert decode == flops.vae_decode(VAE_PRESETS["tiny"], 17, 64, 64)
+    assert found["inference_flops_per_video"] == pytest.approx(40 * forward + decode)
+    minutes = 17 / 8 / 60
+    per_hour = 1.5e10 * 3600 / found["inference_flops_per_video"] * minutes
+    assert found["video_minutes_per_device_hour"] == pytest.approx(per_hour)
+    assert (
+        found["break_even_minutes"]["low"]
+        < 3.2e13 / found["inference_flops_per_video"] * minutes
+        < found["break_even_minutes"]["high"]
+    )
+    assert found["target"]["notes"] == []
+    # The power of N against the closed form of the nearest size that one could train.
+    dit = dial(found["target"]["n_params"])
+    exact = flops.dit_forward(dit, 8, [(5, 4, 4)], 32) / flops.non_embedding(flops.dit_params(dit, 8))
+    assert forward / found["target"]["n_params"] == pytest.approx(exact, rel=0.05)
+
+
+def test_a_loss_is_turned_into_compute(capsys, runs):
+    """And back: at that compute, the forecast is of that loss."""
+    found = ask(capsys, "estimate", "--runs", runs, "--loss", 0.55)
+    target = found["target"]
+    assert target["flops_low"] < target["flops"] < target["flops_high"]
+    assert found["training_flops"] == {"low": target["flops_low"], "high": target["flops_high"]}
+    assert main(["forecast", str(runs), "--flops", str(target["flops"]), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["val_loss"] == pytest.approx(0.55, rel=0.02)
+
+
+def test_far_targets_are_marked(capsys, runs):
+    assert main(["estimate", "--runs", str(runs), "--flops", "4e14"]) == 0
+    text = capsys.readouterr().out
+    assert "! 100 times the largest budget" in text
+    assert "= training_flops / device_hour" in text
+
+
+def test_size_and_measured_speed_can_be_changed(capsys, runs):
+    size = ["--frames", 33, "--height", 32, "--width", 96]
+    found = ask(capsys, "estimate", "--runs", runs, "--flops", 3.2e13, *size, "--set", "device_flops_per_second=4e14")
+    assert found["assumptions"]["decode_flops_per_video"]["value"] == flops.vae_decode(VAE_PRESETS["tiny"], 33, 32, 96)
+    assert found["training_device_hours"]["low"] == pytest.approx(3.2e13 / 4e14 / 3600)
+
+
+@pytest.mark.parametrize(
+    ("changes", "fragment"),
+    [
+        ([{"flops_per_second": None}], "no run has a measured speed"),
+        ([{"device": "cpu"}, {"device": "cuda"}], "do not mix"),
+    ],
+)
+def test_speed_has_to_be_measured_and_of_one_device(capsys, runs, tmp_path, changes, fragment):
+    other = tmp_path / "runs"
+    shutil.copytree(runs, other)
+    for number_, path in enumerate(sorted(other.glob("dit-*/record.json"))):
+        path.write_text(json.dumps(json.loads(path.read_text()) | changes[number_ % len(changes)]))
+    assert_one_line(capsys, ["estimate", "--runs", other, "--flops", "3.2e13"], fragment)
+
+
+# ---- Mistakes
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fragments"),
+    [
+        ([], ["--preset"]),
+        (["--preset", "sorra"], ["no preset 'sorra'", "did you mean 'sora'"]),
+        (["--preset", "xyz"], ["shipped ones: sora"]),
+        (["--preset", "sora", "--runs", "x"], ["not allowed with"]),
+        (["--preset", "sora", "--flops", "1e13"], ["--flops is for --runs"]),
+        (["--preset", "sora", "--set", "difusion_steps=20"], ["'difusion_steps'", "did you mean 'diffusion_steps'"]),
+        (["--preset", "sora", "--set", "qqq=20"], ["known ones: dit_training_flops"]),
+        (["--preset", "sora", "--set", "diffusion_steps"], ["NAME=VALUE"]),
+        (["--preset", "sora", "--set", "diffusion_steps="], ["''", "neither a number nor a range"]),
+        (["--preset", "sora", "--set", "diffusion_steps=many"], ["diffusion_steps: 'many'"]),
+        (["--preset", "sora", "--set", "diffusion_steps=0"], ["0 is not possible", "above 0"]),
+        (["--preset", "sora", "--set", "diffusion_steps=-5"], ["-5"]),
+        (["--preset", "sora", "--set", "diffusion_steps=nan"], ["nan"]),
+        (["--preset", "sora", "--set", "diffusion_steps=1e999"], ["1e999"]),
+        (["--preset", "sora", "--set", "diffusion_steps=1e300"], ["inference_flops_per_video", "less extreme"]),
+        (["--preset", "sora", "--set", "diffusion_steps=1e-300..1"], ["inference_flops_per_video", "less extreme"]),
+        (["--preset", ""], ["no preset ''"]),
+        (["--preset", "sora", "--set", "diffusion_steps=9..3"], ["9..3 does not rise"]),
+        (["--preset", "sora", "--set", "diffusion_steps=1..2..3"], ["1..2..3"]),
+        (["--preset", "sora", "--set", "hardware_utilization=40"], ["40 is not possible", "at most 1"]),
+        (["--preset", "sora", "--set", "video_share=0.5..2"], ["0.5..2 is not possible"]),
+        (["--preset", "sora", "--assumptions", "nowhere.yaml"], ["nowhere.yaml: no such file"]),
+        (["--preset", "sora", "--plot", "outputs.gif"], ["outputs.gif", ".svg"]),
+        (["--runs", "nowhere", "--flops", "1e13"], ["nowhere"]),
+        (["--runs", "nowhere"], ["--flops C or --loss L"]),
+        (["--runs", "nowhere", "--flops", "-1"], ["--flops is -1"]),
+        (["--runs", "nowhere", "--loss", "nan"], ["--loss is nan"]),
+        (["--runs", "nowhere", "--flops", "1e13", "--loss", "1"], ["not allowed with"]),
+        (["--runs", "nowhere", "--flops", "1e13", "--plot", "x.png"], ["nothing to draw"]),
+    ],
+)
+def test_mistakes(capsys, arguments, fragments, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert_one_line(capsys, ["estimate", *arguments], *fragments)
+
+
+@pytest.mark.parametrize(
+    ("text", "fragment"),
+    [
+        ("diffusion_steps: [20", "not valid YAML"),
+        ("", "expected a mapping"),
+        ("- 20", "expected a mapping"),
+        ("difusion_steps: 20", "did you mean 'diffusion_steps'"),
+        ("diffusion_steps: true", "True is neither"),
+        ("diffusion_steps: {low: 3}", "neither a number"),
+        ("diffusion_steps: [1, 2, 3]", "neither a number"),
+        ("diffusion_steps:", "None is neither"),
+        ("1: 2", "no assumption '1'"),
+    ],
+)
+def test_mistakes_in_a_file(capsys, tmp_path, text, fragment):
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    assert_one_line(capsys, [*PRESET, "--assumptions", path], path, fragment)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fragment"),
+    [
+        (["--loss", "0.01"], "is foretold for no run"),
+        (["--loss", "5"], "give a lower loss"),
+        (["--flops", "1e12"], "no run has less compute than 1e+12"),
+        (["--flops", "3e13", "--frames", "16"], "must be 1 + 4k, such as 17"),
+        (["--flops", "3e13", "--width", "50"], "multiple of 16"),
+        (["--flops", "3e13", "--set", "device_flops=1e12"], "did you mean 'device_flops_per_second'"),
+    ],
+)
+def test_mistakes_with_runs(capsys, runs, arguments, fragment):
+    assert_one_line(capsys, ["estimate", "--runs", runs, *arguments], fragment)
