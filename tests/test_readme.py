@@ -30,7 +30,15 @@ def test_make_targets_exist():
     assert set(re.findall(r"`?make (\w+)", README)) <= set(targets)
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/forecast.md", "docs/log.md", "CONTRIBUTING.md"])
+@pytest.mark.parametrize(
+    "page",
+    [
+        "README.md",
+        "CONTRIBUTING.md",
+        "benchmarks/README.md",
+        *sorted(str(page.relative_to(ROOT)) for page in (ROOT / "docs").glob("*.md")),
+    ],
+)
 def test_links_lead_somewhere(page):
     text = (ROOT / page).read_text()
     for target in re.findall(r"\]\(([^)#]+)\)", text):

@@ -19,6 +19,7 @@ from scaling.data.video import write_video
 from scaling.frozen import decode, device, load_dit, load_vae
 from scaling.latents import LatentSet
 from scaling.models.dit import DiT
+from scaling.peak import peak_flops
 from scaling.ranks import rank, ranks
 from scaling.records import RunRecord, read_record
 from scaling.sampling import Sampler, sample
@@ -125,6 +126,8 @@ def work(folder: StageFolder, stage: Stage, events: Events) -> RunRecord:
     before = read_record(folder.parent("trunk").record_path).steps or 0 if training.start else 0
     speed = folder.path / SPEED
     update_seconds = read_document(speed)["update_seconds"] if speed.exists() else None
+    flops_per_second = update_seconds and budget.train_flops / budget.steps / update_seconds
+    peak = peak_flops()
     groups = module.dit.count_params()
     return RunRecord(
         run_id=stage.id,
@@ -147,7 +150,8 @@ def work(folder: StageFolder, stage: Stage, events: Events) -> RunRecord:
         shape={"width": fields.dit.width, "depth": fields.dit.depth, "prediction": fields.dit.prediction},
         metrics=validation_loss(load_dit(folder, held_out), held_out, fields.evaluation),
         device=device().type,
-        flops_per_second=update_seconds and budget.train_flops / budget.steps / update_seconds,
+        flops_per_second=flops_per_second,
+        mfu=flops_per_second / (peak * stage.engine.processes) if flops_per_second and peak else None,
     )
 
 

@@ -6,6 +6,7 @@ Several ranks run it together: gradients are exchanged as the engine says, and t
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from statistics import median
 from typing import Any, Literal
 
 import lightning
@@ -57,8 +58,9 @@ class Keeper(lightning.Callback):
         self.folder, self.every, self.until, self.visits, self.events = folder, every, until, visits, events
         self.losses: list[float] = []
         self.logged_at = 0.0
-        self.began = self.seconds = 0.0
-        self.updates = 0
+        self.began = 0.0
+        self.seconds: list[float] = []
+        """Of each update."""
 
     def on_train_batch_start(
         self, trainer: lightning.Trainer, module: lightning.LightningModule, batch: Any, batch_idx: int
@@ -70,8 +72,7 @@ class Keeper(lightning.Callback):
     ) -> None:
         assert isinstance(module, StepModule)
         self.losses.append(float(outputs["loss"]))
-        self.seconds += time.monotonic() - self.began
-        self.updates += 1
+        self.seconds.append(time.monotonic() - self.began)
         if module.done in self.visits:
             weights = gathered(module.ema.weights)
             if rank() == 0:
@@ -107,7 +108,7 @@ def fit(
     gradients up in any order, on more than two ranks, whose order of sums is the communication library's, and after a
     change of engine, with all but the last ones. What is trained on is the same everywhere.
 
-    Returns the mean seconds of an update in this attempt, data and callbacks left out; None if none was needed."""
+    Returns the median seconds of an update in this attempt, data and callbacks left out; None if none was needed."""
     engine = engine or EngineSpec()
     until, stems = until or module.steps, module.state().keys()
     step, groups, problems = checkpoints.newest(folder, stems)
@@ -141,7 +142,7 @@ def fit(
     batches = DataLoader(updates, batch_size=None, shuffle=False, num_workers=engine.workers)
     trainer.fit(module, batches)
     assert module.done == until
-    return keeper.seconds / keeper.updates
+    return median(keeper.seconds)
 
 
 def _strategy(engine: EngineSpec) -> Strategy | str:
