@@ -26,9 +26,10 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
     "as shipped: velocity, Muon, shared modulation": {},
     "clean prediction": {"dit": {"prediction": "clean"}},
     "modulation per block": {"dit": {"modulation": "per_block"}},
-    "AdamW alone, rate .002": {"optim": {"optimiser": "adamw", "adamw_lr": 0.002}},
     "AdamW alone, rate .004": {"optim": {"optimiser": "adamw", "adamw_lr": 0.004}},
-    "AdamW alone, rate .008": {"optim": {"optimiser": "adamw", "adamw_lr": 0.008}},
+    "AdamW alone, rate .008, as beside Muon": {"optim": {"optimiser": "adamw"}},
+    "AdamW alone, rate .016": {"optim": {"optimiser": "adamw", "adamw_lr": 0.016}},
+    "AdamW alone, rate .032": {"optim": {"optimiser": "adamw", "adamw_lr": 0.032}},
     "tenth of the clips with given frames": {"optim": {"given_frames": 0.1}},
 }
 """Name -> part of the run's fields -> what is changed."""
