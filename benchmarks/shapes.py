@@ -42,16 +42,14 @@ class Shape:
         return t, h * self.dit.patch, w * self.dit.patch
 
 
-# Depths are even, because Latte's blocks come in pairs. An image case follows each video case: DiT knows only squares.
+# Depths are even, because Latte's blocks come in pairs. Images are squares of as many tokens, which is all DiT knows.
 CPU_SHAPES = (
     Shape("w96d4", (5, 4, 4), 16),
     Shape("w96d4", (1, 9, 9), 16),
     Shape("w256d8", (5, 4, 4), 8),
     Shape("w256d8", (1, 9, 9), 8),
     Shape("w256d8", (9, 8, 8), 2),
-    Shape("w256d8", (1, 24, 24), 2),
     Shape("S", (5, 8, 8), 2),
-    Shape("S", (1, 18, 18), 2),
 )
 
 CUDA_SHAPES = tuple(
