@@ -85,6 +85,9 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
         table, x="factor", y="val_loss", hue="width", col="parametrisation", kind="line", marker="o", palette="crest"
     )
     grid.set(xscale="log", xlabel="factor on the learning rates", ylabel="validation loss")
+    grid.set(xticks=FACTORS, xticklabels=[f"{factor:g}" for factor in FACTORS])
+    for axis in grid.axes.flat:
+        axis.minorticks_off()
     grid.set_titles("{col_name}")
     grid.savefig(path, dpi=120)
 
