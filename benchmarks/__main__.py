@@ -13,7 +13,7 @@ from benchmarks.cases import KINDS, Case, cases
 from benchmarks.measure import matmul_ceiling
 from benchmarks.packing import waste
 from benchmarks.precision import DTYPE, Precision
-from benchmarks.report import Result, document, markdown, measure, setting, waste_markdown
+from benchmarks.report import HEADER, Result, document, markdown, measure, setting, waste_markdown
 from benchmarks.shapes import CPU_MIXES
 
 EXAMPLES = """examples:
@@ -31,7 +31,7 @@ def main() -> int:
     parser.add_argument("kinds", nargs="*", metavar="KIND", help=f"{', '.join(KINDS)} (default: all)")
     parser.add_argument("--precision", choices=list(DTYPE), help="default: both, one after the other")
     parser.add_argument("--shape", metavar="TEXT", default="", help="only shapes whose name contains this")
-    parser.add_argument("--seconds", type=float, default=20.0, help="for each case (default: %(default)g)")
+    parser.add_argument("--seconds", type=float, default=5.0, help="for each case (default: %(default)g)")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of the CPU (default: %(default)s)")
     parser.add_argument("--json", action="store_true", help="print the results as JSON")
     args = parser.parse_args()
@@ -49,15 +49,23 @@ def main() -> int:
     if not chosen:
         parser.error(f"--shape is '{args.shape}', which no case's shape contains")
     ceilings = {precision: matmul_ceiling(device, DTYPE[precision]) for precision in precisions}
-    bars = track(chosen, "benchmarks", console=Console(stderr=True))
-    results: list[Result] = [measure(case, device, args.seconds, args.threads) for case in bars]
-    wasted = {mix.name: waste(mix) for mix in CPU_MIXES[:1]} if any(c.kind == "packing" for c in chosen) else {}
     machine = setting(device, args.threads, ceilings)
+    say = print if not args.json else _nothing
+    say(f"{machine['text']}\n\n{HEADER}", flush=True)
+    results: list[Result] = []
+    for case in track(chosen, "benchmarks", console=Console(stderr=True)):
+        results.append(measure(case, device, args.seconds, args.threads))
+        say(markdown(results[-1], ceilings[case.precision]), flush=True)
+    wasted = {mix.name: waste(mix) for mix in CPU_MIXES[:1]} if any(c.kind == "packing" for c in chosen) else {}
+    for name, shares in wasted.items():
+        say(f"\n{waste_markdown(name, shares)}")
     if args.json:
         print(json.dumps(document(results, wasted, machine, ceilings), indent=1))
-    else:
-        print("\n\n".join([machine["text"], markdown(results, ceilings), *map(waste_markdown, wasted.items())]))
     return 0
+
+
+def _nothing(*_: object, **__: object) -> None:
+    """Says nothing: with --json, stdout is one document."""
 
 
 if __name__ == "__main__":

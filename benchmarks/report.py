@@ -79,30 +79,32 @@ def _processor() -> str:
     return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
 
 
-def markdown(results: list[Result], ceilings: dict[Precision, float]) -> str:
-    """One table. The ratio is of the times: above 1, the contender is slower than ours."""
-    lines = [
+HEADER = "\n".join(
+    [
         "| work | shape | precision | who | parameters | ms | time against ours (quartiles) | thousands a second "
         "| utilisation | MB |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
-    for result in results:
-        case = result.case
-        for row in result.rows:
-            low, middle, high = result.against_ours(row)
-            ratio = "1" if row is result.rows[0] else f"**{middle:.2f}** ({low:.2f} to {high:.2f})"
-            lines.append(
-                f"| {case.kind} | {case.shape} | {case.precision} | {row.name} | {row.params / 1e6:.2f}M "
-                f"| {1e3 * row.timing.median:.1f} | {ratio} "
-                f"| {row.units / row.timing.median / 1e3:.1f} {case.unit} "
-                f"| {row.flops_per_second / ceilings[case.precision]:.0%} | {row.peak_bytes / 1e6:.0f} |"
-            )
+)
+
+
+def markdown(result: Result, ceiling: float) -> str:
+    """The rows of one case under HEADER. The ratio is of the times: above 1, the contender is slower than ours."""
+    case, lines = result.case, []
+    for row in result.rows:
+        low, middle, high = result.against_ours(row)
+        ratio = "1" if row is result.rows[0] else f"**{middle:.2f}** ({low:.2f} to {high:.2f})"
+        lines.append(
+            f"| {case.kind} | {case.shape} | {case.precision} | {row.name} | {row.params / 1e6:.2f}M "
+            f"| {1e3 * row.timing.median:.1f} | {ratio} "
+            f"| {row.units / row.timing.median / 1e3:.1f} {case.unit} "
+            f"| {row.flops_per_second / ceiling:.0%} | {row.peak_bytes / 1e6:.0f} |"
+        )
     return "\n".join(lines)
 
 
-def waste_markdown(wasted: tuple[str, dict[str, float]]) -> str:
-    """A sentence."""
-    name, shares = wasted
+def waste_markdown(name: str, shares: dict[str, float]) -> str:
+    """A sentence on the waste in batches of the mixture of this name."""
     parts = ", ".join(f"{share:.1%} {way}" for way, share in shares.items())
     return f"Positions that carry no clip, in batches of {name.split(' ', 1)[1]}: {parts}."
 

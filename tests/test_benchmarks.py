@@ -82,4 +82,4 @@ def test_a_case_is_measured_and_told():
     assert [row["name"] for row in rows] == ["packed", "padded"]
     assert rows[0]["against_ours"] == (1.0, 1.0, 1.0)
     assert all(row["peak_bytes"] > 4 * row["params"] for row in rows)
-    assert markdown([result], ceilings).splitlines()[-1].startswith("| packing | w96d4 1280 tokens of 8 sizes | fp32")
+    assert markdown(result, 1e11).splitlines()[-1].startswith("| packing | w96d4 1280 tokens of 8 sizes | fp32")
