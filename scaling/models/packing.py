@@ -76,5 +76,6 @@ def sum_by_clip(x: Tensor, clip_of_token: Tensor, lengths: Tensor) -> Tensor:
     """(tokens, width) -> (clips, width), always in the same order. On a CPU `index_add_` is ten times faster than
     `segment_reduce`; on a GPU it adds in whatever order its threads come, each waiting for the others."""
     if x.is_cuda:
-        return torch.segment_reduce(x.contiguous(), "sum", lengths=lengths, axis=0)
+        # `unsafe`, because to check the lengths it would wait for the device
+        return torch.segment_reduce(x.contiguous(), "sum", lengths=lengths, axis=0, unsafe=True)
     return x.new_zeros(len(lengths), x.shape[1]).index_add_(0, clip_of_token, x)
