@@ -35,7 +35,9 @@ def test_patchify_round_trip():
     assert torch.equal(unpatchify(patchify(latents, 2), (3, 2, 3), 2), latents)
 
 
-def test_attend_equals_masked_attention():
+@pytest.mark.parametrize("most_scores", [2**22, 8])
+def test_attend_equals_masked_attention(monkeypatch, most_scores):
+    monkeypatch.setattr("scaling.models.attention.MOST_SCORES", most_scores)
     lengths = (3, 3, 5, 1, 3)
     q, k, v = torch.randn(3, sum(lengths), 2, 8)
     clip = torch.arange(len(lengths)).repeat_interleave(torch.tensor(lengths))
@@ -43,7 +45,9 @@ def test_attend_equals_masked_attention():
     torch.testing.assert_close(attend(q, k, v, Segments(lengths, q.device)), oracle, rtol=0, atol=1e-5)
 
 
-def test_cross_attend_equals_masked_attention():
+@pytest.mark.parametrize("most_scores", [2**22, 8])
+def test_cross_attend_equals_masked_attention(monkeypatch, most_scores):
+    monkeypatch.setattr("scaling.models.attention.MOST_SCORES", most_scores)
     lengths, words = (3, 3, 5, 1), 4
     q, k, v = torch.randn(sum(lengths), 2, 8), torch.randn(4, words, 2, 8), torch.randn(4, words, 2, 8)
     mask = torch.arange(words) < torch.tensor([4, 2, 1, 3])[:, None]
