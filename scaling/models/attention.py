@@ -13,7 +13,6 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention.varlen import varlen_attn
 
-
 MOST_SCORES = 2**22
 """Of a head that a CPU holds at once; for more, such as those of 2048 tokens, it takes the slower kernel too."""
 
