@@ -10,14 +10,15 @@ import pandas as pd
 import pytest
 
 from analysis.calibration import BASE, DESIGNS, LAWS, TARGET, Loss, plant, trial
-from analysis.figures import isoflop_figure, save_one, scaling_figure
+from analysis.drawing import save_one
+from analysis.figures import isoflop_figure, scaling_figure
 from analysis.forecast import Forecast, compare, forecast
 from analysis.frontier import COLUMNS, fit_frontier, fit_power
 from analysis.valley import PRIOR, fit_valleys
 from scaling.cli import forecast as command
 from scaling.errors import UserError
 from scaling.records import Metric, RunRecord, write_record
-from tests.test_law import DATA, needs_data
+from tests.public_data import DATA, needs_data
 
 
 def sweep(loss: Loss, rng: np.random.Generator, noise: float = 0.01) -> pd.DataFrame:
