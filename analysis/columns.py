@@ -45,11 +45,12 @@ def assign(table: pd.DataFrame, given: Mapping[str, str], where: str) -> dict[st
             raise UserError(f"--column {role}={column}: no such role; choose from {', '.join(NAMES)}")
         require(table, column, where)
     columns = {_plain(str(column)): str(column) for column in reversed(table.columns)}
-    guessed = {
-        role: next((columns[name] for name in names if name in columns and columns[name] not in given.values()), None)
+    free = {plain: column for plain, column in columns.items() if column not in given.values()}
+    found = {
+        role: given.get(role) or next((free[name] for name in names if name in free), None)
         for role, names in NAMES.items()
     }
-    return {role: column for role, column in guessed.items() if column is not None} | dict(given)
+    return {role: column for role, column in found.items() if column is not None}
 
 
 def require(table: pd.DataFrame, name: str, where: str) -> None:

@@ -75,6 +75,7 @@ def test_parabolas_on_noise_free_public_data() -> None:
 
 @needs_data
 def test_power_laws_of_published_optima() -> None:
+    """Exponents of N* in C, plain and weighted by the inverse variance of log N* (Porian et al. 2024)."""
     pairs = pd.read_csv(DATA / "porian" / "optimal_pairs.csv").dropna(subset=["n_opt"])
     keys = ["source", "dataset", "hparams", "warmup", "decay", "param_count", "split"]
     fits = json.loads((DATA / "porian" / "published_fits.json").read_text())
@@ -82,10 +83,13 @@ def test_power_laws_of_published_optima() -> None:
     for published in fits:
         rows = pairs[np.logical_and.reduce([pairs[key].astype(str) == str(published[key]) for key in keys])]
         if len(rows) >= 3 and "basic" in published:
-            found = fit_power(rows["flops"], rows["n_opt"]).exponent
-            assert found == pytest.approx(published["basic"]["n_exponent"], abs=1e-5)
+            plain = fit_power(rows["flops"], rows["n_opt"])
+            assert plain.exponent == pytest.approx(published["basic"]["n_exponent"], abs=1e-5)
+            assert plain.coefficient == pytest.approx(published["basic"]["n_coef"], rel=1e-5)
+            weighted = fit_power(rows["flops"], rows["n_opt"], 1 / rows["n_star_std"] ** 2)
+            assert weighted.exponent == pytest.approx(published["weighted"]["n_exponent"], abs=1e-5)
             compared += 1
-    assert compared >= 10
+    assert compared == 15
 
 
 def test_attention_bends_flops_per_token_and_the_forecast_knows() -> None:

@@ -236,7 +236,7 @@ def test_a_term_that_is_not_there_is_underdetermined() -> None:
 
 def test_two_optima_that_are_as_good_are_both_told() -> None:
     """Nine noisy runs and another form: the Huber loss has an optimum through each of several sets of runs."""
-    fit = fit_law(planted(noise=0.1, seed=3, sizes=3), law("kaplan"))
+    fit = fit_law(planted(noise=0.1, seed=10, sizes=3), law("kaplan"))
     assert fit.status == "multimodal"
     assert "another optimum is as good" in fit.reason
     best, rival = fit.optima[:2]

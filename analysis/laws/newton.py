@@ -170,7 +170,9 @@ def _minimise(design: Design, objective: Objective, metric: Array, weights: Arra
 
 def _value(design: Design, objective: Objective, theta: Array, metric: Array, weights: Array) -> Array:
     logs = design.log_predictions(theta)
-    return (weights * objective.huber(metric - (np.exp(logs) if objective.raw else logs))).sum(axis=1)
+    with np.errstate(over="ignore"):  # a step too far predicts infinity, and is not taken
+        residuals = metric - (np.exp(logs) if objective.raw else logs)
+        return np.asarray((weights * objective.huber(residuals)).sum(axis=1))
 
 
 def _step(

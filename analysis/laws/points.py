@@ -59,15 +59,17 @@ def points(
     *,
     runs: Sequence[str] | None = None,
     weights: ArrayLike | None = None,
+    called: str = "metric",
 ) -> Points:
-    """Points from arrays of one length. Names of runs default to numbers from 1, weights to 1.
+    """Points from arrays of one length. Names of runs default to numbers from 1, weights to 1; the metric is
+    `called` something in messages.
 
     Raises UserError where a value is not a positive, finite number.
     """
     measured = np.asarray(metric, float)
     names = tuple(map(str, runs)) if runs is not None else tuple(str(i + 1) for i in range(len(measured)))
     columns = {name: np.asarray(values, float) for name, values in axes.items()}
-    for name, values in {**columns, "metric": measured}.items():
+    for name, values in {**columns, called: measured}.items():
         assert len(values) == len(names), f"{len(values)} values of {name} for {len(names)} runs"
         bad = np.flatnonzero(~(np.isfinite(values) & (values > 0)))
         if len(bad):

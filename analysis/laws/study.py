@@ -140,7 +140,7 @@ def gather(table: Table, form: Form, metric: str, *, weigh: bool = False) -> tup
     axes = {name: table.axis(name) for name in form.axes}
     axes |= {name: table.axis(name) for name in (N_AXIS, D_AXIS, C_AXIS) if name in table.runs and name not in axes}
     values, names = table.axis(metric), tuple(table.runs["run_id"])
-    plain = points({name: axes[name] for name in form.axes}, values, runs=names)
+    plain = points({name: axes[name] for name in form.axes}, values, runs=names, called=metric)
     extra = {name: axis for name, axis in axes.items() if np.isfinite(axis).all() and (axis > 0).all()}
     if not weigh:
         return points(extra, values, runs=names), None
