@@ -2,7 +2,9 @@
 
 From ENOUGH runs on, whole runs are drawn with replacement (never the checkpoints of a run one by one, which share its
 noise). With fewer, resampling would often lose whole budgets or sizes, so the design is kept and residuals are given
-new random signs (wild bootstrap, Wu 1986). Both are blind to the error of the law's form.
+new random signs (wild bootstrap, Wu 1986). Either way a fit hugs its own runs: see `_spread` and `_wild` for what is
+done about it, and `analysis.laws.calibration` for how often the intervals hold. Both are blind to the error of the
+law's form.
 """
 
 from collections.abc import Mapping
@@ -17,6 +19,8 @@ from analysis.varpro import Array
 ENOUGH = 30
 """Fewer runs than this keep their design."""
 LEVEL = 0.95
+LEAST = 0.05
+"""Of 1 - leverage: a point that alone decides a parameter has no residual to speak of."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,6 +82,8 @@ def bootstrap(fit: Fit, *, draws: int, seed: int) -> Draws:
     metric, weights = _by_run(fit, draws, rng) if plenty else _wild(fit, draws, rng)
     starts = np.stack([optimum.theta for optimum in fit.optima[:2]])
     thetas, _ = fit.problem.copies(metric, weights, starts)
+    if plenty:
+        thetas = _spread(fit, thetas)
     return Draws(fit, natural(fit.problem, thetas), "by run" if plenty else "wild", seed)
 
 
@@ -90,11 +96,38 @@ def _by_run(fit: Fit, draws: int, rng: np.random.Generator) -> tuple[Array, Arra
     return np.broadcast_to(fit.points.metric, weights.shape), weights
 
 
+def _spread(fit: Fit, thetas: Array) -> Array:
+    """Draws moved away from the fit by sqrt(runs / (runs - parameters)), the parameters having been fitted to the runs
+    that are drawn. The half-life stays: its range is what its grid is."""
+    design = fit.problem.design()
+    runs, count = len(set(fit.points.runs)), design.slopes.shape[2]
+    wider = np.sqrt(runs / (runs - len(fit.form.free)))
+    best = fit.optima[0].theta[:count]
+    moved = np.clip(best + (thetas[:, :count] - best) * wider, design.low, design.high)
+    return np.column_stack([moved, thetas[:, count:]])
+
+
 def _wild(fit: Fit, draws: int, rng: np.random.Generator) -> tuple[Array, Array]:
-    """(draws, points) twice: the fitted metric with every residual's sign drawn anew, one sign per run."""
+    """(draws, points) twice: the fitted metric with every residual's sign drawn anew, one sign per run.
+
+    Residuals are divided by 1 - leverage, as in the jackknife (HC3, MacKinnon and White 1985): a point that the law
+    bends to has a small one by its own pull. Without it 90 % intervals held in 67 to 74 % of sweeps of nine runs.
+    """
     run_of = fit.points.clusters
     signs = rng.choice([-1.0, 1.0], (draws, run_of.max() + 1))[:, run_of]
-    noise = signs * fit.residuals * np.sqrt(len(fit.residuals) / fit.freedom)
+    noise = signs * fit.residuals / np.maximum(1 - _leverage(fit), LEAST)
     fitted = fit.predict(fit.points.axes)
     metric = np.maximum(fitted + noise, 1e-3 * fitted) if fit.measure.raw else fitted * np.exp(noise)
     return metric, np.broadcast_to(fit.points.weights, metric.shape)
+
+
+def _leverage(fit: Fit) -> Array:
+    """(points,): how far each point pulls its own fitted value."""
+    theta = fit.optima[0].theta
+    design = fit.problem.design(float(theta[-1]) if fit.form.repeats else None)
+    jacobian = design.jacobian(theta[None, : design.slopes.shape[2]])[0]
+    free = [i for i in range(jacobian.shape[1]) if fit.form.names[i] in fit.form.free]
+    scale = fit.predict(fit.points.axes) if fit.measure.raw else 1.0
+    rows = jacobian[:, free] * (np.sqrt(fit.points.weights) * scale)[:, None]
+    q, _ = np.linalg.qr(rows / np.linalg.norm(rows, axis=0))
+    return np.asarray(np.square(q).sum(axis=1))

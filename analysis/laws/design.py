@@ -30,7 +30,7 @@ BEYOND = 2.0
 farthest runs seem to tell most, but there the law itself is a guess."""
 LAWS = 20
 """Draws of the bootstrap that the variance is averaged over."""
-COPIES = 400
+COPIES = 1000
 """Noisy copies of the runs, old and new, that a suggestion is checked by."""
 
 
@@ -75,19 +75,21 @@ def suggest(draws: Draws, target_flops: float, extra_flops: float, *, seed: int)
     thetas = _thetas(draws)
     sizes = fit.points.axes[N_AXIS]
     grid = np.geomspace(sizes.min() / BEYOND, sizes.max() * BEYOND, SIZES)
-    options = []
+    options: list[tuple[NewRun, ...]] = []
+    even = {}
     for count in COUNTS:
         flops = extra_flops / count
         candidates = _candidates(fit, grid, flops / per_token(grid))
-        if len(candidates[N_AXIS]):
-            chosen, value = _choose(fit, thetas, target, candidates, count)
-            last = len(candidates[N_AXIS]) - 1
+        last = len(candidates[N_AXIS]) - 1
+        if last >= 0:
+            options.append(_runs(candidates, flops, _choose(fit, thetas, target, candidates, count)))
             spread = np.linspace(0, last, count) if count > 1 else [last / 2]
-            options.append((value, _runs(candidates, flops, sorted(chosen)), _runs(candidates, flops, spread)))
+            even[count] = _runs(candidates, flops, spread)
     if not options:
         raise UserError(f"{extra_flops:.3g} FLOPs buy no run near those of the table; give another compute")
-    _, runs, even = min(options, key=lambda option: option[0])
-    widths = [simulated_width(fit, added, target, seed) for added in ((), runs, even)]
+    # The first-order variance ranks the sizes within an option; noisy copies choose between options, and others judge.
+    runs = min(options, key=lambda option: simulated_width(fit, option, target, [seed, 0]))
+    widths = [simulated_width(fit, added, target, [seed, 1]) for added in ((), runs, even[len(runs)])]
     return Suggestion(runs, extra_flops, target_flops, *widths)
 
 
@@ -96,7 +98,7 @@ def _runs(candidates: dict[str, Array], flops: float, chosen: Iterable[float]) -
     return tuple(NewRun(float(N[int(i)]), float(D[int(i)]), flops) for i in chosen)
 
 
-def simulated_width(fit: Fit, added: tuple[NewRun, ...], target: dict[str, Array], seed: int) -> float:
+def simulated_width(fit: Fit, added: tuple[NewRun, ...], target: dict[str, Array], seed: list[int]) -> float:
     """Relative width of the 90 % interval of the law at the target, were the fit the truth: noisy copies of the runs
     and of those added are fitted anew. target: axis -> (1,)."""
     axes = {name: np.concatenate([fit.points.axes[name], _column(added, name)]) for name in (N_AXIS, D_AXIS, C_AXIS)}
@@ -147,10 +149,8 @@ def _gradients(fit: Fit, thetas: Array, axes: dict[str, Array]) -> Array:
     return problem.design().jacobian(thetas)[:, :, free]
 
 
-def _choose(
-    fit: Fit, thetas: Array, target: dict[str, Array], candidates: dict[str, Array], count: int
-) -> tuple[list[int], float]:
-    """Indices of `count` candidates, which may repeat, and the mean log variance at the target with them."""
+def _choose(fit: Fit, thetas: Array, target: dict[str, Array], candidates: dict[str, Array], count: int) -> list[int]:
+    """Indices of the `count` candidates, which may repeat, with the least mean log variance at the target."""
     at = _gradients(fit, thetas, target)[:, 0]
     old = _gradients(fit, thetas, {name: fit.points.axes[name] for name in (N_AXIS, D_AXIS)})
     new = _gradients(fit, thetas, candidates)
@@ -163,13 +163,10 @@ def _choose(
         return np.log(np.einsum("lp,lcp->lc", at, solved)).mean(axis=0)
 
     chosen: list[int] = []
-    value = np.inf
     for step in range(2 * count):
         if step >= count:
             information = information - gains[:, chosen.pop(0)]
-        found = variances(information)
-        best = int(found.argmin())
-        value = float(found[best])
+        best = int(variances(information).argmin())
         chosen.append(best)
         information = information + gains[:, best]
-    return chosen, value
+    return sorted(chosen)
