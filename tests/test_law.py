@@ -235,14 +235,15 @@ def test_a_term_that_is_not_there_is_underdetermined() -> None:
 
 
 def test_two_optima_that_are_as_good_are_both_told() -> None:
-    """Nine noisy runs and another form: the Huber loss has an optimum through each of several sets of runs."""
-    fit = fit_law(planted(noise=0.1, seed=10, sizes=3), law("kaplan"))
+    """Sixteen noisy runs and a half-life of repetition: the published one is a local optimum among several, too."""
+    found = planted(noise=0.03, seed=55, sizes=4)
+    axes = {**found.axes, "unique_tokens": found.axes["num_tokens"] / np.resize([1, 2, 8, 32], 16)}
+    fit = fit_law(points(axes, found.metric), law("repeated"))
     assert fit.status == "multimodal"
     assert "another optimum is as good" in fit.reason
     best, rival = fit.optima[:2]
-    assert best.value < rival.value < 1.2 * best.value
-    again, _ = fit.problem.copies(fit.points.metric[None], fit.points.weights[None], rival.theta[None])
-    assert again[0] == pytest.approx(rival.theta, rel=1e-6)
+    assert best.value < rival.value < 1.01 * best.value
+    assert abs(np.log(best.theta[-1] / rival.theta[-1])) > 0.1
 
 
 def test_repeats_that_cost_nothing_hit_the_bound() -> None:

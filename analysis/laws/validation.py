@@ -19,6 +19,8 @@ from scaling.errors import UserError
 
 LEVEL = 0.90
 DRAWS = 200
+CUTS = 3
+"""Forms are compared at this many of the largest cuts: the reach that is asked for next is nearest to theirs."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class Holdout:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A form's held-out error over the cuts that every form compared can be fitted below."""
+    """A form's held-out error over the cuts below which every form compared can be fitted."""
 
     law: str
     rms: float
@@ -68,9 +70,9 @@ def expanding_windows(points: Points, form: Form, measure: Objective, *, seed: i
 
 
 def compare_forms(points: Points, forms: Sequence[Form], measure: Objective) -> tuple[Comparison, ...]:
-    """The forms by held-out error, best first. Empty where no cut leaves enough runs for all of them."""
+    """The forms by held-out error at the largest cuts, best first. Empty where none leaves enough runs for all."""
     errors: dict[str, list[Array]] = {form.name: [] for form in forms}
-    for seen, beyond in _cuts(points):
+    for seen, beyond in list(_cuts(points))[-CUTS:]:
         try:
             fits = [fit_law(seen, form, measure) for form in forms]
         except UserError:  # too few runs below this cut for one of the forms
