@@ -7,9 +7,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from analysis.laws.forms import LAWS
+from scaling.cli import fit, forecast
 from scaling.cli.main import main
 from tests.public_data import DATA, needs_data
 from tests.test_law import PLANTED, planted
+from tests.test_trust import isoflops
 
 
 @pytest.fixture
@@ -51,7 +54,12 @@ def test_a_fit_is_one_object(table: Path, capsys: pytest.CaptureFixture[str]) ->
 def test_the_text_names_what_the_object_holds(table: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["fit", str(table), "--drop-top", "1"]) == 0
     text = capsys.readouterr().out
-    for said in ("n_params: column 'n_params', parameters", "35 points, converged", "95% [", "r7 (among the 1 highest"):
+    for said in (
+        "n_params: column 'n_params', parameters",
+        "35 points, converged",
+        "95% [",
+        "left out, among the 1 highest of loss: r7",
+    ):
         assert said in text
 
 
@@ -108,6 +116,16 @@ def test_figures_are_drawn_as_png_and_svg(table: Path, tmp_path: Path, capsys: p
     assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
 
 
+def test_budgets_get_their_isoflop_curves_and_one_axis_its_curve(tmp_path: Path) -> None:
+    found = isoflops(noise=0.003)
+    pd.DataFrame({**found.axes, "loss": found.metric}).to_csv(tmp_path / "t.csv", index=False)
+    options = ("--bootstrap", "50", "--plot")
+    assert main(["fit", str(tmp_path / "t.csv"), *options, str(tmp_path / "two")]) == 0
+    assert (tmp_path / "two" / "isoflop.svg").stat().st_size > 5000
+    assert main(["fit", str(tmp_path / "t.csv"), "--law", "power", *options, str(tmp_path / "one")]) == 0
+    assert {path.stem for path in (tmp_path / "one").iterdir()} == {"fit", "curve", "sensitivity", "foretold"}
+
+
 def test_the_other_approaches_give_exponents(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     C = np.repeat([1e12, 4e12, 1.6e13], 7)
     N = 1e5 * (C / 1e12) ** 0.5 * np.tile(np.geomspace(0.25, 4, 7), 3)
@@ -134,6 +152,11 @@ def test_a_law_says_what_a_budget_buys_and_what_a_target_costs(table: Path, caps
     text = capsys.readouterr().out
     for said in ("for a new run", "a loss of 0.45 costs", "runs that tell most about 1e+16 FLOPs"):
         assert said in text
+
+
+def test_the_commands_offer_the_laws_that_there_are() -> None:
+    assert fit.LAWS == LAWS
+    assert set(forecast.LAWS) < set(LAWS)
 
 
 @pytest.mark.parametrize(

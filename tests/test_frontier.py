@@ -92,6 +92,15 @@ def test_power_laws_of_published_optima() -> None:
     assert compared == 15
 
 
+@needs_data
+def test_what_is_counted_as_a_parameter_moves_the_exponent() -> None:
+    """The same runs under three conventions (nanochat): .524, .366 and .681."""
+    rows = pd.read_csv(DATA / "nanochat" / "isoflop_optima_by_param_counting.csv")
+    found = {name: fit_power(group["flops"], group["eff_params"]).exponent for name, group in rows.groupby("counting")}
+    expected = {"kaplan_no_embed_with_lmhead": 0.524, "chinchilla_all_params": 0.366, "transformer_only": 0.681}
+    assert found == pytest.approx(expected, abs=1e-3)
+
+
 def test_attention_bends_flops_per_token_and_the_forecast_knows() -> None:
     table = sweep(plant(*LAWS[1]), np.random.default_rng(0))
     table["num_tokens"] = table["train_flops"] / (40 * table["n_params"] ** 0.9)

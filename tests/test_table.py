@@ -10,6 +10,7 @@ from analysis.laws.forms import CHINCHILLA
 from analysis.laws.study import gather
 from analysis.table import Reading, read_table
 from scaling.errors import UserError
+from scaling.records import Metric, RunRecord, write_record
 from tests.public_data import DATA, needs_data
 from tests.test_law import planted
 
@@ -186,3 +187,25 @@ def test_a_reading_that_does_not_fit_the_table_is_refused(tmp_path: Path, readin
     with pytest.raises(UserError) as error:
         read_table(saved(tmp_path, frame()), reading)
     assert message in str(error.value)
+
+
+def test_a_folder_of_runs_is_a_table_and_a_run_without_a_loss_is_left_out_by_name(tmp_path: Path) -> None:
+    for i, row in enumerate(TABLE.itertuples()):
+        metrics = () if i == 3 else (Metric(name="val_loss", value=row.loss, standard_error=0.01),)
+        record = RunRecord(
+            run_id=f"r{i}",
+            stage="dit",
+            vae_id="v1",
+            n_params=int(row.n_params),
+            num_tokens=int(row.num_tokens),
+            train_flops=7 * row.n_params * row.num_tokens,
+            flop_budget=1e12,
+            metrics=metrics,
+        )
+        write_record(tmp_path / f"r{i}" / "record.json", record)
+        (tmp_path / f"r{i}" / "COMPLETE").touch()
+    found = read_table(tmp_path)
+    assert [(left.run, left.reason) for left in found.left] == [("r3", "no val_loss")]
+    assert len(found.runs) == 35
+    assert found.axis("train_flops").max() == pytest.approx(7 * 2e6 * 6e7, rel=1e-6)
+    assert (found.axis("loss_se") == 0.01).all()

@@ -20,6 +20,7 @@ from analysis.laws.points import Points, points
 from analysis.laws.sensitivity import sensitivity
 from analysis.laws.validation import compare_forms, expanding_windows
 from analysis.table import read_table
+from benchmarks.extrapolation import curve_errors
 from scaling.errors import UserError
 from tests.public_data import DATA, needs_data
 from tests.test_law import PLANTED, SQUARES, planted
@@ -163,23 +164,11 @@ def test_no_two_minima_give_no_exponents(tmp_path: Path) -> None:
 @needs_data
 def test_learning_curves_are_extrapolated_better_than_the_baseline_in_every_domain() -> None:
     """92 curves (Alabdulmohsin et al. 2022): the baseline is the same law without leaning on the later points."""
-    curves = pd.concat([pd.read_csv(DATA / "revisiting" / f"benchmark.{name}.csv") for name in ("vision", "lang")])
-    errors: dict[str, list[tuple[float, float]]] = {}
-    for (domain, _, _), curve in curves[curves["Loss"] > 0].groupby(["Domain", "Task", "Model"]):
-        seen, beyond = curve[curve["Training"] == 1], curve[curve["Training"] != 1]
-        found = points({"examples": seen["Seen Examples"]}, seen["Loss"])
-        rms = []
-        for power in (0.0, 0.5):
-            fit = fit_law(found.leaning("examples", power), law("power-floor", "examples"), SQUARES)
-            log = np.log(fit.predict({"examples": beyond["Seen Examples"]}) / beyond["Loss"])
-            rms.append(float(np.sqrt(np.square(log).mean())))
-        errors.setdefault(domain, []).append((rms[0], rms[1]))
-    assert sum(map(len, errors.values())) == 92
-    medians = {domain: np.median(rows, axis=0) for domain, rows in errors.items()}
-    published = {"IC": 0.0631, "NMT": 0.0561, "LM": 0.0013, "BB": 0.0101}
-    for domain, baseline in published.items():
-        assert medians[domain][0] == pytest.approx(baseline, abs=6e-5)
-        assert medians[domain][1] < baseline
+    plain, leaning = (curve_errors(DATA / "revisiting", "power-floor", lean) for lean in (0.0, 0.5))
+    assert sum(map(len, leaning.values())) == 92
+    for domain, baseline in {"IC": 0.0631, "NMT": 0.0561, "LM": 0.0013, "BB": 0.0101}.items():
+        assert np.median(plain[domain]) == pytest.approx(baseline, abs=6e-5)
+        assert np.median(leaning[domain]) < baseline
 
 
 def test_the_best_split_is_the_least_loss_of_its_compute() -> None:

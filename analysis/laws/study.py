@@ -24,6 +24,9 @@ RIVALS = {
 WIDE = 0.5
 """An exponent whose interval is wider than this share of it is called out: what follows from it is a guess."""
 
+BETTER = 0.9
+"""A form that foretells with an rms error below this share of the fitted one's is pointed out."""
+
 
 @dataclass(frozen=True, eq=False)
 class Study:
@@ -52,9 +55,8 @@ class Study:
             low, high = self.intervals.get(name, (0.0, 0.0))
             if high - low > WIDE * self.fit.params[name]:
                 said.append(f"the runs say little about {name}: {LEVEL:.0%} [{low:.3g}, {high:.3g}]")
-        if self.comparison and self.comparison[0].law != self.fit.form.name:
-            best = self.comparison[0]
-            own = next(one for one in self.comparison if one.law == self.fit.form.name)
+        own = next((one for one in self.comparison if one.law == self.fit.form.name), None)
+        if own and (best := self.comparison[0]).rms < BETTER * own.rms:
             said.append(f"{best.law} foretold larger budgets better: rms error {best.rms:.2%} against {own.rms:.2%}")
         return tuple(said)
 

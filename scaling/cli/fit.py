@@ -4,6 +4,7 @@ import argparse
 import json
 import math
 import sys
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -140,8 +141,8 @@ def _text(found: "Study") -> str:
             f"  from runs up to {holdout.up_to_flops:.3g} FLOPs: {holdout.n_foretold} runs up to {holdout.reach:.3g}x "
             f"foretold {holdout.bias:+.2%}, rms {holdout.rms:.2%}, {holdout.covered:.0%} inside their 90% intervals"
         )
-    if found.table.left:
-        lines.append(f"  left out: {', '.join(f'{left.run} ({left.reason})' for left in found.table.left)}")
+    for reason, runs in groupby(found.table.left, key=lambda left: left.reason):
+        lines.append(f"  left out, {reason}: {', '.join(left.run for left in runs)}")
     return "\n".join([*lines, *(f"  ! {warning}" for warning in found.warnings)])
 
 
