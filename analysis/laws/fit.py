@@ -25,7 +25,7 @@ RIVAL = 4.0
 """Another optimum is a rival where its objective is within this many times objective / (points - parameters) of the
 lowest: twice that is one unit of chi-squared, and 3.84 units are 95 %."""
 APART = 0.02
-"""Two optima differ where an exponent does by this share."""
+"""Two optima differ where an exponent, or the logarithm of a coefficient in centred units, does by this much."""
 
 Status = Literal["converged", "bound_hit", "multimodal", "underdetermined", "not_converged"]
 
@@ -116,13 +116,13 @@ def natural(problem: Problem, thetas: Array) -> dict[str, Array]:
 
 
 def _rivals(found: list[Optimum], points: int, parameters: int) -> tuple[Optimum, ...]:
-    """Optima nearly as low as the first whose exponents are others."""
+    """Settled optima that are nearly as low as the first and apart from it and from each other."""
     best = found[0]
     near = best.value * (1 + RIVAL / max(points - parameters, 1))
     kept = [best]
     for optimum in found[1:]:
         apart = all(np.abs(optimum.theta - other.theta).max() > APART for other in kept)
-        if optimum.value <= near and apart:
+        if optimum.converged and optimum.value <= near and apart:
             kept.append(optimum)
     return tuple(kept[1:])
 
