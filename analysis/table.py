@@ -60,6 +60,10 @@ class Table:
         gone = tuple(Left(run, reason) for run in self.runs["run_id"][rows])
         return Table(self.runs[~rows].reset_index(drop=True), self.said, (*self.left, *gone), self.path)
 
+    def without_missing(self, metric: str) -> "Table":
+        """The table without the rows in which the metric was not measured."""
+        return self.without(np.isnan(self.axis(metric)), f"no {metric}")
+
     def without_top(self, count: int, metric: str = "loss") -> "Table":
         """The table without the rows of the `count` highest values of the metric."""
         order = np.argsort(-self.axis(metric), kind="stable")
@@ -109,7 +113,7 @@ def read_table(path: Path, reading: Reading | None = None) -> Table:
         runs["train_flops"] = 6 * runs["n_params"] * runs["num_tokens"]
         said.append("train_flops: 6 n_params num_tokens, FLOPs")
     found = Table(runs, tuple(said), (), where)
-    return found.without(runs["loss"].isna().to_numpy(), "no val_loss") if folder else found
+    return found.without_missing("loss") if folder else found
 
 
 def read_runs(path: Path) -> pd.DataFrame:

@@ -10,6 +10,7 @@ import pytest
 from analysis.laws.forms import LAWS
 from scaling.cli import fit, forecast
 from scaling.cli.main import main
+from scaling.records import Metric, RunRecord, write_record
 from tests.public_data import DATA, needs_data
 from tests.test_law import PLANTED, planted
 from tests.test_trust import isoflops
@@ -204,6 +205,22 @@ def test_a_loss_that_is_none_names_its_run(table: Path, capsys, losses: dict[int
     rows.to_csv(table, index=False)
     assert main(["fit", str(table)]) == 2
     assert f"{table}: {message}" in capsys.readouterr().err
+
+
+def test_runs_whose_videos_were_not_measured_are_left_out_of_a_law_of_fvd(tmp_path: Path, capsys) -> None:
+    for i, size in enumerate(np.geomspace(1e5, 1e7, 9)):
+        run = {"run_id": f"r{i}", "n_params": int(size), "num_tokens": int(20 * size), "train_flops": 120 * size**2}
+        loss = Metric(name="val_loss", value=0.3 + 50 / size**0.5)
+        records = [RunRecord(stage="dit", vae_id="v", flop_budget=1e12, metrics=(loss,), **run)]
+        if i != 2:
+            fvd = Metric(name="fvd", value=100 + 1e6 / size**0.6)
+            records.append(RunRecord(run_id=f"m{i}", stage="metrics", parents={"dit": f"r{i}"}, metrics=(fvd,)))
+        for record in records:
+            write_record(tmp_path / record.run_id / "record.json", record)
+            (tmp_path / record.run_id / "COMPLETE").touch()
+    found = printed(capsys, "fit", tmp_path, "--law", "power-floor", "--against", "n_params", "--metric", "fvd")
+    assert found["excluded"] == [{"run": "r2", "reason": "no fvd"}]
+    assert found["params"] == pytest.approx({"E": 100, "K": 1e6, "gamma": 0.6}, rel=1e-3)
 
 
 def test_one_size_is_no_law(table: Path, capsys: pytest.CaptureFixture[str]) -> None:

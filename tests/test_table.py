@@ -205,7 +205,7 @@ def test_a_folder_of_runs_is_a_table_and_a_run_without_a_loss_is_left_out_by_nam
         write_record(tmp_path / f"r{i}" / "record.json", record)
         (tmp_path / f"r{i}" / "COMPLETE").touch()
     found = read_table(tmp_path)
-    assert [(left.run, left.reason) for left in found.left] == [("r3", "no val_loss")]
+    assert [(left.run, left.reason) for left in found.left] == [("r3", "no loss")]
     assert len(found.runs) == 35
     assert found.axis("train_flops").max() == pytest.approx(7 * 2e6 * 6e7, rel=1e-6)
     assert (found.axis("loss_se") == 0.01).all()

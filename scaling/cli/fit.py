@@ -80,6 +80,8 @@ def run(args: argparse.Namespace) -> int:
     if not args.delta > 0:
         raise UserError(f"--delta is {args.delta:g}, but must be positive")
     table = read(args)
+    if args.table.is_dir():
+        table = table.without_missing(args.metric)  # few runs are measured in every way; in a file it is a mistake
     if args.drop_top:
         table = table.without_top(args.drop_top, args.metric)
     if args.method in ("isoflop", "envelope"):

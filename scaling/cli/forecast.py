@@ -39,13 +39,14 @@ def add_parser(subparsers: Any) -> None:
     )
     add_table(parser)
     parser.add_argument("--flops", type=float, metavar="C", help="training FLOPs of the run to predict, such as 5e13")
-    parser.add_argument("--target", type=float, metavar="L", help="the loss whose cost is asked for")
+    parser.add_argument("--target", type=float, metavar="L", help="the value of the metric whose cost is asked for")
     parser.add_argument("--add", type=float, metavar="C", help="FLOPs to spend on runs that tell most about --flops")
     parser.add_argument("--law", choices=LAWS, help="answer by this law; by default chinchilla, and for --flops of a "
                         "folder of runs the forms of docs/forecast.md together")  # fmt: skip
     parser.add_argument("--delta", type=float, default=math.inf, metavar="X", help="of the law's Huber loss (default: "
                         "least squares of log residuals)")  # fmt: skip
-    parser.add_argument("--drop-top", type=int, default=0, metavar="K", help="leave out the K highest losses")
+    parser.add_argument("--metric", metavar="COLUMN", default="loss", help="what is forecast by a law, such as fvd")
+    parser.add_argument("--drop-top", type=int, default=0, metavar="K", help="leave out the K highest values")
     parser.add_argument("--bootstrap", type=int, default=1000, metavar="N", help="resamples behind the law's intervals")
     parser.add_argument("--seed", type=int, default=0, help="seed of the noisy copies")
     parser.add_argument("--json", action="store_true", help="print the forecast as JSON")
@@ -55,7 +56,8 @@ def add_parser(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Prints the forecast. Raises UserError where the runs cannot carry one."""
     _check(args)
-    if args.table.is_dir() and args.law is None and args.target is None and args.add is None:
+    whole = args.law is None and args.target is None and args.add is None and args.metric == "loss"
+    if args.table.is_dir() and whole:
         from analysis.forecast import forecast
         from analysis.table import read_runs
 
@@ -76,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
         document |= {name: asdict(answer) for name, answer in answers.items() if answer is not None}
         print(json.dumps(document, indent=1, allow_nan=False))
     else:
-        print(_law_text(draws, buys, costs, adds))
+        print(_law_text(draws, args.metric, buys, costs, adds))
     return 0
 
 
@@ -107,11 +109,13 @@ def _draws(args: argparse.Namespace) -> "Draws":
     from analysis.laws.study import gather
 
     table = read(args)
+    if args.table.is_dir():
+        table = table.without_missing(args.metric)
     if args.drop_top:
-        table = table.without_top(args.drop_top)
+        table = table.without_top(args.drop_top, args.metric)
     form = law(args.law or "chinchilla")
     try:
-        points, _ = gather(table, form, "loss")
+        points, _ = gather(table, form, args.metric)
         return bootstrap(fit_law(points, form, Objective(args.delta)), draws=args.bootstrap, seed=args.seed)
     except UserError as problem:
         raise UserError(f"{table.path}: {str(problem).removeprefix(f'{table.path}: ')}") from None
@@ -135,18 +139,20 @@ def _text(found: "Forecast") -> str:
     return "\n".join([*lines, *(f"  ! {refusal}" for refusal in found.refusals)])
 
 
-def _law_text(draws: "Draws", buys: "Purchase | None", costs: "Cost | None", adds: "Suggestion | None") -> str:
+def _law_text(
+    draws: "Draws", metric: str, buys: "Purchase | None", costs: "Cost | None", adds: "Suggestion | None"
+) -> str:
     fit = draws.fit
     lines = [f"{fit.form.formula}: {len(fit.points)} points, {fit.status}"]
     if buys:
         lines += [
             f"at {buys.train_flops:.3g} training FLOPs, {buys.reach:.3g} times the largest of the runs:",
             f"  best size  N {_estimate(buys.n_params)}, D {buys.num_tokens:.3g} tokens",
-            f"  loss       {_estimate(buys.metric)} for a new run",
+            f"  {metric:10} {_estimate(buys.metric)} for a new run",
         ]
     if costs:
         lines += [
-            f"a loss of {costs.target:g} costs {_estimate(costs.train_flops)} training FLOPs, "
+            f"a {metric} of {costs.target:g} costs {_estimate(costs.train_flops)} training FLOPs, "
             f"{costs.reach:.3g} times the largest of the runs: N {costs.n_params:.3g}, D {costs.num_tokens:.3g} tokens",
         ]
         if costs.never:
