@@ -21,6 +21,8 @@ OUTER = (0.02, 3.0)
 GRID = 32
 """Values of each exponent."""
 STARTS = 4
+PLENTY = 256
+"""Points that are enough to find a start by; of more, these many are taken, evenly in the order of the metric."""
 LEAST_SHARE = 1e-2
 """A coefficient that the projection sets to 0 starts at this share of the metric: at 0 its logarithm has no slope."""
 
@@ -46,6 +48,10 @@ def grid_starts(form: Form, axes: Axes, metric: Array, weights: Array) -> Array:
 
     metric: (points,), in natural units.
     """
+    if len(metric) > PLENTY:
+        rows = np.argsort(metric, kind="stable")[np.linspace(0, len(metric) - 1, PLENTY).astype(int)]
+        axes = Axes({name: values[rows] for name, values in axes.logs.items()}, axes.means)
+        metric, weights = metric[rows], weights[rows]
     names = [*form.exponents, *([form.outer] if form.outer else [])]
     ranges = {name: np.geomspace(*(OUTER if name == form.outer else EXPONENTS), GRID) for name in names}
     ranges |= {name: np.array([value]) for name, value in form.pins if name in ranges}
