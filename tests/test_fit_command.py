@@ -236,3 +236,6 @@ def test_a_study_warns_of_what_the_runs_do_not_tell(tmp_path: Path, capsys: pyte
     pd.DataFrame({**found.axes, "loss": found.metric}).to_csv(tmp_path / "t.csv", index=False)
     warnings = printed(capsys, "fit", tmp_path / "t.csv", "--delta", "inf")["warnings"]
     assert any("the runs say little about alpha" in warning for warning in warnings)
+    huber = printed(capsys, "fit", tmp_path / "t.csv")["warnings"]
+    assert any("a Huber loss of delta 0.001 on few runs" in warning for warning in huber)
+    assert not any("Huber" in warning for warning in warnings)
