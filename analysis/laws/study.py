@@ -25,8 +25,8 @@ WIDE = 0.5
 """An exponent whose interval is wider than this share of it is called out: what follows from it is a guess."""
 
 LINEAR = 0.2
-"""Share of residuals beyond delta above which a Huber loss is no longer like least squares. With few runs it then passes
-through some of them exactly, and 90 % intervals held in 74 to 87 % of simulated sweeps (docs/laws.md)."""
+"""Share of residuals beyond delta above which a Huber loss is no longer like least squares. With few runs it then
+passes through some of them exactly, and 90 % intervals held in 74 to 87 % of simulated sweeps (docs/laws.md)."""
 BETTER = 0.9
 """A form that foretells with an rms error below this share of the fitted one's is pointed out."""
 
