@@ -13,7 +13,10 @@ import pandas as pd
 
 from analysis.forms import FORMS, Form, Sweep, Targets
 from analysis.frontier import Frontier, PowerLaw, fit_frontier
-from analysis.law import PARAMETERS, Fit, fit_law
+from analysis.laws.fit import Fit, fit_law
+from analysis.laws.forms import CHINCHILLA, D_AXIS, N_AXIS
+from analysis.laws.newton import Objective
+from analysis.laws.points import points
 from analysis.valley import PRIOR, PRIOR_SPREAD, Valley, fit_valleys
 from analysis.varpro import Array
 
@@ -74,7 +77,8 @@ def predict(table: pd.DataFrame, target_flops: float, seed: int) -> Ensemble:
     """
     frontier = fit_frontier(table)
     # Least squares on log losses: with ten runs, a Huber loss of 1e-3 would pass exactly through five of them.
-    law = fit_law(table["n_params"], table["num_tokens"], table["val_loss"], delta=1.0, runs=tuple(table["run_id"]))
+    runs = points({axis: table[axis] for axis in (N_AXIS, D_AXIS)}, table["val_loss"], runs=tuple(table["run_id"]))
+    law = fit_law(runs, CHINCHILLA, Objective(delta=np.inf))
     refusals = [
         f"budget {optimum.flop_budget:.3g}: {optimum.refusal}" for optimum in frontier.optima if optimum.refusal
     ]
@@ -125,8 +129,9 @@ def optimal_size(law: Fit, flops_per_token: PowerLaw, flops: float) -> float | N
     if law.status == "underdetermined":
         return None
     k, s = flops_per_token.coefficient, flops_per_token.exponent
-    ratio = law.alpha * law.A / (s * law.beta * law.B) * (flops / k) ** law.beta
-    return float(ratio ** (1 / (law.alpha + s * law.beta)))
+    A, B, alpha, beta = (law.params[name] for name in ("A", "B", "alpha", "beta"))
+    ratio = alpha * A / (s * beta * B) * (flops / k) ** beta
+    return float(ratio ** (1 / (alpha + s * beta)))
 
 
 def _noise_size(law: Fit) -> float:
@@ -134,17 +139,13 @@ def _noise_size(law: Fit) -> float:
 
     Residuals of the isoFLOP parabolas would not do: three sizes determine a parabola exactly.
     """
-    return max(float(np.sqrt(np.square(law.residuals).sum() / _freedom(law))), NOISE_FLOOR)
+    return max(float(np.sqrt(np.square(law.residuals).sum() / law.freedom)), NOISE_FLOOR)
 
 
 def _noise(law: Fit, rng: np.random.Generator) -> Array:
     """A noise size for each copy, (COPIES,): the estimate is itself uncertain, by a chi-squared distribution."""
-    freedom = max(_freedom(law), LEAST_FREEDOM)
+    freedom = max(law.freedom, LEAST_FREEDOM)
     return _noise_size(law) * np.sqrt(freedom / rng.chisquare(freedom, COPIES))
-
-
-def _freedom(law: Fit) -> int:
-    return len(law.residuals) - len(PARAMETERS)
 
 
 def _noisy_copies(

@@ -54,13 +54,18 @@ class Frontier:
     """Training FLOPs per token as a power of N."""
 
 
-def fit_power(x: ArrayLike, y: ArrayLike) -> PowerLaw:
-    """Least squares of log y on log x. A single distinct x gives proportionality, exponent 1."""
+def fit_power(x: ArrayLike, y: ArrayLike, weights: ArrayLike | None = None) -> PowerLaw:
+    """Least squares of log y on log x. A single distinct x gives proportionality, exponent 1.
+
+    weights: inverse variances of log y; equal where there are none.
+    """
     log_x, log_y = np.log(np.asarray(x, float)), np.log(np.asarray(y, float))
-    centred = log_x - log_x.mean()
-    spread = float(centred @ centred)
-    exponent = float(centred @ log_y) / spread if spread > 1e-12 else 1.0
-    return PowerLaw(float(np.exp(log_y.mean() - exponent * log_x.mean())), exponent)
+    share = np.ones_like(log_x) if weights is None else np.asarray(weights, float)
+    share = share / share.sum()
+    centred = log_x - share @ log_x
+    spread = float(share @ centred**2)
+    exponent = float(share * centred @ log_y) / spread if spread > 1e-12 / len(log_x) else 1.0
+    return PowerLaw(float(np.exp(share @ log_y - exponent * (share @ log_x))), exponent)
 
 
 def refuse(log_n: Array, parabola: tuple[float, float, float]) -> str:

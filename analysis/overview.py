@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 from numpy.typing import NDArray
 
-from analysis.figures import INK
+from analysis.drawing import INK
 from analysis.report_data import ReportData
 from scaling.errors import UserError
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from analysis.figures import isoflop_figure, save_one, scaling_figure
+from analysis.drawing import save_one
+from analysis.figures import isoflop_figure, scaling_figure
 from analysis.forecast import Comparison, Forecast
 from analysis.frontier import fit_frontier
 from analysis.report_data import Figure

@@ -10,14 +10,15 @@ import pandas as pd
 import pytest
 
 from analysis.calibration import BASE, DESIGNS, LAWS, TARGET, Loss, plant, trial
-from analysis.figures import isoflop_figure, save_one, scaling_figure
+from analysis.drawing import save_one
+from analysis.figures import isoflop_figure, scaling_figure
 from analysis.forecast import Forecast, compare, forecast
 from analysis.frontier import COLUMNS, fit_frontier, fit_power
 from analysis.valley import PRIOR, fit_valleys
 from scaling.cli import forecast as command
 from scaling.errors import UserError
 from scaling.records import Metric, RunRecord, write_record
-from tests.test_law import DATA, needs_data
+from tests.public_data import DATA, needs_data
 
 
 def sweep(loss: Loss, rng: np.random.Generator, noise: float = 0.01) -> pd.DataFrame:
@@ -74,6 +75,7 @@ def test_parabolas_on_noise_free_public_data() -> None:
 
 @needs_data
 def test_power_laws_of_published_optima() -> None:
+    """Exponents of N* in C, plain and weighted by the inverse variance of log N* (Porian et al. 2024)."""
     pairs = pd.read_csv(DATA / "porian" / "optimal_pairs.csv").dropna(subset=["n_opt"])
     keys = ["source", "dataset", "hparams", "warmup", "decay", "param_count", "split"]
     fits = json.loads((DATA / "porian" / "published_fits.json").read_text())
@@ -81,10 +83,22 @@ def test_power_laws_of_published_optima() -> None:
     for published in fits:
         rows = pairs[np.logical_and.reduce([pairs[key].astype(str) == str(published[key]) for key in keys])]
         if len(rows) >= 3 and "basic" in published:
-            found = fit_power(rows["flops"], rows["n_opt"]).exponent
-            assert found == pytest.approx(published["basic"]["n_exponent"], abs=1e-5)
+            plain = fit_power(rows["flops"], rows["n_opt"])
+            assert plain.exponent == pytest.approx(published["basic"]["n_exponent"], abs=1e-5)
+            assert plain.coefficient == pytest.approx(published["basic"]["n_coef"], rel=1e-5)
+            weighted = fit_power(rows["flops"], rows["n_opt"], 1 / rows["n_star_std"] ** 2)
+            assert weighted.exponent == pytest.approx(published["weighted"]["n_exponent"], abs=1e-5)
             compared += 1
-    assert compared >= 10
+    assert compared == 15
+
+
+@needs_data
+def test_what_is_counted_as_a_parameter_moves_the_exponent() -> None:
+    """The same runs under three conventions (nanochat): .524, .366 and .681."""
+    rows = pd.read_csv(DATA / "nanochat" / "isoflop_optima_by_param_counting.csv")
+    found = {name: fit_power(group["flops"], group["eff_params"]).exponent for name, group in rows.groupby("counting")}
+    expected = {"kaplan_no_embed_with_lmhead": 0.524, "chinchilla_all_params": 0.366, "transformer_only": 0.681}
+    assert found == pytest.approx(expected, abs=1e-3)
 
 
 def test_attention_bends_flops_per_token_and_the_forecast_knows() -> None:

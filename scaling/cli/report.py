@@ -55,7 +55,7 @@ def write_report(out: Path, folder: Path, commands: tuple[str, ...] = ()) -> "tu
 
     Returns the page and what it holds. Raises what `collect` does.
     """
-    from analysis.figures import save_one
+    from analysis.drawing import save_one
     from analysis.overview import overview_figure
     from analysis.report import build_report
     from analysis.report_figures import SCALING

@@ -1,0 +1,98 @@
+"""What a law is fitted to: the axes and the metric of a set of runs, checked."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from analysis.laws.forms import D_AXIS, U_AXIS, Form
+from analysis.varpro import Array
+from scaling.errors import UserError
+
+
+@dataclass(frozen=True, eq=False)
+class Points:
+    """One row per measurement."""
+
+    axes: dict[str, Array]
+    """Axis -> (points,), positive."""
+    metric: Array
+    """(points,), positive: a loss, an FVD."""
+    runs: tuple[str, ...]
+    """Which run each point is of. Points of one run share its noise and are resampled together."""
+    weights: Array
+    """(points,), of mean 1."""
+
+    def __len__(self) -> int:
+        return len(self.metric)
+
+    def take(self, rows: NDArray[np.bool_] | NDArray[np.intp]) -> "Points":
+        """The points at these rows; their weights keep their ratios and get the mean 1 again."""
+        chosen = np.arange(len(self))[rows]
+        weights = self.weights[chosen]
+        return Points(
+            {name: values[chosen] for name, values in self.axes.items()},
+            self.metric[chosen],
+            tuple(self.runs[i] for i in chosen),
+            weights / weights.mean() if len(weights) else weights,
+        )
+
+    def leaning(self, axis: str, power: float) -> "Points":
+        """The points with weights that also grow as axis^power, for extrapolation along that axis.
+
+        No form holds from the first step on, and what it misses early bends it late. On 92 public learning curves .5
+        lowers the median error of extrapolation in all four domains (docs/laws.md).
+        """
+        weights = self.weights * (self.axes[axis] / self.axes[axis].max()) ** power
+        return Points(self.axes, self.metric, self.runs, weights / weights.mean())
+
+    @property
+    def clusters(self) -> NDArray[np.intp]:
+        """(points,), the number of each point's run."""
+        return np.unique(np.array(self.runs), return_inverse=True)[1]
+
+
+def points(
+    axes: Mapping[str, ArrayLike],
+    metric: ArrayLike,
+    *,
+    runs: Sequence[str] | None = None,
+    weights: ArrayLike | None = None,
+    called: str = "metric",
+) -> Points:
+    """Points from arrays of one length. Names of runs default to numbers from 1, weights to 1; the metric is
+    `called` something in messages.
+
+    Raises UserError where a value is not a positive, finite number.
+    """
+    measured = np.asarray(metric, float)
+    names = tuple(map(str, runs)) if runs is not None else tuple(str(i + 1) for i in range(len(measured)))
+    columns = {name: np.asarray(values, float) for name, values in axes.items()}
+    for name, values in {**columns, called: measured}.items():
+        assert len(values) == len(names), f"{len(values)} values of {name} for {len(names)} runs"
+        bad = np.flatnonzero(~(np.isfinite(values) & (values > 0)))
+        if len(bad):
+            raise UserError(
+                f"{name} is {values[bad[0]]:g} in run {names[bad[0]]}, but must be a positive number; leave it out"
+            )
+    given = np.ones(len(measured)) if weights is None else np.asarray(weights, float)
+    return Points(columns, measured, names, given / given.mean() if len(given) else given)
+
+
+def check(found: Points, form: Form) -> None:
+    """Raises UserError where no law of this form can be fitted: too few points, or an axis that never varies."""
+    needed = len(form.free) + 1
+    if len(found) < needed:
+        raise UserError(
+            f"{len(found)} runs are too few for the {len(form.free)} parameters of {form.name}; "
+            f"give at least {needed}, or choose a smaller law"
+        )
+    for name in form.axes:
+        values = found.axes[name]
+        if name != U_AXIS and np.ptp(values) <= 1e-9 * values[0]:
+            raise UserError(f"all runs have the same {name} ({values[0]:g}); add runs that vary it")
+    if form.repeats and not (found.axes[D_AXIS] > found.axes[U_AXIS]).any():
+        raise UserError(
+            f"no run has more {D_AXIS} than {U_AXIS}, so nothing is said of repeated data; fit the law chinchilla"
+        )

@@ -1,0 +1,111 @@
+"""Does the law foretell? It is fitted to the smaller budgets and asked for the runs of the larger ones.
+
+A law that fits well may extrapolate badly, so forms are compared by this error and not by how well they fit.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from analysis.laws.bootstrap import bootstrap
+from analysis.laws.budgets import budget_numbers
+from analysis.laws.fit import Fit, fit_law
+from analysis.laws.forms import C_AXIS, Form
+from analysis.laws.newton import Objective
+from analysis.laws.points import Points
+from analysis.varpro import Array
+from scaling.errors import UserError
+
+LEVEL = 0.90
+DRAWS = 200
+CUTS = 3
+"""Forms are compared at this many of the largest cuts: the reach that is asked for next is nearest to theirs."""
+
+
+@dataclass(frozen=True)
+class Holdout:
+    """The runs above one cut of compute, foretold from those below."""
+
+    up_to_flops: float
+    """Largest compute seen."""
+    reach: float
+    """Largest compute foretold over the largest seen."""
+    n_seen: int
+    n_foretold: int
+    errors: tuple[float, ...]
+    """log(predicted) - log(measured) of each run foretold: negative is too hopeful."""
+    bias: float
+    """Mean of `errors`."""
+    rms: float
+    covered: float
+    """Share of the runs foretold within their 90 % intervals for a new run."""
+    params: dict[str, float]
+    """Of the law fitted below the cut: a floor that drifts from cut to cut is not to be trusted."""
+    status: str
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A form's held-out error over the cuts below which every form compared can be fitted."""
+
+    law: str
+    rms: float
+    bias: float
+
+
+def expanding_windows(points: Points, form: Form, measure: Objective, *, seed: int) -> tuple[Holdout, ...]:
+    """One holdout for each cut between budgets below which the form can be fitted, smallest first.
+
+    Raises UserError where the points have no compute.
+    """
+    found = []
+    for seen, beyond in _cuts(points):
+        try:
+            fit = fit_law(seen, form, measure)
+        except UserError:  # too few runs below this cut
+            continue
+        found.append(_holdout(fit, beyond, seed))
+    return tuple(found)
+
+
+def compare_forms(points: Points, forms: Sequence[Form], measure: Objective) -> tuple[Comparison, ...]:
+    """The forms by held-out error at the largest cuts, best first. Empty where none leaves enough runs for all."""
+    errors: dict[str, list[Array]] = {form.name: [] for form in forms}
+    for seen, beyond in list(_cuts(points))[-CUTS:]:
+        try:
+            fits = [fit_law(seen, form, measure) for form in forms]
+        except UserError:  # too few runs below this cut for one of the forms
+            continue
+        for fit in fits:
+            errors[fit.form.name].append(np.log(fit.predict(beyond.axes) / beyond.metric))
+    found = [(name, np.concatenate(parts)) for name, parts in errors.items() if parts]
+    ranked = [Comparison(name, float(np.sqrt(np.square(e).mean())), float(e.mean())) for name, e in found]
+    return tuple(sorted(ranked, key=lambda one: one.rms))
+
+
+def _cuts(points: Points) -> Iterator[tuple[Points, Points]]:
+    if C_AXIS not in points.axes:
+        raise UserError("runs without train_flops cannot be ordered by compute; add the column")
+    budgets = budget_numbers(points.axes[C_AXIS])
+    for cut in np.unique(budgets)[1:]:
+        yield points.take(budgets < cut), points.take(budgets >= cut)
+
+
+def _holdout(fit: Fit, beyond: Points, seed: int) -> Holdout:
+    errors = np.log(fit.predict(beyond.axes) / beyond.metric)
+    new = bootstrap(fit, draws=DRAWS, seed=seed).new_runs(beyond.axes)
+    low, high = np.quantile(new, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
+    seen = fit.points.axes[C_AXIS]
+    return Holdout(
+        up_to_flops=float(seen.max()),
+        reach=float(beyond.axes[C_AXIS].max() / seen.max()),
+        n_seen=len(fit.points),
+        n_foretold=len(beyond),
+        errors=tuple(errors.tolist()),
+        bias=float(errors.mean()),
+        rms=float(np.sqrt(np.square(errors).mean())),
+        covered=float(((low <= beyond.metric) & (beyond.metric <= high)).mean()),
+        params=fit.params,
+        status=fit.status,
+    )

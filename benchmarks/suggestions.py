@@ -1,0 +1,53 @@
+"""Are the suggested runs worth more than evenly spread ones of equal cost? Simulated sweeps of a planted law.
+
+    python -m benchmarks.suggestions
+
+Each row is eight sweeps of 3 x 4 or 4 x 5 isoFLOP runs with 1 % noise, and a further compute to spend, in units of the
+largest run. Widths are of the 90 % interval of the law at 8 times the largest compute, medians: now, with the suggested
+runs, and with as many runs evenly spread over the same sizes.
+"""
+
+import math
+
+import numpy as np
+
+from analysis.laws.bootstrap import bootstrap
+from analysis.laws.calibration import PLANTED, Sweep
+from analysis.laws.design import suggest
+from analysis.laws.fit import fit_law
+from analysis.laws.forms import C_AXIS, CHINCHILLA
+from analysis.laws.newton import Objective
+from analysis.laws.points import points
+
+SWEEPS = (Sweep(3, 4, 4, 4, 0.01, math.inf), Sweep(4, 5, 4, 4, 0.01, math.inf))
+SHARES = (0.25, 0.5, 1.0, 3.0)
+TRIALS = 8
+
+
+def main() -> None:
+    print(f"{'runs':>12}{'to spend':>10}{'now':>8}{'suggested':>11}{'even':>8}{'narrower':>10}{'runs added':>12}")
+    for sweep in SWEEPS:
+        axes = sweep.axes()
+        truth, largest = CHINCHILLA.predict(PLANTED, axes), float(axes[C_AXIS].max())
+        for share in SHARES:
+            found = []
+            for seed in range(TRIALS):
+                noise = np.random.default_rng(seed).standard_normal(len(truth))
+                measured = points(axes, truth * np.exp(sweep.noise * noise))
+                fit = fit_law(measured, CHINCHILLA, Objective(sweep.delta))
+                found.append(suggest(bootstrap(fit, draws=200, seed=0), 8 * largest, share * largest, seed=seed))
+            now, then, even = (
+                float(np.median([getattr(one, name) for one in found]))
+                for name in ("width_now", "width_then", "width_even")
+            )
+            wins = sum(one.width_then < one.width_even for one in found)
+            added = float(np.median([len(one.runs) for one in found]))
+            print(
+                f"{f'{sweep.budgets} x {sweep.sizes}':>12}{share:>9g}x{now:8.2%}{then:11.2%}{even:8.2%}"
+                f"{f'{wins} of {TRIALS}':>10}{added:12g}",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()
