@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from analysis.figures import INK, PREDICTED
+from analysis.drawing import PREDICTED, framed
 from analysis.sora import OUTPUTS
 from analysis.worksheet import Result
 
@@ -18,10 +18,7 @@ def outputs_figure(results: Mapping[str, Result]) -> Figure:
     """
     shown = [results[name] for name, _ in OUTPUTS.values()]
     names = [f"{model}\n{output}" for model, (_, output) in OUTPUTS.items()]
-    style = {"axes.edgecolor": INK, "axes.labelcolor": INK, "text.color": INK, "xtick.color": INK, "ytick.color": INK}
-    with sns.plotting_context("paper"), sns.axes_style("ticks", style):
-        figure = Figure((5.8, 2.6), layout="constrained")
-        axes = figure.subplots()
+    with framed(5.8, 2.6) as (figure, (axes,)):
         sns.stripplot(x=[one.value for one in shown], y=names, ax=axes, color=PREDICTED, size=8, jitter=False, zorder=3)
         for row, one in enumerate(shown):
             axes.plot([one.low, one.high], [row, row], color=PREDICTED, lw=1.6)
@@ -35,5 +32,5 @@ def outputs_figure(results: Mapping[str, Result]) -> Figure:
         axes.set_axisbelow(True)
         axes.tick_params(axis="y", length=0)
         axes.minorticks_off()
-        sns.despine(figure, left=True)
-        return figure
+        sns.despine(ax=axes, left=True)
+    return figure

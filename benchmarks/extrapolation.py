@@ -1,6 +1,6 @@
 """How well a learning curve's end is foretold from its beginning: 92 public curves of four domains.
 
-    python -m benchmarks.extrapolation ../shared/scaling-data/revisiting
+    python -m benchmarks.extrapolation public/revisiting
 
 Alabdulmohsin et al. 2022 (arXiv 2209.06640) publish the curves, which points may be seen, and the score: root mean
 square error of log loss over the rest. Each column is a way to fit: by least squares of log residuals a power law, one

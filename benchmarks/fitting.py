@@ -1,6 +1,6 @@
 """How fast and how low: our fit of one Chinchilla law against the usual grid of L-BFGS starts, on the same objective.
 
-    python -m benchmarks.fitting --data ../shared/scaling-data/epoch_chinchilla/svg_extracted_data.csv
+    python -m benchmarks.fitting --data public/epoch_chinchilla/svg_extracted_data.csv
 
 Hoffmann et al. 2022 (appendix D.3) and Besiroglu et al. 2024 minimise the sum of Huber losses of log residuals by
 BFGS from each point of a grid of 4,500 starts. So does the reference here: SciPy's L-BFGS-B with the exact gradient

@@ -78,8 +78,8 @@ def _run_preset(args: argparse.Namespace) -> int:
     assumptions = _overridden(args, preset.assumptions)
     results = estimate(assumptions)
     if args.plot:
+        from analysis.drawing import save_one
         from analysis.estimate_figure import outputs_figure
-        from analysis.figures import save_one
 
         save_one(outputs_figure(results), args.plot)
         print(f"wrote {args.plot}", file=sys.stderr)
