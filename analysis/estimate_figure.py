@@ -32,5 +32,4 @@ def outputs_figure(results: Mapping[str, Result]) -> Figure:
         axes.set_axisbelow(True)
         axes.tick_params(axis="y", length=0)
         axes.minorticks_off()
-        sns.despine(ax=axes, left=True)
     return figure
