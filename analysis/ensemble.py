@@ -1,6 +1,6 @@
 """The distribution behind a forecast: forms times noisy copies of the runs.
 
-Four forms (`analysis.forms`) are fitted to the runs and to noisy copies of them. All their predictions together, with
+Four forms (`analysis.mixture`) are fitted to the runs and to noisy copies of them. All their predictions together, with
 the noise of one new run, are the distribution; its median is the prediction and its quantiles the interval, so that
 disagreement between the forms counts as much as noise does. No form is chosen by how well it fits: small sweeps cannot
 tell them apart, and pretending that they can is what makes intervals too narrow.
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from analysis.forms import FORMS, Form, Sweep, Targets
+from analysis.mixture import FORMS, Form, Sweep, Targets
 from analysis.frontier import Frontier, PowerLaw, fit_frontier
 from analysis.laws.fit import Fit, fit_law
 from analysis.laws.forms import CHINCHILLA, D_AXIS, N_AXIS
