@@ -11,12 +11,12 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from analysis.mixture import FORMS, Form, Sweep, Targets
 from analysis.frontier import Frontier, PowerLaw, fit_frontier
 from analysis.laws.fit import Fit, fit_law
 from analysis.laws.forms import CHINCHILLA, D_AXIS, N_AXIS
 from analysis.laws.newton import Objective
 from analysis.laws.points import points
+from analysis.mixture import FORMS, Form, Sweep, Targets
 from analysis.valley import PRIOR, PRIOR_SPREAD, Valley, fit_valleys
 from analysis.varpro import Array
 

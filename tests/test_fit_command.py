@@ -234,8 +234,10 @@ def test_one_size_is_no_law(table: Path, capsys: pytest.CaptureFixture[str]) -> 
 def test_a_study_warns_of_what_the_runs_do_not_tell(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = planted(noise=0.1, sizes=4)
     pd.DataFrame({**found.axes, "loss": found.metric}).to_csv(tmp_path / "t.csv", index=False)
-    warnings = printed(capsys, "fit", tmp_path / "t.csv", "--delta", "inf")["warnings"]
+    few = printed(capsys, "fit", tmp_path / "t.csv")
+    assert few["delta"] is None  # least squares, because there are not thirty
+    warnings = few["warnings"]
     assert any("the runs say little about alpha" in warning for warning in warnings)
-    huber = printed(capsys, "fit", tmp_path / "t.csv")["warnings"]
+    huber = printed(capsys, "fit", tmp_path / "t.csv", "--delta", "0.001")["warnings"]
     assert any("a Huber loss of delta 0.001 on few runs" in warning for warning in huber)
     assert not any("Huber" in warning for warning in warnings)

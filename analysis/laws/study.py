@@ -105,7 +105,7 @@ class Study:
 def study(
     table: Table,
     form: Form,
-    measure: Objective,
+    measure: Objective | None = None,
     *,
     metric: str,
     draws: int,
@@ -115,14 +115,16 @@ def study(
 ) -> Study:
     """Fits a form to a column of a table.
 
-    draws: of the bootstrap; 0 for no intervals. weigh: by the inverse variance, from runs repeated with other seeds
-    and standard errors. lean: weights grow as this power of compute, or of the axis of a law with one.
+    measure: by default as `usual` says. draws: of the bootstrap; 0 for no intervals. weigh: by the inverse variance,
+    from runs repeated with other seeds and standard errors. lean: weights grow as this power of compute, or of the axis
+    of a law with one.
     Raises UserError where the table has not what the form needs.
     """
     try:
         found, noise = gather(table, form, metric, weigh=weigh)
         if lean:
             found = found.leaning(C_AXIS if form.splits_compute else form.axes[0], lean)
+        measure = measure or usual(found)
         fit = fit_law(found, form, measure)
         ordered = C_AXIS in found.axes
         rivals = [form, *(law(name, form.axes[0]) for name in RIVALS.get(form.name, ()))]
@@ -139,6 +141,12 @@ def study(
     except UserError as problem:
         text = str(problem)
         raise UserError(text if text.startswith(table.path) else f"{table.path}: {text}") from None
+
+
+def usual(found: Points) -> Objective:
+    """The Huber loss of log residuals with delta 1e-3, as for language models, from ENOUGH runs on; of fewer, least
+    squares: such a Huber loss passes through some of them exactly, and its intervals are too narrow."""
+    return Objective() if len(set(found.runs)) >= ENOUGH else Objective(delta=np.inf)
 
 
 def gather(table: Table, form: Form, metric: str, *, weigh: bool = False) -> tuple[Points, Noise | None]:

@@ -51,7 +51,10 @@ def add_parser(subparsers: Any) -> None:
         "envelope: the best run so far (Approach 1); the last two give a and b alone",
     )
     parser.add_argument(
-        "--delta", type=float, default=1e-3, metavar="X", help="of the Huber loss; inf for least squares"
+        "--delta",
+        type=float,
+        metavar="X",
+        help="of the Huber loss; inf for least squares (default: 0.001, and inf for fewer than 30 runs)",
     )
     parser.add_argument("--weigh", action="store_true", help="weigh runs by 1/variance, known from repeated seeds")
     parser.add_argument(
@@ -77,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
             raise UserError(f"--{option.replace('_', '-')} is {getattr(args, option)}, but must not be negative")
     if not math.isfinite(args.lean):
         raise UserError(f"--lean is {args.lean}, but must be a number")
-    if not args.delta > 0:
+    if args.delta is not None and not args.delta > 0:
         raise UserError(f"--delta is {args.delta:g}, but must be positive")
     table = read(args)
     if args.table.is_dir():
@@ -90,11 +93,11 @@ def run(args: argparse.Namespace) -> int:
     from analysis.laws.newton import Objective
     from analysis.laws.study import study
 
-    raw = args.method == "least-squares"
+    raw, chosen = args.method == "least-squares", args.delta
     found = study(
         table,
         law(args.law, args.against).pin(**numbers_of(args.pin, "--pin")),
-        Objective(math.inf if raw else args.delta, raw),
+        Objective(math.inf, raw=True) if raw else Objective(chosen) if chosen else None,
         metric=args.metric,
         draws=args.bootstrap,
         seed=args.seed,
@@ -131,6 +134,8 @@ def _text(found: "Study") -> str:
         )
     if fit.measure.raw:
         lines.append(f"  objective {fit.objective:.6g} (half the sum of squared residuals)")
+    elif math.isinf(fit.measure.delta):
+        lines.append(f"  objective {fit.objective:.6g} (half the sum of squared log residuals)")
     else:
         lines.append(
             f"  objective {fit.objective:.6g} (sum of Huber losses of log residuals, delta {fit.measure.delta:g})"
