@@ -106,6 +106,18 @@ def test_packed_equals_one_by_one(modulation):
         assert (gradients[name] - parameter.grad).norm() <= 1e-5 * parameter.grad.norm(), name
 
 
+@pytest.mark.parametrize("modulation", ["shared", "per_block"])
+@pytest.mark.parametrize("grids", [GRIDS, GRIDS[:1] * 2])
+def test_branches_are_summed_in_float32_even_under_autocast(modulation, grids):
+    model, captions, kinds = dit(modulation=modulation), caption(len(grids)), []
+    for block in model.blocks:
+        block.register_forward_hook(lambda block, given, answer: kinds.extend([given[0].dtype, answer.dtype]))
+    patches = torch.randn(sum(map(math.prod, grids)), CHANNELS * 4)
+    with torch.autocast("cpu", torch.bfloat16):
+        model(patches, grids, torch.rand(len(grids)), captions.states, captions.mask, captions.pooled)
+    assert kinds == [torch.float32] * 2 * len(model.blocks)
+
+
 def test_a_dropped_caption_is_forgotten():
     model = dit()
     one, other = caption(2), caption(2)
