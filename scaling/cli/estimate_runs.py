@@ -12,6 +12,7 @@ from analysis.frontier import fit_power
 from analysis.table import read_runs
 from analysis.target import Target, target_of_compute, target_of_loss
 from scaling import flops
+from scaling.cli.sizes import require_frames, require_side
 from scaling.errors import UserError
 from scaling.geometry import latent_size, token_grid
 from scaling.records import RunRecord, read_records
@@ -75,7 +76,9 @@ def _drawing(folders: list[StageFolder], video: Video) -> tuple[dict[str, Assump
     data = latents.parent("data").stage().parsed().data
     side = math.isqrt(data.pixels) // data.multiple * data.multiple
     frames, height, width = video.frames or data.frames, video.height or side, video.width or side
-    _check_size(frames, height, width, vae.spatial_stride * fields.dit.patch, vae.temporal_stride)
+    require_frames("frames", frames, vae.temporal_stride)
+    for option, pixels in (("height", height), ("width", width)):
+        require_side(option, pixels, vae.spatial_stride * fields.dit.patch)
     latent = latent_size(frames, height, width, vae)
     forwards = [
         flops.dit_forward(dit, vae.latent_channels, [token_grid(latent, dit.patch)], text.max_tokens, text.width)
@@ -130,11 +133,3 @@ def _range(value: float, low: float | None = None, high: float | None = None, **
     if low is None or high is None or low == high:
         return Assumption(value=value, **fields)
     return Assumption(value=(low, high), middle=value, **fields)
-
-
-def _check_size(frames: int, height: int, width: int, unit: int, stride: int) -> None:
-    if frames < 1 or (frames - 1) % stride:
-        raise UserError(f"--frames is {frames}, but must be 1 + {stride}k, such as {frames // stride * stride + 1}")
-    for name, value in (("height", height), ("width", width)):
-        if value < 1 or value % unit:
-            raise UserError(f"--{name} is {value}, but must be a multiple of {unit}")

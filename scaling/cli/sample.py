@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
+from scaling.cli.sizes import require_frames, require_side
 from scaling.errors import UserError
 from scaling.specs import EvalSpec, Solver
 
@@ -164,11 +165,10 @@ def _check_run(args: argparse.Namespace, folder: "StageFolder") -> None:
     unit, stride = vae.spatial_stride * fields.dit.patch, vae.temporal_stride
     for name in ("frames", "given"):
         value = getattr(args, name)
-        if value is not None and (value - 1) % stride:
-            raise UserError(f"--{name} is {value}, but must be 1 + {stride}k, such as {value // stride * stride + 1}")
+        if value is not None:
+            require_frames(name, value, stride)
     for name in ("width", "height"):
-        if getattr(args, name) % unit:
-            raise UserError(f"--{name} is {getattr(args, name)}, but must be a multiple of {unit}")
+        require_side(name, getattr(args, name), unit)
     if (args.start or args.end) and not fields.optim.given_frames:
         raise UserError(
             f"{args.folder}: trained with optim.given_frames 0, so it never saw given frames; "

@@ -28,10 +28,12 @@ class Layout:
         turns = [rotation(grid, head_dim, device) for grid in distinct]
         self.cos, self.sin = (torch.cat(parts)[:, None, None] for parts in zip(*turns, strict=True))
         self.positions = torch.cat([absolute(grid, device) for grid in distinct])
+        if self.uniform:
+            return
         # made at once, because torch.compile does not look into what is made when it is asked for
         lengths = torch.tensor(self.segments.lengths)
         self.lengths = lengths.to(device)
-        """(clips,): the tokens of each."""
+        """(clips,): the tokens of each; of mixed shapes alone, as the next."""
         self.clip_of_token = torch.arange(len(lengths)).repeat_interleave(lengths).to(device)
         """(tokens,): the clip's place in the batch."""
 
