@@ -1,6 +1,6 @@
 """A cluster: what its jobs ask of SLURM and what its GPUs can do. Read from YAML. Asks the scheduler nothing.
 
-Whether the cluster really has that partition and so many GPUs, `slurm.preflight` finds out before anything is submitted.
+Whether the cluster really has that partition and so many GPUs, `slurm.preflight` finds out before it submits anything.
 """
 
 from importlib.resources import files
@@ -119,4 +119,6 @@ def load_cluster(name_or_path: str) -> SlurmCluster | LocalCluster:
     kind = document.get("kind", "slurm")
     if kind not in ("slurm", "local"):
         raise UserError(f"{path}: kind: '{kind}' is neither 'slurm' nor 'local'")
-    return parse_spec(LocalCluster if kind == "local" else SlurmCluster, document, str(path))
+    if kind == "local":
+        return parse_spec(LocalCluster, document, str(path))
+    return parse_spec(SlurmCluster, document, str(path))
