@@ -132,9 +132,14 @@ def _snapshot(stages: Sequence[Stage], running: Sequence[Running], waiting: Sequ
     busy = {one.stage.id for one in running} | {stage.id for stage in waiting}
     return Snapshot(
         done=[stage for stage in stages if stage.id not in busy],
-        running=[(one.stage, (one.folder.events(after=one.attempts_before) or [{}])[-1]) for one in running],
+        running=[(one.stage, _how_far(one)) for one in running],
         waiting=list(waiting),
     )
+
+
+def _how_far(one: Running) -> dict[str, Any]:
+    events = one.folder.events(after=one.attempts_before)
+    return next((event for event in reversed(events) if "done" in event), {})
 
 
 @contextmanager
