@@ -11,10 +11,10 @@ from scaling.stage import Stage, StageFolder
 from sweeps.capacity import Capacity
 from sweeps.costs import ClipSize, Costs
 from sweeps.machines import Cluster, Machine, OwnHardware
+from sweeps.outline import BARRIERS, Outline, Part, is_done, outline_of
 from sweeps.schedule import Job, wall_hours
 from sweeps.spec import SweepSpec
 from sweeps.speed import Speeds, measured
-from sweeps.stages import Common, common_stages, ladder_stages, metrics_stage, run_stage, trunk_stages
 
 FIT_HOURS = 0.01
 """Of the law and its forecast, on one core: half a minute."""
@@ -122,15 +122,17 @@ def price_stages(
 
 
 def plan(
-    sweep: SweepSpec, runs: Path | None = None, capacity: Capacity | None = None, clip: ClipSize | None = None
+    sweep: SweepSpec,
+    runs: Path | None = None,
+    capacity: Capacity | None = None,
+    clip: ClipSize | None = None,
+    outline: Outline | None = None,
 ) -> Plan:
     """Prices a whole sweep. `clip` (frames, height, width) stands for the clips of a user's folder, which are not
     opened: by default the largest that the data spec allows, square. Worlds of several sizes are priced as the mixture
-    that they are."""
-    common = common_stages(sweep)
-    size, begun = _target_size(sweep, common, runs)
-    parts = _parts(sweep, common, runs, run_stage(sweep, common, sweep.target, size))
-    stages = [stage for part in parts for stage in part.stages]
+    that they are. `outline` is the sweep's, if it has been made before."""
+    outline = outline or outline_of(sweep, runs)
+    stages, parts = outline.stages, outline.parts
     machine = _machine(sweep, capacity)
     speeds = measured(runs, machine.device)
     pricing = _Pricing(sweep, stages, runs, machine, speeds, clip)
@@ -145,56 +147,9 @@ def plan(
         price=_sum(line.price for line in open_lines) or 0.0,
         disk_bytes=_sum(line.disk_bytes for line in lines.values()) or 0.0,
         measured_runs=len(speeds.by_run),
-        target_size=size,
-        target_begun=begun,
+        target_size=outline.target_size,
+        target_begun=outline.target_begun,
     )
-
-
-@dataclass(frozen=True)
-class _Part:
-    """A phase before it is priced."""
-
-    name: str
-    after: tuple[str, ...]
-    stages: Sequence[Stage]
-
-
-BARRIERS = ("fit",)
-"""Phases whose end is waited for by stages that none of theirs is a parent of: these say what is trained next."""
-
-
-def _parts(sweep: SweepSpec, common: Common, runs: Path | None, target: Stage) -> list[_Part]:
-    ladder, trunks = ladder_stages(sweep, common)[::-1], trunk_stages(sweep, common)[::-1]
-    trained = ("latents", "trunks") if trunks else ("latents",)
-    columns = [_column(sweep, common, runs, multiple) for multiple in (1, 4)]
-    return [
-        _Part("data", (), [common.data]),
-        _Part("VAE", ("data",), [common.vae]),
-        _Part("latents", ("VAE",), [common.latents]),
-        _Part("reference", ("data",), [common.reference]),
-        *([_Part("trunks", ("latents",), trunks)] if trunks else []),
-        _Part("training", trained, ladder),
-        _Part("fit", ("training",), []),
-        _Part("target", ("fit",), [target]),
-        _Part("metrics", ("fit", "target", "reference"), [*columns, metrics_stage(sweep, common, target)]),
-        _Part("reconstruction", ("VAE", "reference"), [common.reconstruction]),
-    ]
-
-
-def _column(sweep: SweepSpec, common: Common, runs: Path | None, multiple: int) -> Stage:
-    """The metrics of the best run of a budget: of the one that has been measured, or else of the middle one."""
-    sizes = sweep.ladder[multiple]
-    stages = [metrics_stage(sweep, common, run_stage(sweep, common, multiple, size)) for size in sizes]
-    return next((stage for stage in stages if _done(runs, stage.id)), stages[len(stages) // 2])
-
-
-def _target_size(sweep: SweepSpec, common: Common, runs: Path | None) -> tuple[str, bool]:
-    """The size at the target, and whether it has been begun."""
-    if runs is not None:
-        for size in sweep.target_sizes:
-            if (runs / run_stage(sweep, common, sweep.target, size).id).exists():
-                return size, True
-    return sweep.target_sizes[len(sweep.target_sizes) // 2], False
 
 
 class _Pricing:
@@ -234,7 +189,7 @@ class _Pricing:
             gpu_hours=None if hours is None else hours * placed.gpus,
             price=None if hours is None else hours * placed.price_per_hour,
             disk_bytes=cost.disk_bytes,
-            done=_done(self.runs, identity),
+            done=is_done(self.runs, identity),
             **({} if training is None else asdict(training)),
             measured=near is not None,
         )
@@ -253,7 +208,7 @@ class _Pricing:
         """Clips of a data stage that is complete."""
         ids = {stage.id if stage.kind == "data" else stage.parents.get("data") for stage in stages}
         for identity in ids - {None}:
-            if _done(self.runs, str(identity)):
+            if is_done(self.runs, str(identity)):
                 assert self.runs is not None
                 count = read_record(self.runs / str(identity) / "record.json").shape.get("clips")
                 return count if isinstance(count, int) else None
@@ -264,11 +219,7 @@ def _machine(sweep: SweepSpec, capacity: Capacity | None) -> Machine:
     return OwnHardware(sweep.hardware) if capacity is None else Cluster(capacity)
 
 
-def _done(runs: Path | None, identity: str) -> bool:
-    return runs is not None and StageFolder(runs / identity).complete
-
-
-def _summed(part: _Part, lines: Sequence[PlannedStage]) -> Phase:
+def _summed(part: Part, lines: Sequence[PlannedStage]) -> Phase:
     if part.name == "fit":
         return Phase("fit", part.after, 1, 0, 0, FIT_HOURS, 0.0, 0.0, 0.0)
     left = [line for line in lines if not line.done]
@@ -286,7 +237,7 @@ def _summed(part: _Part, lines: Sequence[PlannedStage]) -> Phase:
     )
 
 
-def _wall(parts: Sequence[_Part], lines: dict[str, PlannedStage], pricing: _Pricing) -> float:
+def _wall(parts: Sequence[Part], lines: dict[str, PlannedStage], pricing: _Pricing) -> float:
     """Longest first within a phase: a long run that starts last would run alone."""
     jobs = []
     for part in parts:
