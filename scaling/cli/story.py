@@ -19,8 +19,8 @@ from scaling.specs import parse_spec
 from scaling.stage import Stage
 from scaling.store import read_document, write_document
 from slurm.local import execute
-from sweeps.plan import common_stages, ladder_stages, metrics_stage, run_stage, trunk_stages
 from sweeps.spec import SweepSpec
+from sweeps.stages import common_stages, ladder_stages, metrics_stage, run_stage, trunk_stages
 
 if TYPE_CHECKING:
     import pandas
