@@ -1,5 +1,5 @@
-"""What was asked for when a sweep was submitted, kept in its output folder: later commands and the steering job go by it,
-whatever became of the files that the user gave."""
+"""What was asked for when a sweep was submitted, kept in its output folder: the steering job goes by it, and so do
+later commands, whatever became of the files that the user gave."""
 
 from pathlib import Path
 

@@ -13,8 +13,7 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "cancel",
         help="take a sweep's jobs, or some of them, out of the queue",
-        description="Cancels jobs. Their stages are not tried again until 'scaling retry' or 'scaling submit' of a user "
-        "says so; checkpoints stay.",
+        description="Cancels jobs. Their stages are not tried again until 'scaling retry' says so; checkpoints stay.",
         epilog="examples:\n  scaling cancel base_4x_32x\n  scaling cancel base_4x_32x dit-w384d12@4x",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
