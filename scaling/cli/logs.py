@@ -19,7 +19,7 @@ def add_parser(subparsers: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("out", type=Path, metavar="OUT", help="output folder of a sweep")
-    parser.add_argument("run", metavar="RUN", help="id, the beginning of one, SLUG@COMPUTE, or 'steering'")
+    parser.add_argument("stage", metavar="RUN", help="id, the beginning of one, SLUG@COMPUTE, or 'steering'")
     parser.add_argument("--rank", type=int, default=0, metavar="K", help="of a run on several GPUs (default: 0)")
     parser.add_argument("--lines", type=int, default=40, metavar="N", help="how many of each file (default: 40)")
     parser.add_argument("--follow", action="store_true", help="go on printing what is added")
@@ -30,9 +30,9 @@ def run(args: argparse.Namespace) -> int:
     """Prints the logs. Raises UserError where there are none."""
     from scaling.errors import UserError
 
-    files = _files(args.out, args.run, args.rank)
+    files = _files(args.out, args.stage, args.rank)
     if not files:
-        raise UserError(f"{args.run}: it has printed nothing yet; 'scaling status {args.out}' says where it stands")
+        raise UserError(f"{args.stage}: it has printed nothing yet; 'scaling status {args.out}' says where it stands")
     ends: dict[Path, int] = {}
     for path in files:
         content = path.read_bytes()

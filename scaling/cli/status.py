@@ -129,7 +129,7 @@ def footer(found: "list[Status]", facts: dict[str, Any]) -> list[str]:
     limit = facts.get("budget_gpu_hours")
     lines = [f"{len(found)} stages: {counts}; {facts['gpu_hours']:.3g} GPU-hours" + (f" of {limit:g}" if limit else "")]
     if facts.get("queue_age_seconds") is not None:
-        lines.append(f"the scheduler was asked {facts['queue_age_seconds']:.0f} s ago")
+        lines.append(f"the scheduler was asked {max(0.0, facts['queue_age_seconds']):.0f} s ago")
     if facts.get("problem"):
         lines.append(f"the scheduler's latest answer: {facts['problem']}")
     if facts.get("steering"):

@@ -75,7 +75,7 @@ def _print_scripts(step: Any, as_json: bool) -> int:
 
 def print_step(out: Path, step: Any, as_json: bool) -> int:
     """Prints what a step came to, and gives the exit code."""
-    from scaling.cli.story import summary
+    from scaling.cli.outcome import summary
 
     if step.told is not None:
         print(json.dumps({"outcome": step.told.to_document()}) if as_json else summary(step.told))
