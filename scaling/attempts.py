@@ -40,6 +40,8 @@ class Attempt:
     """Updates that were done when it began; None for work that does not count them."""
     done: int | None
     total: int | None
+    loss: float | None
+    """The latest that it said."""
     progress: bool
     """Whether it left more than it found: a checkpoint, or all of it."""
     end: End
@@ -69,6 +71,7 @@ def _attempt(folder: StageFolder, path: Path) -> Attempt:
         begun=counts[-1].get("begun") if counts else None,
         done=counts[-1]["done"] if counts else None,
         total=counts[-1].get("total") if counts else None,
+        loss=counts[-1].get("loss") if counts else None,
         progress=end == "finished" or any("saved" in row for row in rows),
         end=end,
         words=words,

@@ -128,6 +128,7 @@ def _status(
         note=note,
         step=past[-1].done if past else None,
         total=past[-1].total if past else None,
+        loss=past[-1].loss if past else None,
         **_speed(rows),
         attempts=len(past),
         gpu_hours=sum(attempt.gpus * attempt.seconds for attempt in past) / 3600,
@@ -148,7 +149,8 @@ def _unfinished(
     last = past[-1] if past else None
     if element in view.queue:
         state, reason = view.queue[element]
-        if state in ("PENDING", "REQUEUED", "REQUEUE_HOLD", "SPECIAL_EXIT"):
+        begun_since = last is not None and last.end == "silent" and _touched(folder, last.number) > view.seen
+        if state in ("PENDING", "REQUEUED", "REQUEUE_HOLD", "SPECIAL_EXIT") and not begun_since:
             return _waiting(last, reason)
         return _working(folder, last, element, now)
     if is_cancelled(folder):
@@ -236,13 +238,12 @@ def _log(folder: StageFolder, number: int) -> list[dict[str, Any]]:
 
 
 def _speed(rows: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
-    """Loss, tokens/s, utilisation and the time left, from the counts of the last rows."""
-    facts: dict[str, float | None] = dict.fromkeys(("loss", "tokens_per_second", "mfu", "eta_seconds"))
+    """Tokens/s, utilisation and the time left, from the counts of the last rows."""
+    facts: dict[str, float | None] = dict.fromkeys(("tokens_per_second", "mfu", "eta_seconds"))
     counts = [row for row in rows if "done" in row and "seconds" in row]
     if not counts:
         return facts
     newest, before = counts[-1], counts[max(0, len(counts) - 20)]
-    facts["loss"] = newest.get("loss")
     done, seconds = newest["done"] - before["done"], newest["seconds"] - before["seconds"]
     if done <= 0 or seconds <= 0:
         return facts
