@@ -292,8 +292,13 @@ class Launcher:
             depth[job.stage.id] = 1 + max((depth.get(parent, -1) for parent in job.stage.parents.values()), default=-1)
             resources = Resources.of(self.cluster, job.gpus, job.hours)
             classes.setdefault((depth[job.stage.id], resources), []).append(job)
-        for (_, resources), members in sorted(classes.items(), key=lambda item: item[0][0]):
-            at_a_time = max(1, self.cluster.max_gpus // max(1, resources.gpus))
+        wanted: dict[int, int] = {}
+        for (level, resources), members in classes.items():
+            wanted[level] = wanted.get(level, 0) + resources.gpus * len(members)
+        for (level, resources), members in sorted(classes.items(), key=lambda item: item[0][0]):
+            # classes that wait for the same things run at the same time, and share the GPUs
+            part = resources.gpus * len(members) / max(1, wanted[level]) * self.cluster.max_gpus
+            at_a_time = max(1, int(part) // resources.gpus) if resources.gpus else len(members)
             chunks = [members[first : first + size] for first in range(0, len(members), size)]
             lanes = min(at_a_time, len(chunks))
             lane: dict[int, str] = {}
