@@ -81,6 +81,7 @@ def wait_for(condition, seconds=300):
 
 
 def stages_of(out, capsys):
+    capsys.readouterr()
     assert main(["status", str(out), "--json"]) == 0
     return {stage["id"]: stage for stage in json.loads(capsys.readouterr().out)["stages"]}
 
