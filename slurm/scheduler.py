@@ -101,7 +101,7 @@ class Scheduler:
 
     def named(self, name: str) -> list[str]:
         """Numbers of the arrays of this name that are in the queue."""
-        text = self.call("squeue", "--noheader", "--me", f"--name={name}", "--format=%F")
+        text = self.call("squeue", "--noheader", "--array", "--me", f"--name={name}", "--format=%F")
         return sorted(set(text.split()), key=int)
 
     def is_known(self, array: str) -> bool:
