@@ -25,9 +25,9 @@ def digest(value: Any) -> str:
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:16]
 
 
-def stage_id(slug: str, fields: Any, parents: Mapping[str, str]) -> str:
+def stage_id(slug: str, fields: Any, parents: Mapping[str, str], recipe: int = RECIPE_VERSION) -> str:
     """`slug` and 16 hex digits over the semantic fields, the parents' ids and the recipe version."""
-    return f"{slug}-{digest({'fields': fields, 'parents': dict(parents), 'recipe': RECIPE_VERSION})}"
+    return f"{slug}-{digest({'fields': fields, 'parents': dict(parents), 'recipe': recipe})}"
 
 
 def _plain(value: Any) -> Any:
