@@ -46,7 +46,7 @@ def make_folders(sweep: SweepSpec, out: Path, *, complete: bool) -> None:
     """A folder for every stage, complete with a record, or with an attempt that was killed half-way."""
     outline = outline_of(sweep, None)
     lines = {line.id: line for line in plan(sweep, outline=outline).stages}
-    for stage in outline.stages:
+    for stage in outline.stages.values():
         folder = StageFolder.create(out / "runs", stage)
         events = folder.claim_attempt()
         events.log(done=400, total=800, loss=0.5)

@@ -64,10 +64,9 @@ class _Change:
 class Explainer:
     """Explains the stages of a sweep by what is in a folder of runs."""
 
-    def __init__(self, stages: Iterable[Stage], runs: Path) -> None:
-        """`stages` are all that the sweep may come to; other folders are taken to be left by what it was before."""
-        self.runs = runs
-        self.stages = {stage.id: stage for stage in stages}
+    def __init__(self, stages: Mapping[str, Stage], runs: Path) -> None:
+        """`stages`, by id, are those of the sweep; other folders are taken to be left by what it was before."""
+        self.runs, self.stages = runs, stages
         self.left: dict[str, list[str]] = defaultdict(list)
         """Folders that are none of them, by their slugs."""
         for path in sorted(runs.iterdir()) if runs.is_dir() else ():
@@ -177,7 +176,7 @@ def causes(explained: Iterable[Explained]) -> list[Cause]:
     return [Cause(reason, tuple(stages)) for reason, stages in grouped.items()]
 
 
-def explain(stages: Sequence[Stage], runs: Path) -> list[Cause]:
+def explain(stages: Mapping[str, Stage], runs: Path) -> list[Cause]:
     """Why those of these stages that are not complete have to be done."""
     explainer = Explainer(stages, runs)
     return causes(found for identity in explainer.stages if (found := explainer.why(identity)) is not None)
@@ -221,14 +220,16 @@ def _difference(kind: str, name: str, before: Any, now: Any) -> str:
 
 def _differing(now: Any, before: Any, name: str = "") -> Iterator[tuple[str, Any, Any]]:
     """Name, value before and value now of every field that differs."""
-    if isinstance(now, Mapping) and isinstance(before, Mapping):
+    if now == before:
+        return
+    if isinstance(now, dict) and isinstance(before, dict):
         for key in [*now, *(key for key in before if key not in now)]:
             where = f"{name}.{key}" if name else str(key)
             yield from _differing(now.get(key, _ABSENT), before.get(key, _ABSENT), where)
     elif isinstance(now, list | tuple) and isinstance(before, list | tuple) and len(now) == len(before):
         for number, (new, old) in enumerate(zip(now, before, strict=True)):
             yield from _differing(new, old, f"{name}.{number}")
-    elif now != before:
+    else:
         yield name, before, now
 
 

@@ -120,7 +120,8 @@ def _explainer(runs: Path, sweep_name: str) -> "Explainer":
     from sweeps.stages import common_stages, possible_stages
 
     sweep = load_sweep(sweep_name)
-    return Explainer(possible_stages(sweep, common_stages(sweep)), runs)
+    possible = possible_stages(sweep, common_stages(sweep))
+    return Explainer({stage.id: stage for stage in possible}, runs)
 
 
 def _resolved(described: "dict[str, Stage]", name: str, runs: Path) -> str:
