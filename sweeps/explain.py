@@ -24,12 +24,21 @@ MANIFESTS = {"data": "its videos or captions changed", "latents": "its text enco
 
 
 @dataclass(frozen=True)
+class Reason:
+    """Why a stage has to be done."""
+
+    text: str
+    against: str = ""
+    """The folder that it was compared with."""
+
+
+@dataclass(frozen=True)
 class Explained:
     """Why one stage has to be done."""
 
     id: str
     kind: str
-    reasons: tuple[str, ...]
+    reasons: tuple[Reason, ...]
 
 
 @dataclass(frozen=True)
@@ -38,16 +47,21 @@ class Cause:
 
     reason: str
     stages: tuple[Explained, ...]
+    against: tuple[str, ...]
+    """The folders that were compared."""
 
     def to_document(self) -> dict[str, Any]:
-        return {"reason": self.reason, "stages": [stage.id for stage in self.stages]}
+        stages = [stage.id for stage in self.stages]
+        return {"reason": self.reason, "stages": stages, "against": list(self.against), "text": str(self)}
 
     def __str__(self) -> str:
-        if len(self.stages) == 1:
-            return f"{self.stages[0].id}: {self.reason}"
         kinds = [stage.kind for stage in self.stages]
-        counts = ", ".join(f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds))
-        return f"{len(self.stages)} stages ({counts}): {self.reason}"
+        counts = [f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds)]
+        who = f"{len(kinds)} stages ({', '.join(counts)})" if len(counts) > 1 else f"{counts[0]} stages"
+        who = self.stages[0].id if len(kinds) == 1 else who
+        others = f" and {len(self.against) - 1} others" if len(self.against) > 1 else ""
+        against = f" (against {self.against[0]}{others})" if self.against else ""
+        return f"{who}: {self.reason}{against}"
 
 
 @dataclass(frozen=True)
@@ -56,9 +70,16 @@ class _Change:
 
     text: str
     kind: str
-    """Of that stage."""
+    """Of that stage; empty for the recipe, which is everybody's."""
     stage: str
     """Its id."""
+    against: str
+
+    def told_of(self, stage: str) -> Reason:
+        """As the reason of that stage or of one that comes from it."""
+        return Reason(
+            self.text if self.stage == stage or not self.kind else f"its {self.kind} {self.text}", self.against
+        )
 
 
 class Explainer:
@@ -81,31 +102,25 @@ class Explainer:
         if folder.complete:
             return None
         if folder.attempts:
-            reasons: tuple[str, ...] = (unfinished(attempts(folder)),)
+            reasons: tuple[Reason, ...] = (Reason(unfinished(attempts(folder))),)
         else:
-            reasons = self._differences(identity, stage) or ("new: nothing like it on disk",)
+            reasons = self._differences(identity, stage) or (Reason("new: nothing like it on disk"),)
         return Explained(identity, stage.kind, reasons)
 
-    def since(self, name: str) -> tuple[str, tuple[str, ...]] | None:
+    def since(self, name: str) -> tuple[str, tuple[Reason, ...]] | None:
         """The stage that took the place of a folder that the sweep has no use for, and how it differs from it; None
         where no stage did."""
         found = self._describe(name)
         for identity, stage in self.stages.items() if found else ():
             if found and self._is_like(stage, found[0]):
-                return identity, tuple(self._told(change, identity) for change in self._compare(identity, stage, name))
+                return identity, tuple(change.told_of(identity) for change in self._compare(identity, stage, name))
         return None
 
-    def _differences(self, identity: str, stage: Stage) -> tuple[str, ...]:
+    def _differences(self, identity: str, stage: Stage) -> tuple[Reason, ...]:
         predecessor = self._predecessor(identity, stage)
         if predecessor is None:
             return ()
-        return tuple(self._told(change, identity) for change in self._compare(identity, stage, predecessor))
-
-    @staticmethod
-    def _told(change: _Change, identity: str) -> str:
-        if change.kind == "recipe":
-            return change.text
-        return change.text if change.stage == identity else f"its {change.kind} {change.text}"
+        return tuple(change.told_of(identity) for change in self._compare(identity, stage, predecessor))
 
     def _predecessor(self, identity: str, stage: Stage) -> str | None:
         """Of the folders of the same name and budget: of the same sweep if there is one, and with least difference."""
@@ -151,12 +166,10 @@ class Explainer:
             else:
                 own.append(f"{role} {before} -> {parent}")
         if own:
-            yield _Change(f"changed: {', '.join(own)} (against {predecessor})", stage.kind, identity)
-        yield from inherited
+            yield _Change(f"changed: {', '.join(own)}", stage.kind, identity, predecessor)
         if recipe not in (None, RECIPE_VERSION) or not (own or inherited):
-            change = _Change(_recipe(recipe), "recipe", "")
-            if change not in inherited:
-                yield change
+            inherited[_Change(_recipe(recipe), "", "", "")] = None
+        yield from inherited
 
     def _describe(self, name: str) -> tuple[Stage, int | None] | None:
         """What a folder's spec.json describes; None where it cannot be read, which is then nothing to compare with."""
@@ -172,8 +185,12 @@ def causes(explained: Iterable[Explained]) -> list[Cause]:
     """The stages by what they have to be done for, in the order of the first of each."""
     grouped: dict[str, list[Explained]] = {}
     for stage in explained:
-        grouped.setdefault("; ".join(stage.reasons), []).append(stage)
-    return [Cause(reason, tuple(stages)) for reason, stages in grouped.items()]
+        grouped.setdefault("; ".join(reason.text for reason in stage.reasons), []).append(stage)
+    found = []
+    for text, stages in grouped.items():
+        against = dict.fromkeys(reason.against for stage in stages for reason in stage.reasons if reason.against)
+        found.append(Cause(text, tuple(stages), tuple(against)))
+    return found
 
 
 def explain(stages: Mapping[str, Stage], runs: Path) -> list[Cause]:

@@ -118,9 +118,10 @@ def price_stages(
     """Prices any stages of a sweep, in their order. `runs` is where finished ones are looked for, and the parents that
     are not in the list. Without a capacity the sweep's own `hardware` section counts."""
     machine = _machine(sweep, capacity)
-    by_id = {stage.id: stage for stage in stages}
-    pricing = _Pricing(sweep, by_id, runs, machine, measured(runs, machine.device), None)
-    return [pricing.planned(identity) for identity in by_id]
+    ids = [stage.id for stage in stages]
+    known = dict(zip(ids, stages, strict=True))
+    pricing = _Pricing(sweep, known, runs, machine, measured(runs, machine.device), None)
+    return [pricing.planned(identity) for identity in ids]
 
 
 def plan(

@@ -64,7 +64,7 @@ def _causes(runs: Path, sweep_name: str) -> list[dict[str, Any]]:
     from sweeps.spec import load_sweep
 
     causes = explain(outline_of(load_sweep(sweep_name), runs).stages, runs)
-    return [{**cause.to_document(), "text": str(cause)} for cause in causes]
+    return [cause.to_document() for cause in causes]
 
 
 def _incomplete(runs: Path) -> dict[str, Any]:
@@ -165,7 +165,9 @@ def _now(explainer: "Explainer", identity: str) -> dict[str, Any]:
     if identity in explainer.stages:
         return {"id": identity, "changes": []}
     successor = explainer.since(identity)
-    return {"id": None, "changes": []} if successor is None else {"id": successor[0], "changes": list(successor[1])}
+    if successor is None:
+        return {"id": None, "changes": []}
+    return {"id": successor[0], "changes": [reason.text for reason in successor[1]]}
 
 
 def _text(answer: dict[str, Any]) -> str:
