@@ -120,10 +120,10 @@ def fit_frontier(table: pd.DataFrame) -> Frontier:
     Raises UserError where a column is missing or there are fewer than two budgets.
     """
     check_table(table)
+    if (budgets := table["flop_budget"].nunique()) < 2:
+        raise UserError(f"{budgets} compute budgets give no frontier; train at two or more")
     flops_per_token = fit_power(table["n_params"], table["train_flops"] / table["num_tokens"])
     optima = tuple(find_optimum(group, flops_per_token) for _, group in table.groupby("flop_budget"))
-    if len(optima) < 2:
-        raise UserError(f"{len(optima)} compute budgets give no frontier; train at two or more")
     return Frontier(optima, flops_per_token)
 
 

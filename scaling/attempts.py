@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from scaling.errors import UserError
 from scaling.stage import Stage, StageFolder
-from scaling.store import read_document, read_jsonl, write_document
+from scaling.store import read_document, read_last_jsonl, write_document
 
 FAULTS = 2
 """Attempts that may fail, or run into their time limit, one after another and without progress."""
@@ -35,10 +35,13 @@ class Attempt:
     """Seconds since the epoch, by the host's clock."""
     seconds: float
     """From there to its last sign of life."""
+    gpus: int
     begun: int | None
     """Updates that were done when it began; None for work that does not count them."""
     done: int | None
     total: int | None
+    loss: float | None
+    """The latest that it said."""
     progress: bool
     """Whether it left more than it found: a checkpoint, or all of it."""
     end: End
@@ -47,17 +50,16 @@ class Attempt:
 
 
 def attempts(folder: StageFolder) -> list[Attempt]:
-    """All of them, oldest first. Raises UserError where a file is damaged."""
+    """All of them, oldest first, from the ends of their logs. Raises UserError where a file is damaged."""
     return [_attempt(folder, path) for path in sorted((folder.path / "attempts").glob("[0-9]*.json"))]
 
 
 def _attempt(folder: StageFolder, path: Path) -> Attempt:
     number = int(path.stem)
     facts = read_document(path) if path.stat().st_size else {}  # claimed, and killed before it could say by whom
-    rows = read_jsonl(folder.path / f"events.{number:04d}.jsonl")
-    others = [row for log in folder.path.glob(f"events.{number:04d}.rank-*.jsonl") for row in read_jsonl(log)]
+    rows = read_last_jsonl(folder.path / f"events.{number:04d}.jsonl")
+    others = [row for log in folder.path.glob(f"events.{number:04d}.rank-*.jsonl") for row in read_last_jsonl(log)]
     counts = [row for row in rows if "done" in row]
-    begun = next((row["begun"] for row in rows if "begun" in row), None)
     end, words = _end(rows, others)
     return Attempt(
         number=number,
@@ -65,9 +67,11 @@ def _attempt(folder: StageFolder, path: Path) -> Attempt:
         host=str(facts.get("host", "")),
         began=float(facts.get("began", 0.0)),
         seconds=max((row.get("seconds", 0.0) for row in rows), default=0.0),
-        begun=begun,
+        gpus=int(facts.get("gpus", 0)),
+        begun=counts[-1].get("begun") if counts else None,
         done=counts[-1]["done"] if counts else None,
         total=counts[-1].get("total") if counts else None,
+        loss=counts[-1].get("loss") if counts else None,
         progress=end == "finished" or any("saved" in row for row in rows),
         end=end,
         words=words,

@@ -105,12 +105,12 @@ def leave_with_starter() -> None:
     threading.Thread(target=wait, daemon=True).start()
 
 
-def leave() -> NoReturn:
-    """Ends a rank that has succeeded, at once: threads of the communication library that outlive Python's own end abort
-    the process now and then, which would look like a failure."""
+def leave(code: int = 0) -> NoReturn:
+    """Ends a rank at once: threads of the communication library that outlive Python's own end abort the process now and
+    then, which would look like a failure."""
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(0)
+    os._exit(code)
 
 
 def _reason(logs: Path, codes: Sequence[int | None]) -> Exception:

@@ -224,9 +224,9 @@ class StageFolder:
             sweep(self.path, spare=self.spec_path.name)  # `create` writes the spec without the lock
             yield
 
-    def claim_attempt(self, job: str = "") -> "Events":
+    def claim_attempt(self, job: str = "", gpus: int = 0) -> "Events":
         """Opens the next attempt: an exclusive file in attempts/ and an event log of its own. `job` is the scheduler's
-        name for who works."""
+        name for who works, with so many GPUs."""
         attempts = self.path / "attempts"
         attempts.mkdir(parents=True, exist_ok=True)
         number = self.attempts + 1
@@ -234,7 +234,7 @@ class StageFolder:
         descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
         os.close(descriptor)
         facts = {"pid": os.getpid(), "host": socket.gethostname(), "began": round(time.time(), 3), "job": job}
-        write_document(path, {"attempt": number, **facts})
+        write_document(path, {"attempt": number, **facts, "gpus": gpus})
         return self.events_of_attempt()
 
     def events_of_attempt(self, rank: int = 0) -> "Events":

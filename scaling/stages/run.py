@@ -24,10 +24,10 @@ Work = Callable[[StageFolder, Stage, Events], RunRecord]
 PACKAGES = ("torch", "lightning", "numpy", "av", "scipy", "safetensors", "tokenizers", "transformers")
 
 
-def run_stage(path: str, job: str = "", due: float = math.inf) -> None:
+def run_stage(path: str, job: str = "", gpus: int = 0, due: float = math.inf) -> None:
     """Brings the stage in this folder to COMPLETE, or returns at once if it is. Waits for another process at it. `job`
-    is the scheduler's name for this one; a signal after `due`, in seconds since the epoch, is put down to its time
-    limit.
+    is the scheduler's name for this one, which has so many GPUs; a signal after `due`, in seconds since the epoch, is
+    put down to its time limit.
 
     Raises UserError if a parent is not complete or the spec is broken, StoppedError where a signal says so, and what
     the work itself raises; the reason is in the attempt's events too.
@@ -36,7 +36,7 @@ def run_stage(path: str, job: str = "", due: float = math.inf) -> None:
     with folder.exclusive():
         if folder.complete:
             return
-        events = folder.claim_attempt(job)
+        events = folder.claim_attempt(job, gpus)
         try:
             write_record(folder.record_path, _work(folder, stage_to_try(folder), events))
         except Exception as error:

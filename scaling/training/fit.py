@@ -32,8 +32,9 @@ from scaling.training import checkpoints
 from scaling.training.group import everywhere
 from scaling.training.module import StepModule
 
-LOG_SECONDS = 1.0
-"""How often progress is logged at most."""
+LOG_SECONDS = 1.0, 30.0
+"""How often progress is logged: the first at first, the second in the end, between them after every hundredth of the
+time so far."""
 HOURS_BETWEEN_FAULTS = 6.0
 """Of one job, preemptions included. Not measured: an assumption! Checkpoints become rarer with its square root."""
 SETTLED = 8
@@ -71,8 +72,9 @@ class Keeper(lightning.Callback):
     def __init__(self, folder: Path, every: int, until: int, visits: Mapping[int, Visit], events: Events) -> None:
         self.folder, self.every, self.until, self.visits, self.events = folder, every, until, visits, events
         self.losses: list[float] = []
-        self.logged_at = 0.0
-        self.began = 0.0
+        self.started, self.logged_at, self.began = time.monotonic(), 0.0, 0.0
+        self.told: dict[str, int] = {}
+        """What every log row says: with how many updates the attempt began, and how many are saved."""
         self.seconds: list[float] = []
         """Of each update."""
         self.save_seconds = FIRST_SAVE_SECONDS
@@ -96,15 +98,17 @@ class Keeper(lightning.Callback):
             weights = gathered(module.ema.weights)
             if rank() == 0:
                 self.visits[module.done](weights)
-        if module.done % self.every == 0 or module.done in (self.until, self.next_save) or module.stopping:
+        save = module.done % self.every == 0 or module.done in (self.until, self.next_save) or module.stopping
+        if save:
             self._save(module)
         elif len(self.seconds) == SETTLED:
             self._plan_save(module.done)
         now = time.monotonic()
-        if now - self.logged_at > LOG_SECONDS or module.done == self.until:
+        pause = min(max(LOG_SECONDS[0], (now - self.started) / 100), LOG_SECONDS[1])
+        if save or now - self.logged_at > pause:
             loss = sum(self.losses) / len(self.losses)
             if rank() == 0:
-                self.events.log(done=module.done, total=self.until, loss=round(loss, 5))
+                self.events.log(done=module.done, total=self.until, loss=round(loss, 5), **self.told)
             self.losses, self.logged_at = [], now
         if module.stopping:
             everywhere(torch.zeros(1))  # where one rank ends, the scheduler kills the others: not before all are done
@@ -114,8 +118,7 @@ class Keeper(lightning.Callback):
         began = time.monotonic()
         checkpoints.save(self.folder, module.done, module.state())
         self.save_seconds = time.monotonic() - began
-        if rank() == 0:
-            self.events.log(saved=module.done)
+        self.told["saved"] = module.done
         self._plan_save(module.done)
 
     def _plan_save(self, done: int) -> None:
@@ -167,10 +170,11 @@ def fit(
     if groups:
         module.restore(step, groups)
     if rank() == 0:
-        events.log(begun=module.done, done=module.done, total=until)
+        events.log(done=module.done, total=until, begun=module.done)
     if module.done == until:
         return None
     keeper = Keeper(folder, every, until, visits or {}, events)
+    keeper.told["begun"] = module.done
     trainer = lightning.Trainer(
         accelerator="gpu" if device().type == "cuda" else "cpu",
         devices=ranks_on_node(),
