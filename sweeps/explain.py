@@ -20,7 +20,8 @@ from scaling.stage import Stage, StageFolder
 State = Literal["complete", "unfinished", "never tried"]
 SHOWN = 60
 """Characters of a value, at most."""
-MANIFESTS = {"data": "its videos or captions changed", "latents": "its text encoder's files changed"}
+MANIFESTS = {"data": "its videos or captions", "latents": "its text encoder's files"}
+"""What a manifest is of: two hashes would say nothing."""
 
 
 @dataclass(frozen=True)
@@ -166,7 +167,9 @@ class Explainer:
             else:
                 own.append(f"{role} {before} -> {parent}")
         if own:
-            yield _Change(f"changed: {', '.join(own)}", stage.kind, identity, predecessor)
+            text = f"changed: {', '.join(own)}"
+            yield _Change(text, stage.kind, identity, predecessor)
+            inherited = {change: None for change in inherited if change.text != text}  # a section that both have
         if recipe not in (None, RECIPE_VERSION) or not (own or inherited):
             inherited[_Change(_recipe(recipe), "", "", "")] = None
         yield from inherited
@@ -260,5 +263,6 @@ _ABSENT = _Absent()
 def _short(value: Any) -> str:
     if isinstance(value, _Absent):
         return "(none)"
-    text = json.dumps(value)
+    brief = f"{value:g}" if isinstance(value, float) else ""
+    text = brief if brief and float(brief) == value else json.dumps(value)
     return text if len(text) <= SHOWN else f"{text[: SHOWN - 3]}..."
