@@ -21,7 +21,7 @@ from pydantic import Field
 
 from scaling import interruption
 from scaling.errors import UserError
-from scaling.identity import stage_id
+from scaling.identity import RECIPE_VERSION, stage_id
 from scaling.specs import (
     DataSpec,
     DiTSpec,
@@ -162,7 +162,8 @@ class StageFolder:
         """
         folder = cls(runs / stage.id)
         if not folder.spec_path.exists() or folder.stage() != stage:
-            write_document(folder.spec_path, {"id": stage.id, **stage.model_dump(mode="json")})
+            spec = {"id": stage.id, "recipe": RECIPE_VERSION, **stage.model_dump(mode="json")}
+            write_document(folder.spec_path, spec)
         return folder
 
     @property
@@ -178,15 +179,30 @@ class StageFolder:
         return (self.path / "COMPLETE").exists()
 
     def stage(self) -> Stage:
-        """The stage as spec.json has it. Raises UserError if the file is missing, broken or of another id."""
-        document = read_document(self.spec_path)
-        fields = (
-            {key: value for key, value in document.items() if key != "id"} if isinstance(document, dict) else document
-        )
-        stage = parse_spec(Stage, fields, str(self.spec_path))
-        if stage.id != self.path.name:
+        """The stage as spec.json has it. Raises UserError if the file is missing, broken, of another id or of another
+        recipe."""
+        stage, recipe = self.described()
+        if recipe is None:
             raise UserError(f"{self.spec_path}: describes {stage.id}; was it edited? Remove the folder and run again")
+        if recipe != RECIPE_VERSION:
+            raise UserError(
+                f"{self.spec_path}: made by recipe version {recipe}, but this code has version {RECIPE_VERSION}; "
+                "run the sweep again"
+            )
         return stage
+
+    def described(self) -> tuple[Stage, int | None]:
+        """What spec.json describes, of this id or not, and the recipe version that gives it this id; None where none
+        does. Raises UserError if the file is missing or broken."""
+        document = read_document(self.spec_path)
+        fields = document
+        if isinstance(document, dict):
+            fields = {key: value for key, value in document.items() if key not in ("id", "recipe")}
+        stage = parse_spec(Stage, fields, str(self.spec_path))
+        # Specs did not always say by which recipe they were made.
+        versions = [document["recipe"]] if "recipe" in document else range(RECIPE_VERSION, 0, -1)
+        gives = (one for one in versions if stage_id(stage.slug, stage.fields, stage.parents, one) == self.path.name)
+        return stage, next(gives, None)
 
     def parent(self, role: str) -> "StageFolder":
         """The folder of a parent. Raises KeyError where the stage has no such parent."""

@@ -4,7 +4,7 @@ Two choices are the results' and not the sweep's: the size at the target, and wh
 comparison. Until they are made, the middle size stands for the one that will be chosen.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,8 +23,13 @@ class Part:
     name: str
     after: tuple[str, ...]
     """Names of phases that it waits for."""
-    stages: Sequence[Stage]
-    """None for the fit, which is no stage."""
+    stages: dict[str, Stage]
+    """By their ids. None for the fit, which is no stage."""
+
+    @classmethod
+    def of(cls, name: str, after: tuple[str, ...], stages: Iterable[Stage]) -> "Part":
+        """Hashes the stages, once for all."""
+        return cls(name, after, {stage.id: stage for stage in stages})
 
 
 @dataclass(frozen=True)
@@ -37,8 +42,9 @@ class Outline:
     """Whether that size has been chosen, and a folder made for it."""
 
     @property
-    def stages(self) -> list[Stage]:
-        return [stage for part in self.parts for stage in part.stages]
+    def stages(self) -> dict[str, Stage]:
+        """By their ids."""
+        return {identity: stage for part in self.parts for identity, stage in part.stages.items()}
 
 
 def outline_of(sweep: SweepSpec, runs: Path | None) -> Outline:
@@ -50,16 +56,16 @@ def outline_of(sweep: SweepSpec, runs: Path | None) -> Outline:
     ladder, trunks = ladder_stages(sweep, common)[::-1], trunk_stages(sweep, common)[::-1]
     columns = [_column(sweep, common, runs, multiple) for multiple in (1, 4)]
     parts = [
-        Part("data", (), [common.data]),
-        Part("VAE", ("data",), [common.vae]),
-        Part("latents", ("VAE",), [common.latents]),
-        Part("reference", ("data",), [common.reference]),
-        *([Part("trunks", ("latents",), trunks)] if trunks else []),
-        Part("training", ("trunks",) if trunks else ("latents",), ladder),
-        Part("fit", ("training",), []),
-        Part("target", ("fit",), [target]),
-        Part("metrics", ("reference", "fit", "target"), [*columns, metrics_stage(sweep, common, target)]),
-        Part("reconstruction", ("VAE", "reference"), [common.reconstruction]),
+        Part.of("data", (), [common.data]),
+        Part.of("VAE", ("data",), [common.vae]),
+        Part.of("latents", ("VAE",), [common.latents]),
+        Part.of("reference", ("data",), [common.reference]),
+        *([Part.of("trunks", ("latents",), trunks)] if trunks else []),
+        Part.of("training", ("trunks",) if trunks else ("latents",), ladder),
+        Part.of("fit", ("training",), []),
+        Part.of("target", ("fit",), [target]),
+        Part.of("metrics", ("reference", "fit", "target"), [*columns, metrics_stage(sweep, common, target)]),
+        Part.of("reconstruction", ("VAE", "reference"), [common.reconstruction]),
     ]
     return Outline(parts, size, begun)
 

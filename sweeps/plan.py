@@ -1,8 +1,9 @@
 """What stages will cost where, before any of them runs: GPUs, hours, price, disk; and the plan of a whole sweep. Which
 stages there are, `sweeps.stages` says; what they cost on any machine, `sweeps.costs`. No torch."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -117,8 +118,10 @@ def price_stages(
     """Prices any stages of a sweep, in their order. `runs` is where finished ones are looked for, and the parents that
     are not in the list. Without a capacity the sweep's own `hardware` section counts."""
     machine = _machine(sweep, capacity)
-    pricing = _Pricing(sweep, stages, runs, machine, measured(runs, machine.device), None)
-    return [pricing.planned(stage) for stage in stages]
+    ids = [stage.id for stage in stages]
+    known = dict(zip(ids, stages, strict=True))
+    pricing = _Pricing(sweep, known, runs, machine, measured(runs, machine.device), None)
+    return [pricing.planned(identity) for identity in ids]
 
 
 def plan(
@@ -136,11 +139,11 @@ def plan(
     machine = _machine(sweep, capacity)
     speeds = measured(runs, machine.device)
     pricing = _Pricing(sweep, stages, runs, machine, speeds, clip)
-    lines = {stage.id: pricing.planned(stage) for stage in stages}
+    lines = {identity: pricing.planned(identity) for identity in stages}
     open_lines = [line for line in lines.values() if not line.done]
     return Plan(
         sweep=sweep.name,
-        phases=[_summed(part, [lines[stage.id] for stage in part.stages]) for part in parts],
+        phases=[_summed(part, [lines[identity] for identity in part.stages]) for part in parts],
         stages=list(lines.values()),
         hours=_wall(parts, lines, pricing),
         gpu_hours=_sum(line.gpu_hours for line in open_lines) or 0.0,
@@ -158,20 +161,21 @@ class _Pricing:
     def __init__(
         self,
         sweep: SweepSpec,
-        stages: Sequence[Stage],
+        stages: Mapping[str, Stage],
         runs: Path | None,
         machine: Machine,
         speeds: Speeds,
         clip: ClipSize | None,
     ) -> None:
-        self.runs, self.machine, self.speeds = runs, machine, speeds
-        self.known = {stage.id: stage for stage in stages}
+        self.runs, self.machine, self.near = runs, machine, cache(speeds.near)
+        self.known = dict(stages)
         self.costs = Costs(sweep, self._find, clip, self._clip_count(stages))
 
-    def planned(self, stage: Stage) -> PlannedStage:
-        cost, identity = self.costs.of(stage), stage.id
+    def planned(self, identity: str) -> PlannedStage:
+        stage = self.known[identity]
+        cost = self.costs.of(stage)
         training = cost.training
-        near = self.speeds.near(training.n_params) if training and training.n_params else None
+        near = self.near(training.n_params) if training and training.n_params else None
         placed = self.machine.place(stage, training.spent_flops if training else 0.0, near)
         hours = None
         if cost.other_flops is not None and cost.seconds is not None:
@@ -194,8 +198,8 @@ class _Pricing:
             measured=near is not None,
         )
 
-    def taken(self, stage: Stage, line: PlannedStage) -> int:
-        return self.machine.place(stage, line.spent_flops or 0.0, None).taken
+    def taken(self, line: PlannedStage) -> int:
+        return self.machine.place(self.known[line.id], line.spent_flops or 0.0, None).taken
 
     def _find(self, identity: str) -> Stage | None:
         if identity not in self.known and self.runs is not None:
@@ -204,13 +208,11 @@ class _Pricing:
                 self.known[identity] = folder.stage()
         return self.known.get(identity)
 
-    def _clip_count(self, stages: Sequence[Stage]) -> int | None:
+    def _clip_count(self, stages: Mapping[str, Stage]) -> int | None:
         """Clips of a data stage that is complete."""
-        ids = {stage.id if stage.kind == "data" else stage.parents.get("data") for stage in stages}
-        for identity in ids - {None}:
-            if is_done(self.runs, str(identity)):
-                assert self.runs is not None
-                count = read_record(self.runs / str(identity) / "record.json").shape.get("clips")
+        for identity in [name for name, stage in stages.items() if stage.kind == "data"]:
+            if self.runs is not None and is_done(self.runs, identity):
+                count = read_record(self.runs / identity / "record.json").shape.get("clips")
                 return count if isinstance(count, int) else None
         return None
 
@@ -242,12 +244,11 @@ def _wall(parts: Sequence[Part], lines: dict[str, PlannedStage], pricing: _Prici
     jobs = []
     for part in parts:
         waits = tuple(name for name in part.after if name in BARRIERS)
-        left = [(lines[stage.id], stage) for stage in part.stages if not lines[stage.id].done]
-        for line, stage in sorted(left, key=lambda pair: -(pair[0].hours or 0.0)):
-            after = (*line.parents.values(), *waits)
-            jobs.append(Job(line.id, after, line.hours or 0.0, pricing.taken(stage, line)))
+        left = [lines[identity] for identity in part.stages if not lines[identity].done]
+        for line in sorted(left, key=lambda line: -(line.hours or 0.0)):
+            jobs.append(Job(line.id, (*line.parents.values(), *waits), line.hours or 0.0, pricing.taken(line)))
         if part.name in BARRIERS:
-            earlier = [stage.id for other in parts if other.name in part.after for stage in other.stages]
+            earlier = [identity for other in parts if other.name in part.after for identity in other.stages]
             jobs.append(Job(part.name, tuple(earlier), FIT_HOURS, 0))
     return wall_hours(jobs, pricing.machine.places)
 

@@ -149,3 +149,14 @@ def trunk_stages(sweep: SweepSpec, common: Common) -> list[Stage]:
 def _dearest_first(sweep: SweepSpec) -> list[tuple[int, str]]:
     multiples = sorted(sweep.ladder, reverse=True)
     return [(multiple, size) for multiple in multiples for size in reversed(sweep.ladder[multiple])]
+
+
+def possible_stages(sweep: SweepSpec, common: Common) -> list[Stage]:
+    """Every stage that the sweep may come to, whatever its runs will say: the target in all its sizes, and the metrics
+    of every run."""
+    runs = [
+        *ladder_stages(sweep, common),
+        *(run_stage(sweep, common, sweep.target, size) for size in sweep.target_sizes),
+    ]
+    metrics = [metrics_stage(sweep, common, run) for run in runs]
+    return [*common.stages(), common.reconstruction, *trunk_stages(sweep, common), *runs, *metrics]

@@ -12,6 +12,7 @@ VERBS = {
     "demo": "the whole story on this machine, small, from nothing",
     "data": "procedural worlds as video files; index a folder of videos; find unreadable files",
     "plan": "the runs of a sweep with N, D, C, time, price and disk; submits nothing",
+    "explain": "what became of the stages in an output folder, and why a sweep would do them again",
     "run": "run a sweep here, skipping what is done",
     "submit": "run a sweep on a SLURM cluster, skipping what is done",
     "status": "where every stage of a sweep stands",

@@ -29,6 +29,7 @@ def add_parser(subparsers: Any) -> None:
         help="a cluster's YAML file, or the name of a shipped one (default: local, the sweep's own hardware section)",
     )
     parser.add_argument("--out", type=Path, metavar="DIR", help="output folder in which to look for finished runs")
+    parser.add_argument("--explain", action="store_true", help="say why each stage that is not complete has to be done")
     parser.add_argument("--json", action="store_true", help="print the plan as one JSON object")
     parser.set_defaults(run=run)
 
@@ -36,14 +37,20 @@ def add_parser(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Prints the plan. Raises UserError."""
     from slurm.cluster import LocalCluster, load_cluster
+    from sweeps.explain import explain
+    from sweeps.outline import outline_of
     from sweeps.plan import plan
     from sweeps.spec import load_sweep
 
     sweep, cluster = load_sweep(args.sweep), load_cluster(args.cluster)
     capacity = None if isinstance(cluster, LocalCluster) else cluster.capacity()
-    planned = plan(sweep, (args.out or Path(sweep.name)) / "runs", capacity)
+    runs = (args.out or Path(sweep.name)) / "runs"
+    outline = outline_of(sweep, runs)
+    planned = plan(sweep, runs, capacity, outline=outline)
+    causes = explain(outline.stages, runs) if args.explain else None
     if args.json:
-        print(json.dumps(planned.to_document()))
+        why = {} if causes is None else {"causes": [cause.to_document() for cause in causes]}
+        print(json.dumps({**planned.to_document(), **why}))
         return 0
     if capacity is None:
         hardware = sweep.hardware
@@ -53,6 +60,8 @@ def run(args: argparse.Namespace) -> int:
         machine = f"{cluster.name}, {capacity.gpus} GPUs at a time"
         speed = f"{capacity.flops_per_gpu:.3g} FLOP/s a GPU"
     print("\n\n".join([_phases(planned), _runs(planned), _summary(sweep, planned, machine, speed)]))
+    if causes is not None:
+        print("\n" + ("\n".join(map(str, causes)) or "Every stage is complete."))
     return 0
 
 
