@@ -9,13 +9,16 @@ and keeping what they found (`scaling.cli.rounds`).
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from scaling.errors import UserError
 from scaling.records import TUNING, Trial, Tuning
+from scaling.specs import parse_spec
 from scaling.stage import Stage
+from scaling.store import read_document
 from sweeps.plan import Common, run_stage
 from sweeps.spec import SweepSpec, TuningSpec
 
@@ -62,10 +65,15 @@ def choose(sweep: SweepSpec, trials: Sequence[Trial]) -> Tuning:
     return Tuning(asked=tuning.model_dump(mode="json"), trials=tuple(trials), chosen=best)
 
 
-def answers(said: Tuning, sweep: SweepSpec, common: Common) -> bool:
-    """Whether that is what this sweep asks: the same section, and the same run for every trial."""
-    same = said.asked == _section(sweep).model_dump(mode="json")
-    return same and all(trial_stage(sweep, common, trial.rates).id == trial.run_id for trial in said.trials)
+def found(sweep: SweepSpec, common: Common, path: Path) -> Tuning | None:
+    """What a file keeps of an earlier `choose`; None where there is none, or of something else than this sweep asks:
+    another section, or another run for a trial."""
+    if sweep.tuning is None or not path.exists():
+        return None
+    said = parse_spec(Tuning, read_document(path), str(path))
+    same = said.asked == sweep.tuning.model_dump(mode="json")
+    same = same and all(trial_stage(sweep, common, trial.rates).id == trial.run_id for trial in said.trials)
+    return said if same else None
 
 
 def _section(sweep: SweepSpec) -> TuningSpec:

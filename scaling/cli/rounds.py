@@ -19,13 +19,13 @@ from scaling import flops
 from scaling.cli.outcome import Column, Outcome
 from scaling.cli.report import write_report
 from scaling.errors import UserError
-from scaling.records import RunRecord, Trial, Tuning, read_record, training_table
+from scaling.records import RunRecord, Trial, read_record, training_table
 from scaling.specs import parse_spec
 from scaling.stage import Stage, StageFolder
 from scaling.store import read_document, write_document
 from sweeps.plan import Common, ladder_stages, metrics_stage, run_stage, trunk_stages
 from sweeps.spec import SweepSpec
-from sweeps.tuning import answers, ask, choose, trial_stage, with_rates
+from sweeps.tuning import ask, choose, found, trial_stage, with_rates
 
 if TYPE_CHECKING:
     import pandas
@@ -116,14 +116,11 @@ def _tuned(sweep: SweepSpec, common: Common, out: Path) -> Generator[Round, None
     """The sweep at the rates that its trials lead to, after the rounds of the trials. Said once, and kept, as long as
     the same is asked."""
     path = out / "tuning.json"
+    if said := found(sweep, common, path):
+        return with_rates(sweep, said.chosen.rates)
+    path.unlink(missing_ok=True)
     if sweep.tuning is None:
-        path.unlink(missing_ok=True)
         return sweep
-    if path.exists():
-        said = parse_spec(Tuning, read_document(path), str(path))
-        if answers(said, sweep, common):
-            return with_rates(sweep, said.chosen.rates)
-        path.unlink()
     trials: list[Trial] = []
     while asked := ask(sweep, trials):
         stages = [trial_stage(sweep, common, rates) for rates in asked]
@@ -135,9 +132,9 @@ def _tuned(sweep: SweepSpec, common: Common, out: Path) -> Generator[Round, None
             Trial(run_id=record.run_id, rates=rates, val_loss=_loss(record))
             for rates, record in zip(asked, records, strict=True)
         ]
-    found = choose(sweep, trials)
-    write_document(path, found.model_dump(mode="json"))
-    return with_rates(sweep, found.chosen.rates)
+    tuning = choose(sweep, trials)
+    write_document(path, tuning.model_dump(mode="json"))
+    return with_rates(sweep, tuning.chosen.rates)
 
 
 def _ending(sweep: SweepSpec, common: Common, out: Path) -> Told:
