@@ -19,8 +19,8 @@ from scaling.cli.progress import stage_progress
 from scaling.records import RunRecord, read_record
 from scaling.stage import DiTFields, Stage, make_stage
 from slurm.local import execute
-from sweeps.plan import Common, common_stages, run_stage
 from sweeps.spec import SweepSpec, load_sweep
+from sweeps.stages import Common, common_stages, run_stage
 
 VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
     "as shipped: velocity, Muon, shared modulation": {},

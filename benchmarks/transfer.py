@@ -17,8 +17,8 @@ from scaling import flops
 from scaling.cli.progress import stage_progress
 from scaling.records import read_record
 from slurm.local import execute
-from sweeps.plan import common_stages
 from sweeps.spec import SweepSpec, load_sweep
+from sweeps.stages import common_stages
 
 SIZES = ("w32d2", "w64d2", "w128d2")
 FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0)

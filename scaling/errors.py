@@ -8,6 +8,16 @@ class UserError(Exception):
     """
 
 
+class DivergedError(UserError):
+    """A loss is not finite. Of a run that the law is fitted to this is a result; of what others build on, the user's to
+    mend."""
+
+    def __init__(self, loss: float, done: int, rates: str) -> None:
+        """`done` counts the updates before it."""
+        super().__init__(f"the loss is {loss} after {done} updates: lower the learning rates, {rates}")
+        self.done = done
+
+
 class StageError(Exception):
     """A stage ended unfinished, and not for a reason that the user can mend; the text ends with its last words.
 

@@ -18,6 +18,9 @@ from typing import NoReturn
 from scaling.errors import StageError, UserError
 
 POLL_SECONDS = 0.1
+FIRST_PORT, PORTS = 15000, 17000
+"""Where ranks of different jobs on one node meet: below the ports that systems give out by themselves."""
+JOINED = "SCALING_JOINED_SLURM"
 LAST_LINES = 15
 """How much of a failed rank's error output is shown."""
 
@@ -29,6 +32,33 @@ def rank() -> int:
 
 def ranks() -> int:
     return int(os.environ.get("WORLD_SIZE", 1))
+
+
+def rank_on_node() -> int:
+    """Which of the node's GPUs is this rank's."""
+    return int(os.environ.get("LOCAL_RANK", 0))
+
+
+def ranks_on_node() -> int:
+    """Of each node of the job; all, where there is one node."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", ranks()))
+
+
+def in_slurm() -> bool:
+    """Whether `join_slurm` made this process a rank."""
+    return JOINED in os.environ
+
+
+def join_slurm() -> None:
+    """Makes a task that SLURM's srun started the rank that srun says it is. The first task runs where srun does, so
+    that is where ranks meet: names of nodes need not resolve."""
+    task = os.environ
+    task["RANK"], task["WORLD_SIZE"] = task["SLURM_PROCID"], task["SLURM_NTASKS"]
+    task["LOCAL_RANK"] = task["SLURM_LOCALID"]
+    task["LOCAL_WORLD_SIZE"] = str(int(task["SLURM_NTASKS"]) // int(task["SLURM_NNODES"]))
+    task["MASTER_ADDR"] = task["SLURM_LAUNCH_NODE_IPADDR"]
+    task["MASTER_PORT"] = str(FIRST_PORT + int(task["SLURM_JOB_ID"]) % PORTS)
+    task[JOINED] = "1"
 
 
 def run_together(command: Sequence[str], count: int, logs: Path) -> None:
@@ -75,12 +105,12 @@ def leave_with_starter() -> None:
     threading.Thread(target=wait, daemon=True).start()
 
 
-def leave() -> NoReturn:
-    """Ends a rank that has succeeded, at once: threads of the communication library that outlive Python's own end abort
-    the process now and then, which would look like a failure."""
+def leave(code: int = 0) -> NoReturn:
+    """Ends a rank at once: threads of the communication library that outlive Python's own end abort the process now and
+    then, which would look like a failure."""
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(0)
+    os._exit(code)
 
 
 def _reason(logs: Path, codes: Sequence[int | None]) -> Exception:

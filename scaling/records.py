@@ -64,6 +64,8 @@ class RunRecord(Spec):
     steps: int | None = None
     shape: dict[str, Any] = {}
     """Width, depth and the like, for the reader."""
+    diverged_at: int | None = None
+    """Updates after which the loss was no longer finite: a run that has no metrics, but is a result."""
     metrics: tuple[Metric, ...] = ()
     wall_seconds: float | None = Field(None, ge=0)
     device: str | None = None

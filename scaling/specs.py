@@ -297,6 +297,8 @@ class EngineSpec(Spec):
     """What ranks do with the weights: each keeps all of them (DDP), or each its part (FSDP2)."""
     micro_tokens: int | None = Field(None, ge=1)
     """Most tokens in one forward of a rank; a larger share of the batch is accumulated. None: all at once."""
+    halved: int = Field(0, ge=0)
+    """Times that a micro-batch was halved because memory ran out. Not the user's to give: attempts find it."""
     compile: bool = False
     """Whether every block goes through torch.compile."""
     checkpoint_activations: bool = False

@@ -10,6 +10,8 @@ record.json, and COMPLETE last. Nothing in a folder without COMPLETE is believed
 
 import fcntl
 import os
+import socket
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +19,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from scaling import interruption
 from scaling.errors import UserError
 from scaling.identity import stage_id
 from scaling.specs import (
@@ -205,20 +208,24 @@ class StageFolder:
             sweep(self.path, spare=self.spec_path.name)  # `create` writes the spec without the lock
             yield
 
-    def claim_attempt(self) -> "Events":
-        """Opens the next attempt: an exclusive file in attempts/ and an event log of its own."""
+    def claim_attempt(self, job: str = "", gpus: int = 0) -> "Events":
+        """Opens the next attempt: an exclusive file in attempts/ and an event log of its own. `job` is the scheduler's
+        name for who works, with so many GPUs."""
         attempts = self.path / "attempts"
         attempts.mkdir(parents=True, exist_ok=True)
         number = self.attempts + 1
         path = attempts / f"{number:04d}.json"
         descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
         os.close(descriptor)
-        write_document(path, {"attempt": number, "pid": os.getpid()})
+        facts = {"pid": os.getpid(), "host": socket.gethostname(), "began": round(time.time(), 3), "job": job}
+        write_document(path, {"attempt": number, **facts, "gpus": gpus})
         return self.events_of_attempt()
 
-    def events_of_attempt(self) -> "Events":
-        """The event log of the latest attempt, for those who work on it."""
-        return Events(self.path / f"events.{self.attempts:04d}.jsonl")
+    def events_of_attempt(self, rank: int = 0) -> "Events":
+        """The event log of the latest attempt, for those who work on it: a file for each, so that each has one
+        writer."""
+        who = f".rank-{rank}" if rank else ""
+        return Events(self.path / f"events.{self.attempts:04d}{who}.jsonl")
 
     @property
     def attempts(self) -> int:
@@ -234,8 +241,13 @@ class Events:
     """What a stage says while it works: progress for people, never a source of results."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.path, self.opened = path, time.monotonic()
 
     def log(self, **row: Any) -> None:
-        """Appends one event, such as `done=120, total=800, loss=0.61`."""
-        append_jsonl(self.path, row)
+        """Appends one event, such as `done=120, total=800, loss=0.61`, and `seconds` since the log was opened."""
+        append_jsonl(self.path, {**row, "seconds": round(time.monotonic() - self.opened, 3)})
+
+    def progress(self, done: int, total: int, **row: Any) -> None:
+        """`log`, from work that can stop here. Raises StoppedError where it should."""
+        self.log(done=done, total=total, **row)
+        interruption.check()

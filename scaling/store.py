@@ -94,6 +94,23 @@ def append_jsonl(path: Path, row: Any) -> None:
         file.write(json.dumps(row, allow_nan=False).encode() + b"\n")
 
 
+def read_last_jsonl(path: Path, size: int = 8192) -> list[Any]:
+    """Reads the whole lines among the last bytes of a log, however long it is; none where it is not there."""
+    if not path.exists():
+        return []
+    with open(path, "rb") as file:
+        first = max(0, file.seek(0, os.SEEK_END) - size)
+        file.seek(first)
+        lines = file.read().split(b"\n")
+    rows = []
+    for line in lines[1 if first else 0 :]:
+        try:
+            rows.append(json.loads(line))
+        except (json.JSONDecodeError, UnicodeDecodeError):
+            continue  # torn, or empty
+    return rows
+
+
 def read_jsonl(path: Path) -> list[Any]:
     """Reads every whole line. A torn last line is left out; a broken line with others after it is a UserError."""
     if not path.exists():

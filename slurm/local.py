@@ -18,6 +18,7 @@ from typing import Any
 from submitit.core.core import Job
 from submitit.local.local import LocalExecutor
 
+from scaling.attempts import attempts
 from scaling.errors import StageError, UserError
 from scaling.stage import Stage, StageFolder
 from scaling.stages.run import run_stage
@@ -75,7 +76,9 @@ def execute(
     running: list[Running] = []
     try:
         while waiting or running:
-            running = [one for one in running if not _finished(one)]
+            ended = [one for one in running if one.job.state != "RUNNING"]
+            running = [one for one in running if one not in ended]
+            waiting = [*(one.stage for one in ended if not _is_complete(one)), *waiting]
             for stage in [stage for stage in waiting if _is_ready(stage, runs)]:
                 if not _has_room(stage, running, jobs, cores):
                     break  # or smaller stages would keep a large one waiting for ever
@@ -112,11 +115,12 @@ def _start(stage: Stage, runs: Path, slot: int, gpus: int) -> Running:
     return Running(stage, folder, job, slot, before)
 
 
-def _finished(one: Running) -> bool:
-    """Whether the job has ended. Raises where it ended without COMPLETE."""
-    if one.job.state == "RUNNING":
-        return False
+def _is_complete(one: Running) -> bool:
+    """Of a job that has ended: False where it ran out of memory, and can be tried with smaller micro-batches. Raises
+    where it ended without COMPLETE otherwise."""
     if not one.folder.complete:
+        if [attempt.end for attempt in attempts(one.folder)][one.attempts_before :] == ["out of memory"]:
+            return False
         events = one.folder.events(after=one.attempts_before)
         error = next((event for event in reversed(events) if "error" in event), None)
         if error is not None and error["mendable"]:
@@ -132,9 +136,14 @@ def _snapshot(stages: Sequence[Stage], running: Sequence[Running], waiting: Sequ
     busy = {one.stage.id for one in running} | {stage.id for stage in waiting}
     return Snapshot(
         done=[stage for stage in stages if stage.id not in busy],
-        running=[(one.stage, (one.folder.events(after=one.attempts_before) or [{}])[-1]) for one in running],
+        running=[(one.stage, _how_far(one)) for one in running],
         waiting=list(waiting),
     )
+
+
+def _how_far(one: Running) -> dict[str, Any]:
+    events = one.folder.events(after=one.attempts_before)
+    return next((event for event in reversed(events) if "done" in event), {})
 
 
 @contextmanager

@@ -19,8 +19,8 @@ from scaling.records import TUNING, Trial, Tuning
 from scaling.specs import parse_spec
 from scaling.stage import Stage
 from scaling.store import read_document
-from sweeps.plan import Common, run_stage
 from sweeps.spec import SweepSpec, TuningSpec
+from sweeps.stages import Common, run_stage
 
 SCATTERED = 4
 """Trials that are spread evenly before TPE is asked: from fewer it knows too little."""

@@ -1,4 +1,4 @@
-"""A disk that is really full: a small file system that a test may fill."""
+"""What tests borrow from the machine: a disk that is really full, and a real SLURM cluster (docs/testbed.md)."""
 
 import os
 import subprocess
@@ -6,6 +6,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+from scaling.errors import UserError
+from slurm.testbed import Settings, Testbed
 
 
 @pytest.fixture
@@ -27,3 +30,29 @@ def small_disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
     yield mount
     if disk.is_mount():
         subprocess.run(["umount", disk], check=True)
+
+
+@pytest.fixture(scope="session")
+def testbed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Testbed]:
+    """A real SLURM cluster of two nodes, without accounting: sacct fails, as on many clusters."""
+    yield from _running(Settings(folder=tmp_path_factory.mktemp("slurm") / "testbed"))
+
+
+@pytest.fixture(scope="session")
+def accounted_testbed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Testbed]:
+    """Another one, with accounting: sacct knows the jobs."""
+    yield from _running(Settings(folder=tmp_path_factory.mktemp("slurm") / "testbed", accounting=True))
+
+
+def _running(settings: Settings) -> Iterator[Testbed]:
+    testbed = Testbed(settings)
+    try:
+        testbed.start()
+    except UserError as error:
+        if os.environ.get("SCALING_NEEDS_SLURM"):
+            pytest.fail(f"SCALING_NEEDS_SLURM is set: {error}", pytrace=False)
+        pytest.skip(str(error))
+    try:
+        yield testbed
+    finally:
+        testbed.stop()

@@ -1,8 +1,8 @@
 """The ablation compares what it says: one change at a time, at equal compute."""
 
 from benchmarks.ablation import MODELS, VARIANTS, markdown, variant_stage
-from sweeps.plan import common_stages
 from sweeps.spec import load_sweep
+from sweeps.stages import common_stages
 
 
 def test_each_variant_changes_one_thing_at_equal_compute():

@@ -10,8 +10,8 @@ import yaml
 
 from scaling.cli.main import VERBS, main
 from scaling.data.video import write_video
-from sweeps.plan import common_stages
 from sweeps.spec import load_sweep
+from sweeps.stages import common_stages
 
 SCALING = [sys.executable, "-m", "scaling.cli.main"]
 

@@ -9,8 +9,9 @@ import pytest
 
 from scaling import flops
 from scaling.batching import TokenBatches
-from sweeps.plan import common_stages, plan, run_stage
+from sweeps.plan import plan
 from sweeps.spec import load_sweep
+from sweeps.stages import common_stages, run_stage
 
 NATIVE_GRIDS = [(1, 4, 4), (1, 3, 6), (2, 4, 4), (3, 2, 4), (3, 4, 2), (5, 3, 3), (5, 4, 4), (9, 2, 2)]
 """Tokens along t, h, w of the eight sizes of the sweep `native`."""
@@ -40,7 +41,7 @@ def test_the_plan_names_the_runs_that_will_run():
     sweep = load_sweep("demo")
     planned = plan(sweep)
     common = common_stages(sweep)
-    assert planned.runs[0].run_id == run_stage(sweep, common, 1, sweep.ladder[1][0]).id
+    assert planned.runs[0].id == run_stage(sweep, common, 1, sweep.ladder[1][0]).id
     for line in planned.runs:
         multiple = 1 if line.compute == "base" else int(line.compute[:-1])
         assert line.train_flops == pytest.approx(sweep.base_flops * multiple, rel=0.02)
@@ -63,13 +64,8 @@ def test_worlds_of_several_sizes_are_priced_as_the_mixture_that_they_are():
     assert line.steps == pytest.approx(steps, rel=0.01)
     assert line.num_tokens == pytest.approx(tokens, rel=0.01)
     assert line.train_flops == pytest.approx(sweep.base_flops, rel=0.01)
-    latents = plan(sweep).disk_bytes - plan(sweep.model_copy(update={"data": few(sweep.data)})).disk_bytes
-    assert latents == 4 * 32 * 1016 / 8 * sum(map(math.prod, NATIVE_GRIDS))
-
-
-def few(data):
-    """Eight worlds, one of each size."""
-    return data.model_copy(update={"worlds": data.worlds.model_copy(update={"count": 8})})
+    latents = next(stage for stage in plan(sweep).stages if stage.kind == "latents")
+    assert latents.disk_bytes == 4 * 32 * 1024 / 8 * sum(map(math.prod, NATIVE_GRIDS))
 
 
 def test_plan_prints_every_run_and_json(capsys):

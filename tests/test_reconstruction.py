@@ -13,8 +13,8 @@ from scaling.records import read_record
 from scaling.stage import StageFolder
 from scaling.stages import reconstruction
 from scaling.stages.run import run_stage
-from sweeps.plan import common_stages
 from sweeps.spec import load_sweep
+from sweeps.stages import common_stages
 
 
 @pytest.fixture(scope="module")

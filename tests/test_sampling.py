@@ -23,8 +23,8 @@ from scaling.solvers import integrate, times
 from scaling.specs import EvalSpec, Prediction
 from scaling.stage import StageFolder
 from scaling.stages.run import run_stage
-from sweeps.plan import common_stages, ladder_stages
 from sweeps.spec import load_sweep
+from sweeps.stages import common_stages, ladder_stages
 from tests.test_models import CHANNELS, caption, dit
 
 SOLVERS = {"euler": 1, "heun": 2, "multistep": 2}

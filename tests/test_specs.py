@@ -13,8 +13,8 @@ from scaling.presets import dit_preset, family
 from scaling.specs import DataSpec, DiTSpec, EngineSpec, EvalSpec, WorldSpec, parse_spec
 from scaling.stage import DataFields, StageFolder, make_stage
 from scaling.store import append_jsonl, read_jsonl, temporary, write_document
-from sweeps.plan import common_stages, ladder_stages
 from sweeps.spec import load_sweep
+from sweeps.stages import common_stages, ladder_stages
 
 
 def mixed(change):

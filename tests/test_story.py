@@ -17,8 +17,8 @@ from scaling.records import read_record, read_records
 from scaling.specs import parse_spec
 from scaling.stages.run import run_stage
 from slurm.local import execute
-from sweeps.plan import common_stages, ladder_stages, trunk_stages
 from sweeps.spec import SweepSpec
+from sweeps.stages import common_stages, ladder_stages, trunk_stages
 
 SCALING = [sys.executable, "-m", "scaling.cli.main"]
 COMPUTES = ["base", "4x", "32x"]

@@ -14,8 +14,9 @@ from scaling.errors import UserError
 from scaling.specs import TextSpec
 from scaling.stage import LatentsFields, Stage, make_stage
 from scaling.text.load import load_text_encoder
-from sweeps.plan import common_stages, plan
+from sweeps.plan import plan
 from sweeps.spec import load_sweep
+from sweeps.stages import common_stages
 
 transformers = pytest.importorskip("transformers", reason="needs the extra 'hf'")
 
@@ -208,7 +209,7 @@ def test_a_sweep_finds_its_encoder_beside_its_file_and_counts_its_width(tmp_path
         (tmp_path / "mine.yaml").write_text(yaml.safe_dump({**document, "text": text}))
         plans.append(plan(load_sweep(str(tmp_path / "mine.yaml"))))
     assert plans[0] == plans[1]
-    assert plans[0].runs[0].run_id != plans[2].runs[0].run_id
+    assert plans[0].runs[0].id != plans[2].runs[0].run_id
     assert plans[0].runs[0].n_params == plans[2].runs[0].n_params  # N has no embeddings
     assert plans[0].disk_bytes < plans[2].disk_bytes
 

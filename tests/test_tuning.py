@@ -18,8 +18,9 @@ from scaling.errors import UserError
 from scaling.records import TUNING, Trial, read_record
 from scaling.specs import OptimSpec, parse_spec
 from scaling.stage import StageFolder
-from sweeps.plan import common_stages, plan
+from sweeps.plan import plan
 from sweeps.spec import SweepSpec, load_sweep
+from sweeps.stages import common_stages
 from sweeps.tuning import ask, choose, trial_stage, with_rates
 from tests.planted import complete, law
 

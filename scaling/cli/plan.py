@@ -1,10 +1,14 @@
-"""`scaling plan SWEEP`: the runs of a sweep and what they will cost. Submits nothing, imports no torch."""
+"""`scaling plan SWEEP`: what a sweep will do and what it will cost. Submits nothing, imports no torch."""
 
 import argparse
 import json
-from dataclasses import asdict
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sweeps.plan import Plan
+    from sweeps.spec import SweepSpec
 
 
 def add_parser(subparsers: Any) -> None:
@@ -12,11 +16,18 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "plan",
         help="the runs of a sweep with N, D, C, time, price and disk",
-        description="Prints what a sweep would train: parameters N, tokens D, training FLOPs C, hours, price, disk.",
-        epilog="examples:\n  scaling plan base_4x_32x\n  scaling plan my_sweep.yaml --out out --json",
+        description="Prints what a sweep would do: its phases, what each waits for, GPUs, hours, price and disk; and "
+        "of every training run parameters N, tokens D, training FLOPs C.",
+        epilog="examples:\n  scaling plan base_4x_32x --cluster h100\n  scaling plan my_sweep.yaml --out out --explain",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("sweep", metavar="SWEEP", help="a YAML file, or the name of a shipped sweep")
+    parser.add_argument(
+        "--cluster",
+        default="local",
+        metavar="CLUSTER",
+        help="a cluster's YAML file, or the name of a shipped one (default: local, the sweep's own hardware section)",
+    )
     parser.add_argument("--out", type=Path, metavar="DIR", help="output folder in which to look for finished runs")
     parser.add_argument("--json", action="store_true", help="print the plan as one JSON object")
     parser.set_defaults(run=run)
@@ -24,29 +35,126 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prints the plan. Raises UserError."""
+    from slurm.cluster import LocalCluster, load_cluster
     from sweeps.plan import plan
     from sweeps.spec import load_sweep
 
-    sweep = load_sweep(args.sweep)
-    planned = plan(sweep, (args.out or Path(sweep.name)) / "runs")
+    sweep, cluster = load_sweep(args.sweep), load_cluster(args.cluster)
+    capacity = None if isinstance(cluster, LocalCluster) else cluster.capacity()
+    planned = plan(sweep, (args.out or Path(sweep.name)) / "runs", capacity)
     if args.json:
-        print(json.dumps(asdict(planned)))
+        print(json.dumps(planned.to_document()))
         return 0
-    print(f"{'compute':8}{'size':10}{'N':>14}{'D (tokens)':>14}{'C (FLOPs)':>12}{'steps':>10}{'hours':>10}{'USD':>10}")
-    for line in planned.runs:
-        print(
-            f"{line.compute:8}{line.size:10}{line.n_params:14,}{line.num_tokens:14.3g}{line.train_flops:12.3g}"
-            f"{line.steps:10,}{line.hours:10.3g}{line.price:10.2f}{'  done' if line.done else ''}"
-        )
-    hardware = sweep.hardware
-    print(
-        f"{len(planned.runs)} runs and a VAE of {planned.vae_flops:.3g} FLOPs: {planned.hours:.3g} h "
-        f"with {hardware.jobs} at a time at "
-        f"{hardware.flops_per_second:.3g} FLOP/s each, {planned.gpu_hours:.3g} GPU-hours, "
-        f"{planned.price:.2f} USD, {planned.disk_bytes / 1e9:.2g} GB of disk"
-    )
-    print(
-        f"The size at {sweep.label(sweep.target)} is an assumption: the law chooses among "
-        f"{', '.join(sweep.target_sizes)}."
-    )
+    if capacity is None:
+        hardware = sweep.hardware
+        machine = f"the sweep's hardware, {hardware.jobs} jobs at a time"
+        speed = f"{hardware.flops_per_second:.3g} FLOP/s a job"
+    else:
+        machine = f"{cluster.name}, {capacity.gpus} GPUs at a time"
+        speed = f"{capacity.flops_per_gpu:.3g} FLOP/s a GPU"
+    print("\n\n".join([_phases(planned), _runs(planned), _summary(sweep, planned, machine, speed)]))
     return 0
+
+
+def _phases(planned: "Plan") -> str:
+    header = ["phase", "waits for", "stages", "done", "GPUs", "longest", "GPU-hours", "USD", "disk"]
+    rows = [
+        [
+            phase.name,
+            ", ".join(phase.after) or "-",
+            str(phase.count),
+            str(phase.done),
+            str(phase.gpus or "-"),
+            _hours(phase.hours),
+            _number(phase.gpu_hours, ".3g"),
+            _number(phase.price, ".2f"),
+            _bytes(phase.disk_bytes),
+        ]
+        for phase in planned.phases
+    ]
+    return _table(header, rows, left=2)
+
+
+def _runs(planned: "Plan") -> str:
+    header = [
+        "compute",
+        "size",
+        "N",
+        "D (tokens)",
+        "C (FLOPs)",
+        "steps",
+        "GPUs",
+        "time",
+        "GPU-hours",
+        "USD",
+        "disk",
+        "",
+    ]
+    rows = [
+        [
+            line.compute,
+            line.size,
+            f"{line.n_params:,}",
+            _number(line.num_tokens, ".3g"),
+            _number(line.train_flops, ".3g"),
+            f"{line.steps:,}",
+            str(line.gpus or "-"),
+            _hours(line.hours),
+            _number(line.gpu_hours, ".3g"),
+            _number(line.price, ".2f"),
+            _bytes(line.disk_bytes),
+            "done" if line.done else "",
+        ]
+        for line in planned.runs
+    ]
+    return _table(header, rows, left=2)
+
+
+def _summary(sweep: "SweepSpec", planned: "Plan", machine: str, speed: str) -> str:
+    runs, done = len(planned.runs), sum(line.done for line in planned.runs)
+    basis = f"assumed: {speed}"
+    if planned.measured_runs:
+        basis = f"measured on {planned.measured_runs} finished runs; where they say nothing, {speed} is assumed"
+    size = f"The size at {sweep.label(sweep.target)}"
+    lines = [
+        f"{runs} runs{f', {done} of them done' if done else ''}; left to do on {machine}: {_hours(planned.hours)}, "
+        f"{planned.gpu_hours:.3g} GPU-hours, {planned.price:.2f} USD. Disk in the end: {_bytes(planned.disk_bytes)}.",
+        f"Training speed {basis}. Time in a queue, and to start jobs, is not counted.",
+        f"{size} is {planned.target_size}, which has been begun."
+        if planned.target_begun
+        else f"{size} is an assumption: the law chooses among {', '.join(sweep.target_sizes)}.",
+    ]
+    if planned.unknown:
+        lines.append(f"Not known before the videos are opened, and not counted: {', '.join(planned.unknown)}.")
+    return "\n".join(lines)
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> str:
+    """Columns as wide as they need to be; the first `left` of them flush left."""
+    widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
+    lines = []
+    for row in [header, *rows]:
+        cells = [f"{cell:{'<' if n < left else '>'}{widths[n]}}" for n, cell in enumerate(row)]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+def _hours(hours: float | None) -> str:
+    if hours is None:
+        return "-"
+    if hours >= 1:
+        return f"{hours:.3g} h" if hours < 1000 else f"{hours:,.0f} h"
+    return f"{hours * 60:.2g} min" if hours * 60 >= 1 else f"{hours * 3600:.2g} s"
+
+
+def _number(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)
+
+
+def _bytes(count: float | None) -> str:
+    if count is None:
+        return "-"
+    for unit, size in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
+        if count >= size:
+            return f"{count / size:.3g} {unit}"
+    return f"{count / 1e3:.2g} kB"

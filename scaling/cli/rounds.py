@@ -23,8 +23,8 @@ from scaling.records import RunRecord, Trial, read_record, training_table
 from scaling.specs import parse_spec
 from scaling.stage import Stage, StageFolder
 from scaling.store import read_document, write_document
-from sweeps.plan import Common, ladder_stages, metrics_stage, run_stage, trunk_stages
 from sweeps.spec import SweepSpec
+from sweeps.stages import Common, ladder_stages, metrics_stage, run_stage, trunk_stages
 from sweeps.tuning import ask, choose, found, trial_stage, with_rates
 
 if TYPE_CHECKING:

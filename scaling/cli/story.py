@@ -11,8 +11,8 @@ from scaling.cli.progress import stage_progress
 from scaling.cli.rounds import finish, next_round
 from scaling.errors import UserError
 from slurm.local import execute
-from sweeps.plan import common_stages
 from sweeps.spec import SweepSpec
+from sweeps.stages import common_stages
 
 
 def tell(sweep: SweepSpec, out: Path, commands: tuple[str, ...]) -> Outcome:

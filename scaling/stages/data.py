@@ -1,5 +1,6 @@
 """Stage `data`: makes the worlds, or takes a user's folder, and indexes it. Makes index.json (and videos/)."""
 
+from functools import partial
 from pathlib import Path
 
 from scaling.data.clips import list_clips, split
@@ -17,14 +18,12 @@ def work(folder: StageFolder, stage: Stage, events: Events) -> RunRecord:
     spec = fields.data
     if spec.worlds is not None:
         source = folder.path / "videos"
-        make_worlds(source, spec.worlds, lambda done, total: events.log(done=done, total=total, doing="making"))
+        make_worlds(source, spec.worlds, partial(events.progress, doing="making"))
         captions = None
     else:
         source = Path(stage.folder)
         captions = Path(stage.captions) if stage.captions else None
-    index = index_folder(
-        source, captions, spec.images, lambda done, total: events.log(done=done, total=total, doing="indexing")
-    )
+    index = index_folder(source, captions, spec.images, partial(events.progress, doing="indexing"))
     if fields.manifest is not None and index.manifest != fields.manifest:
         raise UserError(f"{source}: its videos or captions have changed since the plan; run the command again")
     clips = list_clips(index, spec)

@@ -1,7 +1,7 @@
 """Stage `dit`: trains one model to its FLOP budget, samples the grid on the way, and measures its validation loss.
 
 Makes model.safetensors (averaged weights), samples/at-<fraction>/<prompt>.mp4 with samples/prompts.json,
-and speed.json.
+and speed.json. A run that diverges is a result, too: diverged.json, and a record without a loss.
 """
 
 import math
@@ -16,14 +16,16 @@ from safetensors.torch import save
 
 from scaling import flops
 from scaling.data.video import write_video
+from scaling.errors import DivergedError, UserError
 from scaling.frozen import decode, device, load_dit, load_vae
 from scaling.latents import LatentSet
 from scaling.models.dit import DiT
 from scaling.peak import peak_flops
 from scaling.ranks import rank, ranks
-from scaling.records import RunRecord, read_record
+from scaling.records import Metric, RunRecord, read_record
 from scaling.sampling import Sampler, sample
 from scaling.shards import gathered
+from scaling.specs import EngineSpec, OptimSpec
 from scaling.stage import DiTFields, Events, Stage, StageFolder, TrainingFields, moment
 from scaling.stages.data import load_index
 from scaling.stages.run import train_together
@@ -39,6 +41,7 @@ from scaling.validation import validation_loss
 
 CHECKPOINTS = "checkpoints"
 SPEED = "speed.json"
+DIVERGED = "diverged.json"
 SAVED = 8
 """Checkpoints in the course of a run."""
 
@@ -47,6 +50,7 @@ SAVED = 8
 class Training:
     """A training run before its first update."""
 
+    stage: Stage
     data: LatentSet
     batches: FlowBatches
     budget: Budget
@@ -55,9 +59,11 @@ class Training:
     """Checkpoints of the trunk that it goes on from, if there is one."""
 
     @classmethod
-    def of(cls, folder: StageFolder) -> "Training":
-        """As the fields of a `trunk` or `dit` stage say. The same seed gives the same first weights."""
-        stage = folder.stage()
+    def of(cls, folder: StageFolder, stage: Stage) -> "Training":
+        """As the fields of a `trunk` or `dit` stage say. The same seed gives the same first weights.
+
+        Raises UserError where memory ran out with micro-batches of one clip.
+        """
         fields: TrainingFields = stage.parsed()
         data = LatentSet(folder.parent("latents").path, held_out=False, patch=fields.dit.patch)
         torch.manual_seed(fields.seed)
@@ -70,11 +76,11 @@ class Training:
             fields.seed,
             rank=rank(),
             ranks=ranks(),
-            micro_tokens=stage.engine.micro_tokens,
+            micro_tokens=_micro_tokens(stage.engine, fields.optim, max(map(math.prod, data.grids))),
         )
         budget = batches.steps_within(fields.flop_budget)
         start = folder.parent("trunk").path / CHECKPOINTS if "trunk" in stage.parents else None
-        return cls(data, batches, budget, DiTModule(model, fields.optim, budget.steps), start)
+        return cls(stage, data, batches, budget, DiTModule(model, fields.optim, budget.steps), start)
 
     def run(
         self,
@@ -86,6 +92,13 @@ class Training:
         """Trains in `folder`; see `fit`."""
         every = max(1, self.budget.steps // SAVED)
         where = folder.path / CHECKPOINTS
+        if rank() == 0:
+            steps, peak = self.budget.steps, peak_flops()
+            events.log(
+                update_tokens=self.budget.num_tokens / steps,
+                update_flops=self.budget.train_flops / steps,
+                peak_flops=peak and peak * self.stage.engine.processes,
+            )
         return fit(
             self.module,
             self.batches,
@@ -95,16 +108,36 @@ class Training:
             visits=visits,
             until=until,
             start=self.start,
-            engine=folder.stage().engine,
+            engine=self.stage.engine,
         )
+
+
+def _micro_tokens(engine: EngineSpec, optim: OptimSpec, longest: int) -> int | None:
+    if engine.halved == 0:
+        return engine.micro_tokens
+    whole = engine.micro_tokens or math.ceil(optim.batch_tokens / ranks())
+    if whole / 2 ** (engine.halved - 1) < longest:
+        raise UserError(
+            f"engine: memory runs out even for micro-batches of one clip of {longest} tokens; set "
+            "checkpoint_activations, or sharding: shard, or take more or larger GPUs"
+        )
+    return math.ceil(whole / 2**engine.halved)
 
 
 def train(folder: StageFolder, stage: Stage, events: Events) -> None:
     """What every rank of a run does. Draws the sample grid on the way; the first rank leaves the averaged weights, and
-    how long an update took where there was one."""
+    how long an update took where there was one; or, of a run that diverges, when it did."""
+    try:
+        _train(folder, stage, events)
+    except DivergedError as error:
+        if rank() == 0:
+            write_document(folder.path / DIVERGED, {"done": error.done})
+
+
+def _train(folder: StageFolder, stage: Stage, events: Events) -> None:
     fields: DiTFields = stage.parsed()
     with together():
-        training = Training.of(folder)
+        training = Training.of(folder, stage)
         shares: dict[int, list[float]] = {}
         for share in fields.evaluation.sample_at:
             shares.setdefault(max(1, round(share * training.budget.steps)), []).append(share)
@@ -120,9 +153,10 @@ def train(folder: StageFolder, stage: Stage, events: Events) -> None:
 def work(folder: StageFolder, stage: Stage, events: Events) -> RunRecord:
     fields: DiTFields = stage.parsed()
     train_together(folder, stage, events)
-    latents, training = folder.parent("latents"), Training.of(folder)
+    latents, training = folder.parent("latents"), Training.of(folder, stage)
     data, budget, module = training.data, training.budget, training.module
-    held_out = LatentSet(latents.path, held_out=True, patch=fields.dit.patch)
+    diverged = folder.path / DIVERGED
+    diverged_at = read_document(diverged)["done"] if diverged.exists() else None
     before = read_record(folder.parent("trunk").record_path).steps or 0 if training.start else 0
     speed = folder.path / SPEED
     update_seconds = read_document(speed)["update_seconds"] if speed.exists() else None
@@ -142,17 +176,23 @@ def work(folder: StageFolder, stage: Stage, events: Events) -> RunRecord:
         unique_tokens=sum(math.prod(grid) for grid in data.grids),
         flop_budget=fields.flop_budget,
         train_flops=budget.train_flops,
-        spent_flops=budget.train_flops * (1 - before / budget.steps),
+        spent_flops=budget.train_flops * ((diverged_at or budget.steps) - before) / budget.steps,
         learning_rate=fields.optim.muon_lr if fields.optim.optimiser == "muon" else fields.optim.adamw_lr,
         batch_tokens=budget.num_tokens / budget.steps,
         schedule=f"warm-up {module.warmup_steps:g} updates, linear decay over the last {module.decay_steps:g}",
         steps=budget.steps,
         shape={"width": fields.dit.width, "depth": fields.dit.depth, "prediction": fields.dit.prediction},
-        metrics=validation_loss(load_dit(folder, held_out), held_out, fields.evaluation),
+        metrics=_measure(folder, fields) if diverged_at is None else (),
+        diverged_at=diverged_at,
         device=device().type,
         flops_per_second=flops_per_second,
         mfu=flops_per_second / (peak * stage.engine.processes) if flops_per_second and peak else None,
     )
+
+
+def _measure(folder: StageFolder, fields: DiTFields) -> tuple[Metric, ...]:
+    held_out = LatentSet(folder.parent("latents").path, held_out=True, patch=fields.dit.patch)
+    return validation_loss(load_dit(folder, held_out), held_out, fields.evaluation)
 
 
 class SampleGrid:

@@ -29,7 +29,7 @@ def work(folder: StageFolder, stage: Stage, events: Events) -> RunRecord:
             for (clip, _), latent in zip(batch, latents, strict=True):
                 writer.add(latent, clip.caption, clip.ordinal in held_out)
             done += len(batch)
-            events.log(done=done, total=len(clips))
+            events.progress(done, len(clips))
     encoder = load_text_encoder(stage).to(device())
     writer.finish(encoder.encode(list(writer.captions), fields.text.max_tokens))
     return RunRecord(

@@ -44,7 +44,7 @@ def work(folder: StageFolder, stage: Stage, events: Events) -> RunRecord:
         for place, latent in zip(places, drawn, strict=True):
             frames = decode(vae, latent[None] * latents.std + latents.mean)
             features[place] = network.features(frames[:, : against.frames])
-            events.log(done=len(features), total=len(chosen))
+            events.progress(len(features), len(chosen))
     generated = np.concatenate([features[place] for place in range(len(chosen))])
     write_bytes(folder.path / "features.safetensors", save({"features": generated}))
 

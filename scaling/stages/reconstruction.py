@@ -25,7 +25,7 @@ def work(folder: StageFolder, stage: Stage, events: Events) -> RunRecord:
     for _, frames in read(clips):
         decoded = decode(vae, encode(vae, frames[None]))
         features.append(network.features(decoded[:, : against.frames]))
-        events.log(done=len(features), total=len(clips))
+        events.progress(len(features), len(clips))
     decoded_features = np.concatenate(features)
     write_bytes(folder.path / "features.safetensors", save({"features": decoded_features}))
     return RunRecord(

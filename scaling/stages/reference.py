@@ -30,7 +30,7 @@ def work(folder: StageFolder, stage: Stage, events: Events) -> RunRecord:
     network, features = I3D().to(device()), []
     for _, frames in read(clips):
         features.append(network.features(frames[None, : fields.fvd.frames]))
-        events.log(done=len(features), total=len(clips))
+        events.progress(len(features), len(clips))
     write_bytes(folder.path / "features.safetensors", save({"features": np.concatenate(features)}))
     return RunRecord(
         run_id=stage.id,

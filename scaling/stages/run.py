@@ -1,5 +1,6 @@
 """Does one stage in its folder: the function that a worker, here or on a cluster, is given one path for."""
 
+import math
 import os
 import sys
 import time
@@ -8,35 +9,57 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
 
+from scaling import interruption
+from scaling.attempts import stage_to_try
 from scaling.errors import UserError
-from scaling.ranks import leave, leave_with_starter, run_together
+from scaling.ranks import in_slurm, leave, leave_with_starter, rank, run_together
 from scaling.records import RunRecord, git_revision, versions, write_record
 from scaling.stage import Events, Stage, StageFolder
+
+MICRO_BATCHED = ("vae", "trunk", "dit")
+"""Kinds of stages that need less memory for smaller micro-batches."""
 
 Work = Callable[[StageFolder, Stage, Events], RunRecord]
 
 PACKAGES = ("torch", "lightning", "numpy", "av", "scipy", "safetensors", "tokenizers", "transformers")
 
 
-def run_stage(path: str) -> None:
-    """Brings the stage in this folder to COMPLETE, or returns at once if it is. Waits for another process at it.
+def run_stage(path: str, job: str = "", gpus: int = 0, due: float = math.inf) -> None:
+    """Brings the stage in this folder to COMPLETE, or returns at once if it is. Waits for another process at it. `job`
+    is the scheduler's name for this one, which has so many GPUs; a signal after `due`, in seconds since the epoch, is
+    put down to its time limit.
 
-    Raises UserError if a parent is not complete or the spec is broken, and whatever the work itself raises; the reason
-    is in the attempt's events too.
+    Raises UserError if a parent is not complete or the spec is broken, StoppedError where a signal says so, and what
+    the work itself raises; the reason is in the attempt's events too.
     """
     folder = StageFolder(Path(path))
     with folder.exclusive():
         if folder.complete:
             return
-        events = folder.claim_attempt()
+        events = folder.claim_attempt(job, gpus)
         try:
-            write_record(folder.record_path, _work(folder, folder.stage(), events))
+            write_record(folder.record_path, _work(folder, stage_to_try(folder), events))
         except Exception as error:
-            mendable = isinstance(error, UserError)
-            events.log(error=str(error) if mendable else f"{type(error).__name__}: {error}", mendable=mendable)
+            events.log(**_last_words(error, due))
             raise
         folder.finish()
         events.log(finished=True)
+
+
+def _last_words(error: Exception, due: float) -> dict[str, Any]:
+    """What an attempt that did not finish says; `scaling.attempts` reads it."""
+    if isinstance(error, interruption.StoppedError):
+        return {"stopped": str(error), "out_of_time": time.time() > due}
+    if isinstance(error, UserError):
+        return {"error": str(error), "mendable": True}
+    words = f"{type(error).__name__}: {error}"
+    return {"error": words, "mendable": False, "out_of_memory": _out_of_memory(error)}
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """torch has an exception for a GPU's memory and none for a CPU's."""
+    names = {kind.__name__ for kind in type(error).__mro__}
+    return bool(names & {"MemoryError", "OutOfMemoryError"}) or "can't allocate memory" in str(error)
 
 
 def _work(folder: StageFolder, stage: Stage, events: Events) -> RunRecord:
@@ -44,6 +67,8 @@ def _work(folder: StageFolder, stage: Stage, events: Events) -> RunRecord:
     for role, parent in stage.parents.items():
         if not folder.parent(role).complete:
             raise UserError(f"{folder.path}: its {role}, {parent}, is not complete yet")
+    if stage.engine.halved and stage.kind not in MICRO_BATCHED:
+        raise UserError(f"{folder.path}: memory runs out, and nothing here can be halved; give it a larger machine")
     work: Work = _module(stage).work
     started = time.monotonic()
     record = work(folder, stage, events)
@@ -68,7 +93,7 @@ def train_together(folder: StageFolder, stage: Stage, events: Events) -> None:
 
     Raises what `train` of the stage's module raises, or StageError where a rank died otherwise.
     """
-    if stage.engine.processes == 1:
+    if stage.engine.processes == 1 or in_slurm():  # whose other ranks are here already
         _module(stage).train(folder, stage, events)
     else:
         command = [sys.executable, "-m", "scaling.stages.run", str(folder.path)]
@@ -78,10 +103,19 @@ def train_together(folder: StageFolder, stage: Stage, events: Events) -> None:
 def run_rank(path: str) -> NoReturn:
     """Takes part in the training of a stage that another process has claimed, as the rank that the environment says."""
     leave_with_starter()
-    folder = StageFolder(Path(path))
-    stage = folder.stage()
-    _module(stage).train(folder, stage, folder.events_of_attempt())
+    take_part(StageFolder(Path(path)))
     leave()
+
+
+def take_part(folder: StageFolder) -> None:
+    """What a rank does in the training of a stage that another process has claimed. Raises what the training raises,
+    with the reason in events of its own."""
+    stage = stage_to_try(folder)
+    try:
+        _module(stage).train(folder, stage, folder.events_of_attempt())
+    except Exception as error:
+        folder.events_of_attempt(rank()).log(**_last_words(error, math.inf))
+        raise
 
 
 def _module(stage: Stage) -> Any:

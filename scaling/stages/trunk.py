@@ -17,14 +17,14 @@ from scaling.training.group import together
 def train(folder: StageFolder, stage: Stage, events: Events) -> None:
     """What every rank of a trunk does."""
     with together():
-        training = Training.of(folder)
+        training = Training.of(folder, stage)
         training.run(folder, events, until=_until(training))
 
 
 def work(folder: StageFolder, stage: Stage, events: Events) -> RunRecord:
     """Raises UserError where the rate still rises when it should fall."""
     fields: TrainingFields = stage.parsed()
-    training = Training.of(folder)
+    training = Training.of(folder, stage)
     module, budget, until = training.module, training.budget, _until(training)
     if until < max(1, module.warmup_steps):
         raise UserError(

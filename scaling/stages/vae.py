@@ -1,5 +1,6 @@
 """Stage `vae`: trains the video VAE on crops of the training clips. Makes model.safetensors and reconstructions/."""
 
+import math
 from collections import Counter
 
 import torch
@@ -8,6 +9,7 @@ from safetensors.torch import save
 from scaling import flops
 from scaling.data.clips import Clip, list_clips, read, split, spread
 from scaling.data.video import write_video
+from scaling.errors import UserError
 from scaling.frozen import decode, device, encode, load_vae
 from scaling.metrics.fidelity import Fidelity
 from scaling.models.causal import Causal
@@ -32,8 +34,11 @@ MOST_TRAINING_CLIPS = 1024
 
 
 def train(folder: StageFolder, stage: Stage, events: Events) -> None:
-    """What every rank does; the first one leaves the averaged weights."""
+    """What every rank does; the first one leaves the averaged weights. Raises UserError where memory ran out with
+    micro-batches of one crop."""
     fields: VAEFields = stage.parsed()
+    if 2 ** (stage.engine.halved - 1) >= fields.train.batch_clips:
+        raise UserError("vae_train: memory runs out even for micro-batches of one crop; lower crop or crop_frames")
     with together():
         torch.manual_seed(fields.train.seed)
         vae = VAE(fields.vae)
@@ -41,7 +46,8 @@ def train(folder: StageFolder, stage: Stage, events: Events) -> None:
         module = VAEModule(vae, fields.train)
         every = max(1, fields.train.steps // CHECKPOINTS)
         pixels = [frames for _, frames in read(_clips(folder)[0])]
-        crops = Crops(pixels, fields.train, fields.vae.spatial_stride, rank=rank(), ranks=ranks())
+        most = math.ceil(fields.train.batch_clips / 2**stage.engine.halved)
+        crops = Crops(pixels, fields.train, fields.vae.spatial_stride, rank=rank(), ranks=ranks(), most=most)
         fit(module, crops, folder.path / "checkpoints", events, every=every, engine=stage.engine)
         if rank() == 0:
             write_bytes(folder.path / "model.safetensors", save(module.ema.weights))

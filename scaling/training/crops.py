@@ -56,9 +56,18 @@ class Crops:
     """Random crops in space and time of clips of any size: (step) -> the micro-batches of one rank."""
 
     def __init__(
-        self, clips: Sequence[np.ndarray], train: VAETrainSpec, multiple: int, *, rank: int = 0, ranks: int = 1
+        self,
+        clips: Sequence[np.ndarray],
+        train: VAETrainSpec,
+        multiple: int,
+        *,
+        rank: int = 0,
+        ranks: int = 1,
+        most: int | None = None,
     ) -> None:
-        """clips: uint8 (t, h, w, 3), t = 1 + 4k; `multiple` divides the sides of every crop."""
+        """clips: uint8 (t, h, w, 3), t = 1 + 4k; `multiple` divides the sides of every crop. A micro-batch has `most`
+        crops at most."""
+        self.most = most or train.batch_clips
         self.clips, self.train, self.multiple, self.rank, self.ranks = clips, train, multiple, rank, ranks
         self.shapes = [clip.shape[:3] for clip in clips]
 
@@ -75,7 +84,8 @@ class Crops:
                 tuple(places),
                 len(places) / len(crops),
             )
-            for places in by_size.values()
+            for same in by_size.values()
+            for places in (same[first : first + self.most] for first in range(0, len(same), self.most))
         ]
 
     def _cut(self, crop: Crop) -> np.ndarray:

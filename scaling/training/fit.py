@@ -3,6 +3,7 @@
 Several ranks run it together: gradients are exchanged as the engine says, and the first rank alone writes and speaks.
 """
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,13 +12,19 @@ from typing import Any, Literal
 
 import lightning
 import torch
-from lightning.pytorch.plugins.environments import LightningEnvironment, TorchElasticEnvironment
+from lightning.pytorch.plugins.environments import (
+    ClusterEnvironment,
+    LightningEnvironment,
+    SLURMEnvironment,
+    TorchElasticEnvironment,
+)
 from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, Strategy
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from scaling import interruption
 from scaling.frozen import device
-from scaling.ranks import rank, ranks
+from scaling.ranks import in_slurm, rank, ranks, ranks_on_node
 from scaling.shards import gathered
 from scaling.specs import EngineSpec
 from scaling.stage import Events
@@ -25,8 +32,15 @@ from scaling.training import checkpoints
 from scaling.training.group import everywhere
 from scaling.training.module import StepModule
 
-LOG_SECONDS = 1.0
-"""How often progress is logged at most."""
+LOG_SECONDS = 1.0, 30.0
+"""How often progress is logged: the first at first, the second in the end, between them after every hundredth of the
+time so far."""
+HOURS_BETWEEN_FAULTS = 6.0
+"""Of one job, preemptions included. Not measured: an assumption! Checkpoints become rarer with its square root."""
+SETTLED = 8
+"""Updates after which an attempt knows how long one takes."""
+FIRST_SAVE_SECONDS = 5.0
+"""What a checkpoint is thought to take before one was written."""
 
 Precision = Literal["bf16-mixed", "32-true"]
 """bfloat16 products of float32 weights; or float32 throughout, to tell rounding from mistakes."""
@@ -49,18 +63,25 @@ class StepBatches(Dataset):
 
 
 class Keeper(lightning.Callback):
-    """Saves checkpoints at fixed steps, calls back at others, and says how far the training is.
+    """Saves checkpoints, calls back at some steps, and says how far the training is.
 
-    `visits` maps a number of updates to what happens after them, once per attempt.
+    Checkpoints are saved after every `every` updates, where the ranks were asked to stop, and so often that faults cost
+    least: see `seconds_between_saves`. `visits` maps a number of updates to what happens after them, once per attempt.
     """
 
     def __init__(self, folder: Path, every: int, until: int, visits: Mapping[int, Visit], events: Events) -> None:
         self.folder, self.every, self.until, self.visits, self.events = folder, every, until, visits, events
         self.losses: list[float] = []
-        self.logged_at = 0.0
-        self.began = 0.0
+        self.started, self.logged_at, self.began = time.monotonic(), 0.0, 0.0
+        self.told: dict[str, int] = {}
+        """What every log row says: with how many updates the attempt began, and how many are saved."""
         self.seconds: list[float] = []
         """Of each update."""
+        self.save_seconds = FIRST_SAVE_SECONDS
+        self.next_save: int | None = None
+
+    def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        interruption.keep_listening()  # Lightning has just put a handler of its own before ours
 
     def on_train_batch_start(
         self, trainer: lightning.Trainer, module: lightning.LightningModule, batch: Any, batch_idx: int
@@ -77,14 +98,39 @@ class Keeper(lightning.Callback):
             weights = gathered(module.ema.weights)
             if rank() == 0:
                 self.visits[module.done](weights)
-        if module.done % self.every == 0 or module.done == self.until:
-            checkpoints.save(self.folder, module.done, module.state())
+        save = module.done % self.every == 0 or module.done in (self.until, self.next_save) or module.stopping
+        if save:
+            self._save(module)
+        elif len(self.seconds) == SETTLED:
+            self._plan_save(module.done)
         now = time.monotonic()
-        if now - self.logged_at > LOG_SECONDS or module.done == self.until:
+        pause = min(max(LOG_SECONDS[0], (now - self.started) / 100), LOG_SECONDS[1])
+        if save or now - self.logged_at > pause:
             loss = sum(self.losses) / len(self.losses)
             if rank() == 0:
-                self.events.log(done=module.done, total=self.until, loss=round(loss, 5))
+                self.events.log(done=module.done, total=self.until, loss=round(loss, 5), **self.told)
             self.losses, self.logged_at = [], now
+        if module.stopping:
+            everywhere(torch.zeros(1))  # where one rank ends, the scheduler kills the others: not before all are done
+            raise interruption.StoppedError(f"stopped after {module.done} of {self.until} updates")
+
+    def _save(self, module: StepModule) -> None:
+        began = time.monotonic()
+        checkpoints.save(self.folder, module.done, module.state())
+        self.save_seconds = time.monotonic() - began
+        self.told["saved"] = module.done
+        self._plan_save(module.done)
+
+    def _plan_save(self, done: int) -> None:
+        """All ranks go by the clock of the first one."""
+        update, save = everywhere(torch.tensor([median(self.seconds[-SETTLED:]), self.save_seconds]))[0].tolist()
+        self.next_save = done + max(1, round(seconds_between_saves(save) / update))
+
+
+def seconds_between_saves(save_seconds: float) -> float:
+    """The interval at which saving and losing work to faults cost least together: Young's first-order optimum
+    sqrt(2 x save_seconds x seconds between faults) (Communications of the ACM 17(9), 1974, p. 530)."""
+    return math.sqrt(2 * save_seconds * HOURS_BETWEEN_FAULTS * 3600)
 
 
 def fit(
@@ -100,13 +146,15 @@ def fit(
     engine: EngineSpec | None = None,
     precision: Precision = "bf16-mixed",
 ) -> float | None:
-    """Trains to the last step, or to `until`. `folder` holds the checkpoints, one for every `every` updates;
+    """Trains to the last step, or to `until`. `folder` holds the checkpoints, one for every `every` updates at least;
     `make_batch` maps the number of an update to this rank's micro-batches. Where `folder` has no checkpoint, the one in
     `start` is where training goes on from. What of the engine concerns the model, `scaling.training.engine` has done.
 
     Interrupted at any point and called again, it ends with the same bits on a CPU; on a GPU, whose attention adds its
     gradients up in any order, on more than two ranks, whose order of sums is the communication library's, and after a
     change of engine, with all but the last ones. What is trained on is the same everywhere.
+
+    Raises StoppedError where any rank was asked to stop: all have saved their last update then. Raises DivergedError.
 
     Returns the median seconds of an update in this attempt, data and callbacks left out; None if none was needed."""
     engine = engine or EngineSpec()
@@ -121,14 +169,18 @@ def fit(
     assert len(set(steps)) == 1, f"the ranks found checkpoints of different steps: {steps}"
     if groups:
         module.restore(step, groups)
+    if rank() == 0:
+        events.log(done=module.done, total=until, begun=module.done)
     if module.done == until:
         return None
     keeper = Keeper(folder, every, until, visits or {}, events)
+    keeper.told["begun"] = module.done
     trainer = lightning.Trainer(
         accelerator="gpu" if device().type == "cuda" else "cpu",
-        devices=ranks(),
+        devices=ranks_on_node(),
+        num_nodes=ranks() // ranks_on_node(),
         strategy=_strategy(engine),
-        plugins=TorchElasticEnvironment() if ranks() > 1 else LightningEnvironment(),
+        plugins=_environment(),
         use_distributed_sampler=False,
         precision=precision,
         max_epochs=1,
@@ -139,10 +191,21 @@ def fit(
         callbacks=[keeper],
     )
     updates = StepBatches(make_batch, module.done, until)
-    batches = DataLoader(updates, batch_size=None, shuffle=False, num_workers=engine.workers)
+    batches = DataLoader(updates, batch_size=None, shuffle=False, num_workers=engine.workers, worker_init_fn=_deafen)
     trainer.fit(module, batches)
     assert module.done == until
     return median(keeper.seconds)
+
+
+def _deafen(worker: int) -> None:
+    interruption.deafen()
+
+
+def _environment() -> ClusterEnvironment:
+    """Who started the ranks. Under SLURM Lightning must not requeue the job as well: see `slurm.worker`."""
+    if ranks() == 1:
+        return LightningEnvironment()
+    return SLURMEnvironment(auto_requeue=False) if in_slurm() else TorchElasticEnvironment()
 
 
 def _strategy(engine: EngineSpec) -> Strategy | str:

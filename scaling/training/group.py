@@ -12,7 +12,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from scaling.errors import UserError
-from scaling.ranks import rank, ranks
+from scaling.ranks import rank_on_node, ranks, ranks_on_node
 
 PATIENCE = timedelta(minutes=30)
 """How long a rank waits for the others: the first one draws samples and writes files meanwhile."""
@@ -29,12 +29,12 @@ def together() -> Iterator[None]:
         return
     cuda = torch.cuda.is_available()
     if cuda:
-        if torch.cuda.device_count() < ranks():
+        if torch.cuda.device_count() < ranks_on_node():
             raise UserError(
-                f"engine.processes is {ranks()}, but this job sees {torch.cuda.device_count()} GPUs: "
-                "lower it, or raise hardware.gpus"
+                f"{ranks_on_node()} ranks are on this node, but this job sees {torch.cuda.device_count()} GPUs: "
+                "lower engine.processes, or raise hardware.gpus"
             )
-        torch.cuda.set_device(rank())
+        torch.cuda.set_device(rank_on_node())
     dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=PATIENCE)
     yield
     dist.destroy_process_group()

@@ -12,7 +12,8 @@ from lightning.pytorch.strategies import ParallelStrategy
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 
-from scaling.errors import UserError
+from scaling import interruption
+from scaling.errors import DivergedError
 from scaling.optim import Muon, PowerEMA, schedule
 from scaling.ranks import ranks
 from scaling.shards import part_of_whole
@@ -60,6 +61,8 @@ class StepModule(lightning.LightningModule):
         self.automatic_optimization = False
         self.model = model
         self.steps, self.done = steps, 0
+        self.stopping = False
+        """Whether any rank was asked to stop before the end of the latest update: the same answer on all of them."""
         self.warmup_steps, self.decay_steps, self.clip = warmup_steps, decay_steps, clip
         self.averages = {f"ema-{width:g}": PowerEMA(model, width) for width in ema_widths}
         taken = {id(parameter) for parameter in [*matrices, *wide]}
@@ -102,7 +105,7 @@ class StepModule(lightning.LightningModule):
         return batch
 
     def training_step(self, batch: list[Any], batch_idx: int) -> Tensor:
-        """One update. Raises UserError where the loss is not finite: the rates are the user's."""
+        """One update. Raises DivergedError where the loss is not finite."""
         factor = schedule(self.done, self.steps, self.warmup_steps, self.decay_steps)
         for group, peak in zip(self._groups(), self.peaks, strict=True):
             group["lr"] = peak * factor
@@ -112,12 +115,11 @@ class StepModule(lightning.LightningModule):
                 loss = self.loss(part, self.done) * weight
                 self.manual_backward(loss * ranks())  # ranks take the mean of their gradients
             total += loss.detach()
-        total = sum_over_ranks(total)
+        asked = torch.tensor(float(interruption.requested()), device=self.device)
+        total, stopping = sum_over_ranks(torch.stack([total, asked]))
+        self.stopping = bool(stopping)
         if not torch.isfinite(total):
-            raise UserError(
-                f"the loss is {total.item()} after {self.done} updates: lower the learning rates, "
-                f"{' and '.join(f'{peak:g}' for peak in self.peaks)}"
-            )
+            raise DivergedError(total.item(), self.done, " and ".join(f"{peak:g}" for peak in self.peaks))
         nn.utils.clip_grad_norm_(self.model.parameters(), self.clip)
         for optimiser in self.optimisers.values():
             optimiser.step()

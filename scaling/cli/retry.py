@@ -1,0 +1,50 @@
+"""`scaling retry OUT [RUN ...]`: tries failed, lost and cancelled stages again, as if they had never failed."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+AGAIN = ("failed", "lost", "cancelled")
+
+
+def add_parser(subparsers: Any) -> None:
+    """Adds the verb to the command line."""
+    parser = subparsers.add_parser(
+        "retry",
+        help="try failed, lost and cancelled stages again",
+        description="Forgives stages their failures and submits what is missing. They go on from their checkpoints.",
+        epilog="examples:\n  scaling retry base_4x_32x\n  scaling retry base_4x_32x dit-w384d12@4x",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("out", type=Path, metavar="OUT", help="output folder of a sweep")
+    parser.add_argument("runs", nargs="*", metavar="RUN", help="ids, or SLUG@COMPUTE (default: all that can be)")
+    parser.add_argument("--json", action="store_true", help="print what was submitted as one JSON object")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Forgives and submits. Raises UserError."""
+    from scaling.attempts import forgive
+    from scaling.cli.advance import advance
+    from scaling.cli.choose import chosen
+    from scaling.cli.status import collect
+    from scaling.cli.submit import print_step
+    from scaling.errors import UserError
+    from scaling.stage import StageFolder
+    from slurm import request
+    from slurm.worker import cancel_mark
+
+    asked, (found, _) = request.load(args.out), collect(args.out)
+    picked = [one for one in (chosen(found, args.runs) if args.runs else found) if one.state in AGAIN]
+    if args.runs and not picked:
+        raise UserError(f"{', '.join(args.runs)}: neither failed nor lost nor cancelled; nothing to try again")
+    for one in picked:
+        folder = StageFolder(args.out / "runs" / one.id)
+        cancel_mark(folder).unlink(missing_ok=True)
+        forgive(folder)
+    return print_step(args.out, advance(args.out, asked, say=_say), args.json)
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,73 @@
+"""Does the cluster have what its file says? One line before anything is submitted, not a failed job at night."""
+
+import re
+from collections.abc import Sequence
+from difflib import get_close_matches
+
+from scaling.errors import UserError
+from slurm.cluster import SlurmCluster
+from slurm.scheduler import Scheduler
+
+
+def check(cluster: SlurmCluster, scheduler: Scheduler) -> None:
+    """Raises UserError where a partition is not there, or its nodes have fewer GPUs, CPUs or less memory, or its jobs
+    less time, than the cluster file says."""
+    rows = scheduler.partitions()
+    for field, name in (("partition", cluster.partition), ("light.partition", cluster.light.partition)):
+        names = sorted({row[0] for row in rows})
+        if name is not None and name not in names:
+            close = get_close_matches(name, names, 1)
+            hint = f"did you mean '{close[0]}'?" if close else f"there are {', '.join(names)}"
+            raise _mistake(cluster, f"{field}: there is no '{name}'; {hint}")
+    here = [row for row in rows if row[0] == cluster.partition] if cluster.partition else rows
+    where = f"partition {cluster.partition}" if cluster.partition else "the cluster"
+    most = max((_gpus(row[1], cluster.gpu_type) for row in here), default=0)
+    kind = f" of type {cluster.gpu_type}" if cluster.gpu_type else ""
+    if most < cluster.gpus_per_node:
+        raise _mistake(cluster, f"gpus_per_node is {cluster.gpus_per_node}, but a node of {where} has {most}{kind}")
+    fitting = [row for row in here if _gpus(row[1], cluster.gpu_type) >= cluster.gpus_per_node]
+    nodes = sum(int(row[2]) for row in fitting)
+    if nodes < cluster.max_nodes:
+        raise _mistake(cluster, f"max_nodes is {cluster.max_nodes}, but {where} has {nodes} such nodes")
+    _check_node(cluster, fitting, where)
+    longest = max(_hours(row[3]) for row in fitting)
+    if longest < cluster.hours_limit:
+        raise _mistake(cluster, f"hours_limit is {cluster.hours_limit:g}, but {where} allows {longest:g} h")
+
+
+def _check_node(cluster: SlurmCluster, rows: Sequence[Sequence[str]], where: str) -> None:
+    cpus, cpus_there = cluster.cpus_per_gpu * cluster.gpus_per_node, max(_number(row[4]) for row in rows)
+    if cpus > cpus_there:
+        raise _mistake(
+            cluster, f"cpus_per_gpu is {cluster.cpus_per_gpu}: {cpus} a node, but a node of {where} has {cpus_there}"
+        )
+    if cluster.mem_gb_per_gpu is not None:
+        asked, there = cluster.mem_gb_per_gpu * cluster.gpus_per_node, max(_number(row[5]) for row in rows) / 1024
+        if asked > there:
+            raise _mistake(
+                cluster, f"mem_gb_per_gpu: {asked:g} GB a node, but a node of {where} has {there:.0f}; lower it"
+            )
+
+
+def _mistake(cluster: SlurmCluster, text: str) -> UserError:
+    return UserError(f"cluster {cluster.name}: {text}")
+
+
+def _gpus(gres: str, kind: str | None) -> int:
+    """Of a node, from sinfo's GRES such as `gpu:h100:8(S:0-1)`."""
+    found = re.findall(r"\bgpu(?::([a-z]\w*))?:(\d+)", gres, re.IGNORECASE)
+    return sum(int(count) for name, count in found if kind is None or name.lower() == kind.lower())
+
+
+def _hours(text: str) -> float:
+    """From sinfo's `[days-]hours:minutes:seconds`, or `infinite`."""
+    if not re.fullmatch(r"(\d+-)?[\d:]+", text):
+        return float("inf")
+    days, _, clock = text.rpartition("-")
+    hours, minutes, seconds = (["0", "0", *clock.split(":")])[-3:]
+    return 24 * float(days or 0) + float(hours) + float(minutes) / 60 + float(seconds) / 3600
+
+
+def _number(text: str) -> int:
+    """sinfo adds a `+` where the nodes of a line differ."""
+    return int(text.rstrip("+"))

@@ -1,0 +1,38 @@
+"""What was asked for when a sweep was submitted, kept in its output folder: the steering job goes by it, and so do
+later commands, whatever became of the files that the user gave."""
+
+from pathlib import Path
+
+from pydantic import Field
+
+from scaling.errors import UserError
+from scaling.specs import Spec, parse_spec
+from scaling.store import read_document, write_document
+from slurm.cluster import SlurmCluster
+from sweeps.spec import SweepSpec
+
+
+class Request(Spec):
+    """OUT/slurm/request.json."""
+
+    sweep: SweepSpec
+    cluster: SlurmCluster
+    budget_gpu_hours: float | None = Field(None, gt=0)
+    command: str
+    """The line that a reader of the report would repeat."""
+
+
+def save(out: Path, request: Request) -> None:
+    write_document(_path(out), request.model_dump(mode="json"))
+
+
+def load(out: Path) -> Request:
+    """Raises UserError where the folder was never submitted from, or the document is damaged."""
+    path = _path(out)
+    if not path.exists():
+        raise UserError(f"{out}: nothing was submitted from here; 'scaling submit SWEEP --cluster CLUSTER' does that")
+    return parse_spec(Request, read_document(path), str(path))
+
+
+def _path(out: Path) -> Path:
+    return out / "slurm" / "request.json"

@@ -1,0 +1,69 @@
+"""`python -m slurm.testbed start|check|stop`: a SLURM cluster on this machine, for tests."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from scaling.errors import UserError
+from slurm.testbed.check import check
+from slurm.testbed.cluster import Testbed
+from slurm.testbed.settings import Settings, default_folder
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs one verb. Exit code 2 and one clear message where the user can mend it."""
+    args = _parser().parse_args(arguments)
+    settings = Settings(
+        folder=args.folder, accounting=args.accounting, user_signal=args.user_signal, grace_seconds=args.grace_seconds
+    )
+    testbed = Testbed(settings)
+    try:
+        result = {"start": _start, "check": check, "stop": _stop}[args.verb](testbed)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(json.dumps(result) if args.json else "\n".join(_lines(args.verb, result)))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m slurm.testbed",
+        description="Starts, checks or stops a real SLURM cluster on this machine: two nodes with eight imaginary "
+        "H100s each. Needs root, no systemd, and leaves the system's own SLURM and munge alone.",
+        epilog='examples:\n  eval "$(python -m slurm.testbed start)"\n  python -m slurm.testbed check\n'
+        "  python -m slurm.testbed stop",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("verb", choices=("start", "check", "stop"))
+    parser.add_argument("--folder", type=Path, default=default_folder(), help="where it lives (default: %(default)s)")
+    parser.add_argument("--accounting", action="store_true", help="start a database too, so that sacct works")
+    parser.add_argument("--user-signal", action="store_true", help="SlurmctldParameters=preempt_send_user_signal")
+    parser.add_argument(
+        "--grace-seconds", type=int, default=0, metavar="S", help="GraceTime of partition main (default: 0)"
+    )
+    parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
+    return parser
+
+
+def _start(testbed: Testbed) -> dict[str, object]:
+    return {"started": testbed.start(), "folder": str(testbed.folder), **testbed.environment}
+
+
+def _stop(testbed: Testbed) -> dict[str, object]:
+    return {"stopped": testbed.stop(), "folder": str(testbed.folder)}
+
+
+def _lines(verb: str, result: dict[str, object]) -> list[str]:
+    """For people; what `start` prints is for a shell as well."""
+    if verb == "start":
+        state = "started" if result["started"] else "was running"
+        return [f"# testbed {state}: {result['folder']}", f"export SLURM_CONF={result['SLURM_CONF']}"]
+    if verb == "stop":
+        return [f"stopped: {result['folder']}" if result["stopped"] else f"no testbed in {result['folder']}"]
+    return [f"{name}: {value}" for name, value in result.items()]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

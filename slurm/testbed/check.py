@@ -1,0 +1,46 @@
+"""Whether a testbed does what it is for: a job on both nodes, one task per GPU, and accounting where it is on."""
+
+import time
+
+from scaling.errors import UserError
+from scaling.store import read_document
+from slurm.testbed.cluster import Testbed
+from slurm.testbed.settings import GPUS_PER_NODE, NODES
+
+TASKS = len(NODES) * GPUS_PER_NODE
+JOB_SECONDS = 40
+RECORD_SECONDS = 20
+
+
+def check(testbed: Testbed) -> dict[str, object]:
+    """Runs a job of 16 tasks on 2 nodes; with accounting, looks it up. Raises UserError where something is off."""
+    marker = testbed.folder / "testbed.json"
+    if not marker.exists():
+        raise UserError(f"no testbed in {testbed.folder}; start one: python -m slurm.testbed start")
+    probe = "echo $SLURM_PROCID $SLURM_NODEID $SLURM_LOCALID $CUDA_VISIBLE_DEVICES"
+    job = testbed.run(
+        *("srun", "--job-name=check", f"--nodes={len(NODES)}", f"--ntasks-per-node={GPUS_PER_NODE}"),
+        *(f"--gpus-per-node={GPUS_PER_NODE}", "--immediate=20", "--chdir=/", "--export=PATH", "sh", "-c", probe),
+        timeout=JOB_SECONDS,
+    )
+    gpus = ",".join(str(number) for number in range(GPUS_PER_NODE))
+    wanted = [f"{rank} {rank // GPUS_PER_NODE} {rank % GPUS_PER_NODE} {gpus}" for rank in range(TASKS)]
+    if sorted(job.stdout.splitlines()) != sorted(wanted):
+        raise UserError(f"a job on both nodes went wrong; it printed:\n{job.stdout}{job.stderr}")
+    result: dict[str, object] = {"nodes": len(NODES), "tasks": TASKS, "gpus_per_node": GPUS_PER_NODE}
+    if read_document(marker)["settings"]["accounting"]:
+        _look_up(testbed)
+        result["sacct"] = "works"
+    return result
+
+
+def _look_up(testbed: Testbed) -> None:
+    """Waits for the job in the database: the controller sends it there some seconds later."""
+    deadline = time.monotonic() + RECORD_SECONDS
+    while True:
+        done = testbed.run("sacct", "--noheader", "--parsable2", "--allocations", "--name=check", "--format=State")
+        if "COMPLETED" in done.stdout:
+            return
+        if done.returncode or time.monotonic() > deadline:
+            raise UserError(f"sacct does not know the job; it printed:\n{done.stdout}{done.stderr}")
+        time.sleep(0.1)

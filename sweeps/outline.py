@@ -1,0 +1,85 @@
+"""The phases of a sweep: what comes after what, and the stages of each as far as they are known. No torch.
+
+Two choices are the results' and not the sweep's: the size at the target, and which runs are the columns of the
+comparison. Until they are made, the middle size stands for the one that will be chosen.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from scaling.stage import Stage, StageFolder
+from sweeps.spec import SweepSpec
+from sweeps.stages import Common, common_stages, ladder_stages, metrics_stage, run_stage, trunk_stages
+
+BARRIERS = ("fit",)
+"""Phases whose end is waited for by stages that none of theirs is a parent of: these say what is trained next."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One phase."""
+
+    name: str
+    after: tuple[str, ...]
+    """Names of phases that it waits for."""
+    stages: Sequence[Stage]
+    """None for the fit, which is no stage."""
+
+
+@dataclass(frozen=True)
+class Outline:
+    """All phases, in the order in which they can begin."""
+
+    parts: list[Part]
+    target_size: str
+    target_begun: bool
+    """Whether that size has been chosen, and a folder made for it."""
+
+    @property
+    def stages(self) -> list[Stage]:
+        return [stage for part in self.parts for stage in part.stages]
+
+
+def outline_of(sweep: SweepSpec, runs: Path | None) -> Outline:
+    """The phases of a sweep; `runs` shows which choices have been made. Hashes a user's folder, and raises UserError
+    where it is not usable."""
+    common = common_stages(sweep)
+    size, begun = _target_size(sweep, common, runs)
+    target = run_stage(sweep, common, sweep.target, size)
+    ladder, trunks = ladder_stages(sweep, common)[::-1], trunk_stages(sweep, common)[::-1]
+    columns = [_column(sweep, common, runs, multiple) for multiple in (1, 4)]
+    parts = [
+        Part("data", (), [common.data]),
+        Part("VAE", ("data",), [common.vae]),
+        Part("latents", ("VAE",), [common.latents]),
+        Part("reference", ("data",), [common.reference]),
+        *([Part("trunks", ("latents",), trunks)] if trunks else []),
+        Part("training", ("trunks",) if trunks else ("latents",), ladder),
+        Part("fit", ("training",), []),
+        Part("target", ("fit",), [target]),
+        Part("metrics", ("reference", "fit", "target"), [*columns, metrics_stage(sweep, common, target)]),
+        Part("reconstruction", ("VAE", "reference"), [common.reconstruction]),
+    ]
+    return Outline(parts, size, begun)
+
+
+def is_done(runs: Path | None, identity: str) -> bool:
+    """Whether the stage of this id is complete in a folder of runs."""
+    return runs is not None and StageFolder(runs / identity).complete
+
+
+def _column(sweep: SweepSpec, common: Common, runs: Path | None, multiple: int) -> Stage:
+    """The metrics of the best run of a budget: of the one that has been measured, or else of the middle one."""
+    sizes = sweep.ladder[multiple]
+    stages = [metrics_stage(sweep, common, run_stage(sweep, common, multiple, size)) for size in sizes]
+    return next((stage for stage in stages if is_done(runs, stage.id)), stages[len(stages) // 2])
+
+
+def _target_size(sweep: SweepSpec, common: Common, runs: Path | None) -> tuple[str, bool]:
+    """The size at the target, and whether it has been begun."""
+    if runs is not None:
+        for size in sweep.target_sizes:
+            if (runs / run_stage(sweep, common, sweep.target, size).id).exists():
+                return size, True
+    return sweep.target_sizes[len(sweep.target_sizes) // 2], False

@@ -1,0 +1,52 @@
+"""How long jobs that wait for each other take on a machine with so many places: list scheduling, simulated.
+
+Whenever a place is free, the first job in the list that waits for nothing and fits gets it (Graham 1966). A scheduler
+that keeps others out, or a queue shared with them, makes it longer.
+"""
+
+import heapq
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Job:
+    """Something that takes so many places for so long, after others."""
+
+    name: str
+    after: tuple[str, ...]
+    """Jobs that are not in the list are taken to be done."""
+    hours: float
+    taken: int
+    """0 starts at once."""
+
+
+def wall_hours(jobs: Sequence[Job], places: int) -> float:
+    """From the start of the first to the end of the last. A job that wants more than there is gets all places."""
+    names = {job.name for job in jobs}
+    missing = {number: len(names.intersection(job.after)) for number, job in enumerate(jobs)}
+    followers = defaultdict(list)
+    for number, job in enumerate(jobs):
+        for name in names.intersection(job.after):
+            followers[name].append(number)
+    wants = [min(job.taken, places) for job in jobs]
+    ready: dict[int, list[int]] = defaultdict(list)  # places wanted -> heap of places in the list
+    for number, count in missing.items():
+        if not count:
+            heapq.heappush(ready[wants[number]], number)
+    now, free, running = 0.0, places, list[tuple[float, int]]()
+    while True:
+        while fitting := [heap[0] for want, heap in ready.items() if heap and want <= free]:
+            number = min(fitting)
+            heapq.heappop(ready[wants[number]])
+            free -= wants[number]
+            heapq.heappush(running, (now + jobs[number].hours, number))
+        if not running:
+            return now
+        now, number = heapq.heappop(running)
+        free += wants[number]
+        for follower in followers[jobs[number].name]:
+            missing[follower] -= 1
+            if not missing[follower]:
+                heapq.heappush(ready[wants[follower]], follower)
