@@ -242,8 +242,12 @@ def test_muon_has_no_rate_where_nothing_is_trained_by_it():
     assert list(ask(tuned(adamw, muon_lr=None), [])[0]) == ["adamw_lr"]
 
 
-def test_a_sweep_with_tuning_is_planned():
-    assert [line.compute for line in plan(SWEEP).runs] == [line.compute for line in plan(DEMO).runs]
+def test_a_sweep_with_tuning_is_planned_and_its_runs_are_found_at_the_rates_that_were_chosen(tmp_path):
+    computes = [line.compute for line in plan(DEMO).runs]
+    assert [line.compute for line in plan(SWEEP).runs if line.compute != TUNING] == computes
+    run_all(tmp_path)
+    runs = [line for line in plan(SWEEP, tmp_path / "runs").runs if line.compute != TUNING]
+    assert [(line.compute, line.done) for line in runs] == [(compute, True) for compute in computes]
 
 
 @pytest.mark.slow
