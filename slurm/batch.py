@@ -61,6 +61,8 @@ class Array:
     """Indices at a time."""
     after: tuple[str, ...]
     """Numbers of the jobs that it waits for, however they end."""
+    delay_minutes: int = 0
+    """It does not start before."""
 
 
 def script(array: Array, cluster: SlurmCluster, folder: Path) -> str:
@@ -95,7 +97,7 @@ def script(array: Array, cluster: SlurmCluster, folder: Path) -> str:
             signal_delay_s=cluster.warn_seconds,
             dependency=f"afterany:{':'.join(array.after)}" if array.after else None,
             wckey=None,  # type: ignore[arg-type] # Submitit's own is refused by clusters that do not know it
-            additional_parameters=_additional(cluster),
+            additional_parameters=_additional(cluster, array.delay_minutes),
             # before SLURM 23.11 srun does not inherit the CPUs of a task
             srun_args=[f"--cpus-per-task={cpus}", "--kill-on-bad-exit=1", *cluster.srun_args],
             setup=[
@@ -109,8 +111,10 @@ def script(array: Array, cluster: SlurmCluster, folder: Path) -> str:
         )
 
 
-def _additional(cluster: SlurmCluster) -> dict[str, Any]:
+def _additional(cluster: SlurmCluster, delay_minutes: int) -> dict[str, Any]:
     extra: dict[str, Any] = {"requeue": True}
+    if delay_minutes:
+        extra["begin"] = f"now+{delay_minutes}minutes"
     if cluster.reservation:
         extra["reservation"] = cluster.reservation
     return extra

@@ -34,5 +34,10 @@ def load(out: Path) -> Request:
     return parse_spec(Request, read_document(path), str(path))
 
 
+def budget_of(out: Path) -> float | None:
+    """GPU-hours, where the folder was submitted from with a limit."""
+    return load(out).budget_gpu_hours if _path(out).exists() else None
+
+
 def _path(out: Path) -> Path:
     return out / "slurm" / "request.json"

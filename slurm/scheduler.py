@@ -37,6 +37,9 @@ NO_ANSWER = (
 """What SLURM's commands say when the controller did not answer: the request may have reached it all the same."""
 FULL = ("QOSMaxSubmitJobPerUserLimit", "AssocMaxSubmitJobLimit", "job submit limit", "Reached MaxJobCount")
 """What sbatch says when no more jobs are taken for now."""
+HELD = "launch failed requeued held"
+"""Reason of a job that its node could not start again, often because what was left of it was still there. It waits for
+its owner, or an administrator, to let it go on."""
 OVER = ("Invalid job id specified", "Job/step already completing or completed")
 """What scancel says of jobs that have ended."""
 
@@ -121,6 +124,10 @@ class Scheduler:
         except RefusedError as refusal:
             if not any(phrase in str(refusal) for phrase in OVER):
                 raise
+
+    def release(self, elements: Sequence[str]) -> None:
+        """Of jobs that are held."""
+        self.call("scontrol", "release", ",".join(elements))
 
     def config(self) -> dict[str, str]:
         """The configuration that every user may read, such as MaxArraySize."""

@@ -153,14 +153,15 @@ def _unfinished(
     steered: bool,
 ) -> tuple[State, str]:
     last = past[-1] if past else None
-    if element in view.queue:
-        state, reason = view.queue[element]
-        begun_since = last is not None and last.end == "silent" and _touched(folder, last.number) > view.seen
-        if state in ("PENDING", "REQUEUED", "REQUEUE_HOLD", "SPECIAL_EXIT") and not begun_since:
-            return _waiting(last, reason)
-        return _working(folder, last, element, now)
     if is_cancelled(folder):
         return "cancelled", ""
+    if element in view.queue:
+        state, reason = view.queue[element]
+        if last is not None and _touched(folder, last.number) > view.seen:  # the files know better by now
+            return _working(folder, last, element, now) if last.end == "silent" else _waiting(last, "")
+        if state in ("PENDING", "REQUEUED", "REQUEUE_HOLD", "SPECIAL_EXIT"):
+            return _waiting(last, reason)
+        return _working(folder, last, element, now)
     if one is None:
         return _local(folder, past, now)
     if one.job is None or one.at >= view.seen:  # submitted after the queue was looked at
@@ -181,7 +182,7 @@ def _waiting(last: Attempt | None, reason: str) -> tuple[State, str]:
     if last is None:
         return "queued", reason
     if last.end in ("stopped", "silent", "out of time"):
-        return "preempted", f"{last.words or 'killed'}; {reason}"
+        return "preempted", "; ".join(filter(None, (last.words or "killed", reason)))
     return "retrying", f"{last.end}: {_first_line(last.words)}"
 
 

@@ -16,8 +16,9 @@ from scaling.errors import UserError
 from scaling.specs import Spec, parse_spec
 from scaling.store import append_jsonl, read_document, sweep, write_document
 
-STEERING = "steering"
-"""Stands in place of a stage's id in the array that goes on with the sweep."""
+STEERING, PATROL = "steering", "patrol"
+"""Stand in place of a stage's id in the jobs that go on with the sweep: when all others have ended, and every now and
+then."""
 
 
 class Submission(Spec):
@@ -38,7 +39,7 @@ class Submission(Spec):
 
     @property
     def is_steering(self) -> bool:
-        return self.stages == (STEERING,)
+        return self.stages[0] in (STEERING, PATROL)
 
     def element(self, stage: str) -> str:
         """The scheduler's name for the job of a stage."""

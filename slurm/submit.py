@@ -17,8 +17,8 @@ from scaling.stage import Stage, StageFolder
 from slurm import batch
 from slurm.batch import Array, Resources
 from slurm.cluster import SlurmCluster
-from slurm.scheduler import Element, FullError, RefusedError, Scheduler, SchedulerDownError
-from slurm.submissions import STEERING, Submission, Submissions, new_name
+from slurm.scheduler import HELD, Element, FullError, RefusedError, Scheduler, SchedulerDownError
+from slurm.submissions import PATROL, STEERING, Submission, Submissions, new_name
 from slurm.worker import cancel_mark, is_cancelled, work
 
 Answer = TypeVar("Answer")
@@ -28,6 +28,8 @@ NEVER = "0"
 SETTLE_SECONDS = 10.0
 """After a submission without an answer, before it is looked up: the controller may be at it still."""
 STEERING_MINUTES = 120
+PATROL_MINUTES = 60
+"""Between two looks at jobs that cannot go on by themselves, while others run."""
 DEFAULT_ARRAY_SIZE = 1001
 """SLURM's own, for a dry run without a scheduler."""
 
@@ -108,7 +110,7 @@ class Launcher:
         myself: str = "",
     ) -> Outcome:
         """Submits what nobody is at. `jobs` come parents first; `steer` is what Submitit calls, with the output folder,
-        when all of them have ended. `myself` is the name of the steering job that calls this.
+        when all of them have ended, and every hour meanwhile. `myself` is the name of the job that calls this.
 
         Raises UserError where the budget does not suffice or the scheduler refuses, SchedulerDownError where it does
         not answer for too long. What was submitted until then stays so.
@@ -126,17 +128,28 @@ class Launcher:
                 self._hand_over(array, members, work, outcome, numbers, dry_run)
                 if outcome.full:
                     break
-            waiting = sorted({number for stage, number in numbers.items() if stage != STEERING}, key=_number)
-            steered = any(one.submission.is_steering and one.submission.name != myself for one in live)
-            if waiting and (outcome.submitted or outcome.scripts or not steered):
-                minutes = min(STEERING_MINUTES, int(60 * self.cluster.hours_limit))
+            by_id = {job.stage.id for job in jobs}
+            waiting = sorted({number for stage, number in numbers.items() if stage in by_id}, key=_number)
+            others = {one.stages[0] for one in live if one.submission.name != myself}
+            minutes = min(STEERING_MINUTES, int(60 * self.cluster.hours_limit))
+            if waiting and (outcome.submitted or outcome.scripts or STEERING not in others):
                 last = Array(new_name(sweep_name), Resources(0, 1, minutes), 1, 1, tuple(waiting))
                 self._hand_over(last, [], steer, outcome, numbers, dry_run)
+            if waiting and PATROL not in others:
+                again = Array(new_name(sweep_name), Resources(0, 1, minutes), 1, 1, (), PATROL_MINUTES)
+                self._hand_over(again, [], steer, outcome, numbers, dry_run)
             return outcome
 
     def budget(self, stages: Sequence[str], limit: float | None) -> Budget:
         """As the folders and the live submissions have it."""
         return self._budget(stages, self._live(False), limit)
+
+    def dismiss(self, myself: str) -> None:
+        """Takes what would go on with the sweep out of the queue, once it has come to its end; not who says so."""
+        with self.submissions.alone():
+            others = [one for one in self._live(False) if one.submission.is_steering and one.submission.name != myself]
+            if others:
+                self._ask(lambda: self.scheduler.cancel([one.job for one in others]))
 
     def cancel(self, stages: Sequence[str], *, everything: bool) -> list[str]:
         """Marks stages so that nobody tries them again, and takes their jobs out of the queue, and the steering job
@@ -148,7 +161,7 @@ class Launcher:
                 one.submission.element(stage)
                 for one in self._live(False)
                 for stage in one.stages
-                if stage in stages or (everything and stage == STEERING)
+                if stage in stages or (everything and stage in (STEERING, PATROL))
             ]
             if elements:
                 self._ask(lambda: self.scheduler.cancel(elements))
@@ -173,6 +186,7 @@ class Launcher:
                 queue = self._settled(known)
                 known = [one if one.job is not None else self._looked_up(one, queue) for one in known]
             self._cancel_doubles(known, queue)
+            self._release(known, queue)
         queued = {element.id for element in queue}
         latest = {stage: one.name for one in known for stage in one.stages}
         live = []
@@ -208,11 +222,18 @@ class Launcher:
             self.say(f"cancelling {', '.join(sorted(doubles))}: taken a second time by the scheduler")
             self._ask(lambda: self.scheduler.cancel(sorted(doubles)))
 
+    def _release(self, known: Sequence[Submission], queue: Sequence[Element]) -> None:
+        ours = {one.name for one in known}
+        held = [element.id for element in queue if element.reason == HELD and element.name in ours]
+        if held:
+            self.say(f"releasing {', '.join(held)}: held, because its node could not start it again")
+            self._ask(lambda: self.scheduler.release(held))
+
     def _is_known(self, one: Submission) -> bool:
         return self._ask(lambda: self.scheduler.is_known(str(one.job)))
 
     def _is_over(self, stage: str) -> bool:
-        return stage != STEERING and StageFolder(self.runs / stage).complete
+        return stage not in (STEERING, PATROL) and StageFolder(self.runs / stage).complete
 
     def _done(self, job: Job) -> bool:
         return StageFolder(self.runs / job.stage.id).complete
@@ -323,7 +344,7 @@ class Launcher:
         numbers: dict[str, str],
         dry_run: bool,
     ) -> None:
-        stages = tuple(job.stage.id for job in members) or (STEERING,)
+        stages = tuple(job.stage.id for job in members) or (PATROL if array.delay_minutes else STEERING,)
         one = Submission(
             name=array.name,
             stages=stages,

@@ -91,8 +91,8 @@ def live_stages(slurm, out):
 
 
 def expected(jobs, out):
-    """Every stage once, and the steering."""
-    return Counter({**{job.stage.id: 1 for job in jobs}, out.name: 1})
+    """Every stage once, and what goes on with the sweep: when they have ended, and every hour."""
+    return Counter({**{job.stage.id: 1 for job in jobs}, out.name: 2})
 
 
 def test_arrays_are_cut_ordered_and_throttled(slurm, out, clock):
@@ -102,9 +102,11 @@ def test_arrays_are_cut_ordered_and_throttled(slurm, out, clock):
     arrays = {}
     for job in slurm.jobs():
         arrays.setdefault(job.array, []).append(job)
-    first, *middle, last = arrays.values()
+    first, *middle, last, patrol = arrays.values()
     assert [len(array) for array in middle] == [17, 17, 17, 9]
     assert all(array[0].after == (first[0].array,) for array in middle)
+    assert patrol[0].after == ()
+    assert "#SBATCH --begin=now+60minutes" in script(patrol)
     assert set(last[0].after) == {first[0].array, *(array[0].array for array in middle)}
     throttles = [
         int(line.split("%")[1]) for array in middle for line in script(array).splitlines() if "--array" in line
@@ -123,7 +125,7 @@ def test_more_arrays_than_jobs_may_run_take_turns(slurm, out, clock):
     arrays = {}
     for job in slurm.jobs():
         arrays.setdefault(job.array, []).append(job)
-    first, one, two, three, four, _ = arrays.values()
+    first, one, two, three, four, *_ = arrays.values()
     assert all("--array=0-14%1" in script(array) for array in (one, two, three, four))
     assert set(three[0].after) == {first[0].array, one[0].array}
     assert set(four[0].after) == {first[0].array, two[0].array}
@@ -135,7 +137,7 @@ def test_submitted_again_nothing_is_submitted(slurm, out, clock):
     again = launcher(out, clock).submit("s", jobs, print)
     assert again.submitted == []
     assert len(again.busy) == 21
-    assert len(slurm.calls("sbatch")) == 4
+    assert len(slurm.calls("sbatch")) == 5
 
 
 def test_what_left_the_queue_unfinished_is_submitted_again_and_what_is_complete_is_not(slurm, out, clock):
@@ -166,7 +168,7 @@ def test_what_submitit_pickles_is_a_function_and_a_path(slurm, out, clock):
 
 def test_a_dry_run_submits_and_writes_nothing(slurm, out, clock):
     done = launcher(out, clock).submit("s", jobs_of(20), print, dry_run=True)
-    assert len(done.scripts) == 4
+    assert len(done.scripts) == 5
     assert "#SBATCH --array=0-16%" in done.scripts[1]
     assert "#SBATCH --gpus-per-node=h100:1" in done.scripts[1]
     assert not slurm.calls("sbatch")
@@ -222,7 +224,7 @@ def test_sixteen_launchers_of_one_plan_start_no_run_twice(slurm, out):
         _, said = process.communicate(timeout=120)
         assert process.returncode == 0, said.decode()
     assert live_stages(slurm, out) == expected(jobs_of(100), out)
-    assert len(slurm.calls("sbatch")) == 1 + 6 + 1
+    assert len(slurm.calls("sbatch")) == 1 + 6 + 2
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -268,7 +270,7 @@ def test_an_array_that_is_taken_a_second_time_is_cancelled(slurm, out, clock):
     """The scheduler takes a submission long after it was given up, and submitted again."""
     jobs = jobs_of(1)
     launcher(out, clock).submit("s", jobs, print)
-    (_, mine, _) = slurm.jobs()
+    _, mine, *_ = slurm.jobs()
     subprocess.run(["sbatch", "--parsable", mine.script], check=True, capture_output=True)
     assert live_stages(slurm, out)[jobs[1].stage.id] == 2
     launcher(out, clock).submit("s", jobs, print)
@@ -333,7 +335,7 @@ def test_ten_onlookers_ask_the_scheduler_once_in_thirty_seconds(slurm, out, cloc
         view = look(out / "slurm", Scheduler(out / "slurm", clock=clock), lambda view: [])
         clock.sleep(QUERY_SECONDS / 10 - 0.1)
     assert len(slurm.calls()) == before + 1
-    assert len(view.queue) == 5
+    assert len(view.queue) == 6
 
 
 @pytest.mark.parametrize("accounting", [True, False])

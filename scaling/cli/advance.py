@@ -13,14 +13,16 @@ from scaling.cli.outcome import Outcome
 from scaling.cli.rounds import Round, finish, next_round
 from scaling.errors import StageError, UserError
 from scaling.ranks import leave
+from scaling.stages.run import MICRO_BATCHED
 from scaling.store import write_document
 from slurm import request as requests
+from slurm.cluster import SlurmCluster
 from slurm.request import Request
 from slurm.scheduler import Scheduler, SchedulerDownError
 from slurm.submit import Job, Launcher
 from slurm.submit import Outcome as Submitted
 from slurm.worker import AGAIN, FAILED
-from sweeps.plan import price_stages
+from sweeps.plan import PlannedStage, price_stages
 from sweeps.stages import common_stages
 
 LAST_WORDS = "steering.json"
@@ -47,19 +49,29 @@ def advance(
     """Raises UserError where the user has something to mend, SchedulerDownError where the scheduler does not answer."""
     sweep, capacity = request.sweep, request.cluster.capacity()
     common = common_stages(sweep)
+    launcher = Launcher(out, request.cluster, Scheduler(out / "slurm"), say=say)
     one = next_round(sweep, common, out)
     if one is None:
-        return Step(None, None, finish(sweep, common, out, (request.command,)))
+        told = finish(sweep, common, out, (request.command,))
+        if not dry_run:
+            launcher.dismiss(myself)
+        return Step(None, None, told)
     priced = price_stages(sweep, one.stages, out / "runs", capacity)
     jobs = [
-        Job(stage, line.gpus, line.hours or 0.0, line.gpu_hours or 0.0)
+        Job(stage, line.gpus, _hours(line, request.cluster), line.gpu_hours or 0.0)
         for stage, line in zip(one.stages, priced, strict=True)
     ]
-    launcher = Launcher(out, request.cluster, Scheduler(out / "slurm"), say=say)
     submitted = launcher.submit(
         sweep.name, jobs, carry_on, budget=request.budget_gpu_hours, dry_run=dry_run, myself=myself
     )
     return Step(one, submitted, None)
+
+
+def _hours(line: PlannedStage, cluster: SlurmCluster) -> float:
+    """What the time limit goes by. Work without checkpoints must not run into it, and its estimate is rough."""
+    if line.hours is None:  # not known before a user's videos have been looked at
+        return cluster.hours_limit
+    return line.hours if line.kind in MICRO_BATCHED else 4 * line.hours + 1
 
 
 def carry_on(path: str) -> NoReturn:

@@ -69,7 +69,7 @@ def collect(out: Path) -> "tuple[list[Status], dict[str, Any]]":
         facts["queue_age_seconds"] = round(view.age, 1) if view.seen else None
         facts["problem"] = view.problem
     if submissions:
-        facts["budget_gpu_hours"] = request.load(out).budget_gpu_hours
+        facts["budget_gpu_hours"] = request.budget_of(out)
         words = folder / LAST_WORDS
         facts["steering"] = read_document(words) if words.exists() else None
     found = statuses(out, submissions, view, _file_time(out))

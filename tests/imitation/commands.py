@@ -70,7 +70,7 @@ def options(arguments, known, prefix):
 SBATCH = (
     *("--parsable", "--job-name", "--array", "--dependency", "--time", "--partition", "--gpus-per-node", "--nodes"),
     *("--ntasks-per-node", "--cpus-per-task", "--mem", "--requeue", "--no-requeue", "--output", "--error", "--signal"),
-    *("--open-mode", "--account", "--qos", "--constraint", "--exclude", "--reservation", "--wckey"),
+    *("--open-mode", "--account", "--qos", "--constraint", "--exclude", "--reservation", "--wckey", "--begin"),
 )
 TIME = re.compile(r"(\d+-)?\d+(:\d+){0,2}")
 
