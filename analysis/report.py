@@ -69,6 +69,8 @@ def page_document(data: ReportData) -> dict[str, Any]:
         shown["path"] = _clip(clip.path, media) if clip.path else None
     for figure, shown in zip(data.figures, document["figures"], strict=True):
         shown["path"] = _picture(figure)
+    if data.tuning:
+        document["tuning"]["path"] = _picture(data.tuning)
     if data.vae:
         document["vae"]["pairs"] = [
             {"original": _clip(pair.original, media), "decoded": _clip(pair.decoded, media)} for pair in data.vae.pairs

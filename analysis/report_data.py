@@ -126,6 +126,8 @@ class ReportData(Part):
     """A cell that no clip names is shown as not sampled."""
     prediction: Prediction | None = None
     figures: tuple[Figure, ...] = ()
+    tuning: Figure | None = None
+    """How the learning rates were found; None where they were given."""
     runs: tuple[RunRecord, ...] = ()
     """Trained runs, each with the metrics `val_loss`, `fvd` and `fvd_infinity` where they were measured."""
     vae: Reconstructions | None = None

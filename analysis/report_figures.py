@@ -1,4 +1,4 @@
-"""The two figures of the reviewers' page, drawn from the table of runs and the forecast on record."""
+"""The figures of the reviewers' page, drawn from the table of runs, the forecast on record, and tuning's trials."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +10,8 @@ from analysis.figures import isoflop_figure, scaling_figure
 from analysis.forecast import Comparison, Forecast
 from analysis.frontier import fit_frontier
 from analysis.report_data import Figure
+from analysis.tuning_figure import tuning_figure
+from scaling.records import Tuning
 
 SCALING = "loss-against-compute.svg"
 
@@ -45,4 +47,21 @@ def draw_figures(
             "compute grows. The dashed line is the forecast's path of best sizes, the diamond its end at the target.",
             path=valleys,
         ),
+    )
+
+
+def draw_tuning(folder: Path, tuning: Tuning) -> Figure:
+    """Draws the trials as SVG, and says in words what was chosen."""
+    path, chosen, asked = folder / "tuning.svg", tuning.chosen, tuning.asked
+    save_one(tuning_figure(tuning), path)
+    diverged = sum(trial.val_loss is None for trial in tuning.trials)
+    compute = "the base compute" if asked["multiple"] == 1 else f"{asked['multiple']} times the base compute"
+    rates = ", ".join(f"{name} {rate:g}" for name, rate in chosen.rates.items())
+    return Figure(
+        title=f"{rates}.",
+        caption=f"The lowest loss ({chosen.val_loss:.4f}) of {len(tuning.trials)} trials of {asked['size']} at "
+        + compute
+        + (f", of which {diverged} diverged" if diverged else "")
+        + "; every run below was trained at these rates, and no trial is in the law.",
+        path=path,
     )

@@ -4,6 +4,7 @@ Whoever starts attempts goes by this, here and on a cluster: interruptions are f
 fault is tried once more, and what only the user can mend is not tried again.
 """
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +19,12 @@ FAULTS = 2
 SILENT = 6
 """Attempts that may end without a word, one after another and without progress: killed, or on a node that died."""
 
-End = Literal["finished", "stopped", "out of time", "out of memory", "failed", "mendable", "silent"]
-"""`stopped` by a signal; `out of time`: by the one that announces the time limit; `mendable` by the user; `silent`
-where nothing was said, or is not said yet."""
+LEAST_ROOM = 16 << 20
+"""Bytes on the disk without which nobody begins."""
+
+End = Literal["finished", "stopped", "out of time", "out of memory", "no space", "failed", "mendable", "silent"]
+"""`stopped` by a signal; `out of time`: by the one before the time limit; `no space`: on a full disk; `mendable` by the
+user; `silent` where nothing was said, or is not said yet."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +93,8 @@ def _end(rows: Sequence[dict[str, Any]], others: Sequence[dict[str, Any]]) -> tu
         if "stopped" in row:
             return "out of time" if row["out_of_time"] else "stopped", row["stopped"]
         if "error" in row:
+            if row.get("no_space"):
+                return "no space", row["error"]
             return "mendable" if row["mendable"] else "failed", row["error"]
     return "silent", ""
 
@@ -112,6 +118,13 @@ def given_up(folder: StageFolder, past: Sequence[Attempt]) -> str | None:
     if sum(attempt.end == "silent" for attempt in since) >= SILENT:
         return f"{SILENT} attempts ended without a word and without progress: killed, or on nodes that died"
     return None
+
+
+def room_to_try(folder: StageFolder) -> tuple[int, int]:
+    """Bytes that another attempt needs on the disk, at least, and those that are free."""
+    saved = sorted(folder.path.glob("checkpoints/step-*"))
+    size = sum(file.stat().st_size for file in saved[-1].iterdir()) if saved else 0
+    return LEAST_ROOM + 2 * size, shutil.disk_usage(folder.path).free
 
 
 def forgive(folder: StageFolder) -> None:

@@ -8,6 +8,10 @@ class UserError(Exception):
     """
 
 
+class NoSpaceError(UserError):
+    """A disk is full. Somebody may free some: whoever can wait tries again."""
+
+
 class DivergedError(UserError):
     """A loss is not finite. Of a run that the law is fitted to this is a result; of what others build on, the user's to
     mend."""

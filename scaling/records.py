@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     import pandas
 
 
+TUNING = "tuning"
+"""Label, in place of a compute budget, of runs that only looked for learning rates. No law takes them for its own."""
+
+
 class Metric(Spec):
     """One measured number and what it takes to compare it with another."""
 
@@ -82,6 +86,25 @@ class RunRecord(Spec):
         return None if metric is None else metric.value
 
 
+class Trial(Spec):
+    """A run at learning rates of its own."""
+
+    run_id: str
+    rates: dict[str, float]
+    """By field of `OptimSpec`."""
+    val_loss: float | None
+    """None where it diverged."""
+
+
+class Tuning(Spec):
+    """The trials of a sweep and the rates that they led to, as tuning.json keeps them beside the runs."""
+
+    asked: dict[str, Any]
+    """The sweep's section `tuning`."""
+    trials: tuple[Trial, ...]
+    chosen: Trial
+
+
 def write_record(path: Path, record: RunRecord) -> None:
     write_document(path, record.model_dump(mode="json"))
 
@@ -92,23 +115,34 @@ def read_record(path: Path) -> RunRecord:
 
 
 def read_records(runs: Path) -> list[RunRecord]:
-    """The records of all complete stages in a folder of runs, or in the output folder around it, ordered by id."""
+    """The records of all complete stages in a folder of runs, or in the output folder around it, ordered by id.
+
+    Each is under the labels of the sweep that asked for it last: another may have trained the same run before.
+    """
     if not runs.is_dir():
         raise UserError(f"{runs}: no such folder of runs")
     runs = runs / "runs" if (runs / "runs").is_dir() else runs
-    return [read_record(mark.parent / "record.json") for mark in sorted(runs.glob("*/COMPLETE"))]
+    return [_labelled(mark.parent) for mark in sorted(runs.glob("*/COMPLETE"))]
+
+
+def _labelled(folder: Path) -> RunRecord:
+    record, spec = read_record(folder / "record.json"), folder / "spec.json"
+    if not spec.exists():
+        return record
+    asked = read_document(spec)
+    return record.model_copy(update={name: str(asked[name]) for name in ("sweep", "compute") if name in asked})
 
 
 def training_table(records: list[RunRecord]) -> "pandas.DataFrame":
-    """One row per `dit` run: run_id, sweep, compute, vae_id, n_params, num_tokens, train_flops, val_loss, val_loss_se,
-    fvd, steps, wall_seconds and so on; the metrics of a `metrics` stage join the run that they measured. Missing is
-    NaN.
+    """One row per `dit` run but tuning's: run_id, sweep, compute, vae_id, n_params, num_tokens, train_flops, val_loss,
+    val_loss_se, fvd, steps, wall_seconds and so on; the metrics of a `metrics` stage join the run that they measured.
+    Missing is NaN.
 
     Raises UserError if the runs are of different VAEs, because their losses do not compare.
     """
     import pandas
 
-    runs = [record for record in records if record.stage == "dit"]
+    runs = [record for record in records if record.stage == "dit" and record.compute != TUNING]
     vaes = sorted({str(record.vae_id) for record in runs})
     if len(vaes) > 1:
         raise UserError(f"runs of different VAEs do not compare: {', '.join(vaes)}; give runs of one vae_id")

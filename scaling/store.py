@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from scaling.errors import UserError
+from scaling.errors import NoSpaceError, UserError
 
 TEMPORARY = re.compile(r"\.(.+)\.\d+\.[0-9a-f]{8}\.tmp(\.\w+)?")
 """Names that `temporary` gives."""
@@ -59,9 +59,9 @@ def sweep(folder: Path, spare: str = "") -> None:
             path.unlink(missing_ok=True)
 
 
-def no_space(path: Path) -> UserError:
+def no_space(path: Path) -> NoSpaceError:
     """What a full disk is called, everywhere."""
-    return UserError(f"{path}: no space left on the device; free some and run the same command again")
+    return NoSpaceError(f"{path}: no space left on the device; free some and run the same command again")
 
 
 def sync(path: Path) -> None:

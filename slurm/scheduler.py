@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from scaling.errors import UserError
+from scaling.errors import StageError, UserError
 from scaling.store import read_document, write_document
 
 PATIENCE_SECONDS = 60.0
@@ -37,9 +37,11 @@ NO_ANSWER = (
 """What SLURM's commands say when the controller did not answer: the request may have reached it all the same."""
 FULL = ("QOSMaxSubmitJobPerUserLimit", "AssocMaxSubmitJobLimit", "job submit limit", "Reached MaxJobCount")
 """What sbatch says when no more jobs are taken for now."""
+OVER = ("Invalid job id specified", "Job/step already completing or completed")
+"""What scancel says of jobs that have ended."""
 
 
-class SchedulerDownError(Exception):
+class SchedulerDownError(StageError):
     """The scheduler does not answer; `wait` says for how many seconds it will not be asked again."""
 
     def __init__(self, words: str, wait: float = 0.0) -> None:
@@ -47,7 +49,7 @@ class SchedulerDownError(Exception):
         self.wait = wait
 
 
-class RefusedError(Exception):
+class RefusedError(UserError):
     """The scheduler answered that it will not; the text is its own."""
 
 
@@ -99,7 +101,7 @@ class Scheduler:
 
     def named(self, name: str) -> list[str]:
         """Numbers of the arrays of this name that are in the queue."""
-        text = self.call("squeue", "--noheader", "--me", f"--name={name}", "--format=%F")
+        text = self.call("squeue", "--noheader", "--array", "--me", f"--name={name}", "--format=%F")
         return sorted(set(text.split()), key=int)
 
     def is_known(self, array: str) -> bool:
@@ -113,7 +115,12 @@ class Scheduler:
         )
 
     def cancel(self, elements: Sequence[str]) -> None:
-        self.call("scancel", *elements)
+        """Of jobs and arrays; those that have ended meanwhile are left out."""
+        try:
+            self.call("scancel", *elements)
+        except RefusedError as refusal:
+            if not any(phrase in str(refusal) for phrase in OVER):
+                raise
 
     def config(self) -> dict[str, str]:
         """The configuration that every user may read, such as MaxArraySize."""

@@ -85,6 +85,12 @@ def statuses(out: Path, submissions: Sequence[Submission], view: View, now: floa
     return _ordered(found)
 
 
+def unfinished(out: Path, submissions: Sequence[Submission]) -> bool:
+    """Whether the scheduler has anything to say: whether something that was submitted is not complete."""
+    stages = {stage for one in submissions if not one.is_steering for stage in one.stages}
+    return any(not StageFolder(out / "runs" / stage).complete for stage in stages)
+
+
 def gone(out: Path, submissions: Sequence[Submission], view: View) -> list[str]:
     """Arrays with a stage that has left the queue and is not complete: what accounting may be asked of."""
     return sorted(

@@ -174,12 +174,13 @@ class Launcher:
                 known = [one if one.job is not None else self._looked_up(one, queue) for one in known]
             self._cancel_doubles(known, queue)
         queued = {element.id for element in queue}
+        latest = {stage: one.name for one in known for stage in one.stages}
         live = []
         for one in known:
             here = tuple(stage for stage in one.stages if one.element(stage) in queued)
-            open_ones = tuple(stage for stage in one.stages if not self._is_over(stage))
-            if not here and open_ones and one.job not in (None, NEVER) and not dry_run and self._is_known(one):
-                here = open_ones  # squeue did not tell the truth
+            missed = tuple(stage for stage in one.stages if latest[stage] == one.name and not self._is_over(stage))
+            if not here and missed and one.job not in (None, NEVER) and not dry_run and self._is_known(one):
+                here = missed  # squeue did not tell the truth
             if here:
                 live.append(Live(one, here))
         return live
@@ -211,7 +212,7 @@ class Launcher:
         return self._ask(lambda: self.scheduler.is_known(str(one.job)))
 
     def _is_over(self, stage: str) -> bool:
-        return stage == STEERING or StageFolder(self.runs / stage).complete
+        return stage != STEERING and StageFolder(self.runs / stage).complete
 
     def _done(self, job: Job) -> bool:
         return StageFolder(self.runs / job.stage.id).complete
@@ -292,8 +293,13 @@ class Launcher:
             depth[job.stage.id] = 1 + max((depth.get(parent, -1) for parent in job.stage.parents.values()), default=-1)
             resources = Resources.of(self.cluster, job.gpus, job.hours)
             classes.setdefault((depth[job.stage.id], resources), []).append(job)
-        for (_, resources), members in sorted(classes.items(), key=lambda item: item[0][0]):
-            at_a_time = max(1, self.cluster.max_gpus // max(1, resources.gpus))
+        wanted: dict[int, int] = {}
+        for (level, resources), members in classes.items():
+            wanted[level] = wanted.get(level, 0) + resources.gpus * len(members)
+        for (level, resources), members in sorted(classes.items(), key=lambda item: item[0][0]):
+            # classes that wait for the same things run at the same time, and share the GPUs
+            part = resources.gpus * len(members) / max(1, wanted[level]) * self.cluster.max_gpus
+            at_a_time = max(1, int(part) // resources.gpus) if resources.gpus else len(members)
             chunks = [members[first : first + size] for first in range(0, len(members), size)]
             lanes = min(at_a_time, len(chunks))
             lane: dict[int, str] = {}

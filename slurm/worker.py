@@ -5,12 +5,13 @@ back in the queue where the exit code says so. Whether another attempt is worth 
 """
 
 import os
+import time
 import traceback
 from pathlib import Path
 from typing import NoReturn
 
 from scaling import interruption
-from scaling.attempts import attempts, given_up
+from scaling.attempts import attempts, given_up, room_to_try
 from scaling.ranks import join_slurm, leave, rank
 from scaling.stage import StageFolder
 from scaling.stages.run import run_stage, take_part
@@ -19,6 +20,7 @@ AGAIN = 85
 """Exit code of a task whose job should go back into the queue. Tasks that are killed because another one ended have
 codes from 128 on, which mean the same: the gate at the beginning stops what should not go on."""
 FAILED = 1
+ROOM_SECONDS = 10.0
 GPUS, DUE = "SCALING_GPUS", "SCALING_DUE"
 """Variables that the batch script sets: GPUs of the job, and when a signal is put down to its time limit."""
 
@@ -34,10 +36,11 @@ def _outcome(folder: StageFolder) -> int:
     """The exit code. It is 0 where there is nothing to do, for whatever reason: tasks come to that at different times,
     and the scheduler kills those that are late where the first has another code."""
     job = job_name()
-    if reason := _gate(folder, job):
-        print(f"{folder.path.name}: {reason}", flush=True)
-        return 0
     try:
+        if reason := _gate(folder, job):
+            print(f"{folder.path.name}: {reason}", flush=True)
+            return 0
+        _wait_for_room(folder)
         if rank() == 0:
             run_stage(str(folder.path), job, int(os.environ[GPUS]), float(os.environ[DUE]))
         else:
@@ -64,6 +67,23 @@ def _gate(folder: StageFolder, job: str) -> str | None:
             return f"its {role} is not complete"
     past = [attempt for attempt in attempts(folder) if attempt.job != job]
     return given_up(folder, past)
+
+
+def _wait_for_room(folder: StageFolder) -> None:
+    """On a full disk, nobody begins; the job waits until somebody has freed some, or its time is over."""
+    said = False
+    while True:
+        needed, free = room_to_try(folder)
+        if free >= needed:
+            return
+        if not said:
+            print(
+                f"{folder.path}: waits for room on the disk, {needed / 1e6:.0f} MB; {free / 1e6:.0f} are free",
+                flush=True,
+            )
+            said = True
+        interruption.check()
+        time.sleep(ROOM_SECONDS)
 
 
 def job_name() -> str:

@@ -1,7 +1,8 @@
 """The phases of a sweep: what comes after what, and the stages of each as far as they are known. No torch.
 
-Two choices are the results' and not the sweep's: the size at the target, and which runs are the columns of the
-comparison. Until they are made, the middle size stands for the one that will be chosen.
+Three choices are the results' and not the sweep's: the learning rates, where they are tuned, the size at the target,
+and which runs are the columns of the comparison. Until they are made, the rates of `optim` and the middle size stand
+for those that will be chosen.
 """
 
 from collections.abc import Iterable
@@ -11,6 +12,7 @@ from pathlib import Path
 from scaling.stage import Stage, StageFolder
 from sweeps.spec import SweepSpec
 from sweeps.stages import Common, common_stages, ladder_stages, metrics_stage, run_stage, trunk_stages
+from sweeps.tuning import found, with_rates
 
 BARRIERS = ("fit",)
 """Phases whose end is waited for by stages that none of theirs is a parent of: these say what is trained next."""
@@ -51,6 +53,8 @@ def outline_of(sweep: SweepSpec, runs: Path | None) -> Outline:
     """The phases of a sweep; `runs` shows which choices have been made. Hashes a user's folder, and raises UserError
     where it is not usable."""
     common = common_stages(sweep)
+    if runs is not None and (tuning := found(sweep, common, runs.parent / "tuning.json")):
+        sweep = with_rates(sweep, tuning.chosen.rates)
     size, begun = _target_size(sweep, common, runs)
     target = run_stage(sweep, common, sweep.target, size)
     ladder, trunks = ladder_stages(sweep, common)[::-1], trunk_stages(sweep, common)[::-1]

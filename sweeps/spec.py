@@ -1,5 +1,6 @@
 """A sweep: which models at which budgets, and the budget that the law has to foretell. Read from YAML."""
 
+import math
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Self
@@ -73,6 +74,39 @@ class HardwareSpec(Spec):
         return hours * max(1, self.gpus) * self.price_per_hour
 
 
+class TuningSpec(Spec):
+    """Trials that look for learning rates, before anything is trained at them. See `sweeps.tuning`."""
+
+    size: str
+    """Of the trials' model; other widths follow from its rates as docs/models.md says."""
+    multiple: int = Field(1, ge=1)
+    """Of the base budget, for one trial."""
+    trials: int = Field(8, ge=2)
+    at_a_time: int = Field(4, ge=1)
+    """Trials that run without knowing of each other's losses."""
+    muon_lr: tuple[float, float] | None = None
+    """Lowest and highest rate to try, on a logarithmic scale; without it, that of `optim` is kept."""
+    adamw_lr: tuple[float, float] | None = None
+    """Likewise."""
+    seed: int = Field(0, ge=0)
+    """Of the choice of trials."""
+
+    @property
+    def ranges(self) -> dict[str, tuple[float, float]]:
+        """Field of `optim` -> lowest and highest value."""
+        given = {"muon_lr": self.muon_lr, "adamw_lr": self.adamw_lr}
+        return {name: ends for name, ends in given.items() if ends is not None}
+
+    @model_validator(mode="after")
+    def _something_to_find(self) -> Self:
+        if not self.ranges:
+            raise ValueError("no rate to tune: give muon_lr or adamw_lr, such as adamw_lr: [0.001, 0.03]")
+        for name, (low, high) in self.ranges.items():
+            if not 0 < low < high < math.inf:
+                raise ValueError(f"{name} is [{low:g}, {high:g}], but must rise from a positive rate")
+        return self
+
+
 class SweepSpec(Spec):
     """Several model sizes at several budgets, and one larger budget whose loss is foretold before it is spent."""
 
@@ -82,6 +116,8 @@ class SweepSpec(Spec):
     vae_train: VAETrainSpec = VAETrainSpec()
     text: TextSpec = TextSpec()
     optim: OptimSpec = OptimSpec()
+    tuning: TuningSpec | None = None
+    """Without it, every model is trained at the rates of `optim`."""
     evaluation: EvalSpec = EvalSpec()
     fvd: FVDSpec = FVDSpec()
     prediction: Prediction = "velocity"
@@ -141,6 +177,22 @@ class SweepSpec(Spec):
             raise ValueError(f"vae_train.crop is {crop}, which the VAE stride {stride} does not divide")
         if self.vae_train.crop_frames % 4 != 1:
             raise ValueError(f"vae_train.crop_frames is {self.vae_train.crop_frames}, but must be 1 + 4k")
+        return self
+
+    @model_validator(mode="after")
+    def _tunable(self) -> Self:
+        if self.tuning is None:
+            return self
+        try:
+            dit_preset(self.tuning.size)
+        except ValueError as problem:
+            raise ValueError(f"tuning.size: {problem}") from None
+        if self.tuning.multiple >= self.target:
+            raise ValueError(f"tuning.multiple is {self.tuning.multiple}, but trials are smaller than the target")
+        if self.optim.optimiser == "adamw" and self.tuning.muon_lr is not None:
+            raise ValueError(
+                "tuning.muon_lr: no weight is trained by Muon where optim.optimiser is adamw; leave it out"
+            )
         return self
 
     def size(self, name: str) -> DiTSpec:

@@ -17,9 +17,10 @@ from pydantic import ValidationError
 from analysis.forecast import Band, Forecast, LawCheck
 from analysis.report import build_report, script_json
 from analysis.report_data import Clip, Column, Figure, Prediction, Prompt, ReportData
+from analysis.report_figures import draw_tuning
 from scaling.cli import report as verb
 from scaling.errors import UserError
-from scaling.records import Metric, RunRecord, write_record
+from scaling.records import Metric, RunRecord, Trial, Tuning, write_record
 from scaling.specs import DiTSpec, EvalSpec, OptimSpec, VAESpec, VAETrainSpec
 from scaling.stage import DiTFields, StageFolder, VAEFields, make_stage
 from scaling.store import write_document
@@ -28,6 +29,7 @@ CHROMIUM = shutil.which("chromium")
 COMPUTE = ("base", "4x", "32x")
 FRACTIONS = (0.1, 0.3, 1.0)
 FRAMES = 17
+TRIALS = ((0.01, 0.8), (0.02, 0.7), (0.2, None))
 ATTACK = "</script><img src=x onerror=\"window.pwned=1\"><script>window.pwned=1</script>\u2028<b>bold</b> & 'quotes'"
 
 
@@ -405,6 +407,20 @@ def test_plays_in_lock_step(browser: Any, full_page: Path) -> None:
     tab.page.wait_for_selector(f'body[data-frame="{frame}"]')
     assert tab.page.evaluate(times) == [frame] * 5
     assert tab.numbers() == [frame + 2] * 5
+
+
+def test_trials_are_shown_where_there_were_some(browser: Any, full_page: Path, tmp_path: Path) -> None:
+    assert Tab(browser, full_page).page.query_selector("#tuning") is None
+    trials = [Trial(run_id=f"t{i}", rates={"muon_lr": rate}, val_loss=loss) for i, (rate, loss) in enumerate(TRIALS)]
+    tuning = Tuning(asked={"size": "w64d2", "multiple": 1}, trials=tuple(trials), chosen=trials[1])
+    data = full_data(tmp_path).model_copy(update={"tuning": draw_tuning(tmp_path / "figures", tuning)})
+    tab = Tab(browser, build_report(tmp_path / "report", data))
+    assert tab.page.evaluate("document.querySelector('#trials img').naturalWidth") > 0
+    said = tab.page.text_content("#trials figcaption")
+    assert said.startswith(
+        "muon_lr 0.02. The lowest loss (0.7000) of 3 trials of w64d2 at the base compute, of which 1"
+    )
+    assert tab.complaints == []
 
 
 def test_reduced_motion_does_not_play(browser: Any, full_page: Path) -> None:

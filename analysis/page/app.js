@@ -104,12 +104,19 @@ function intervalStrip(p) {
   return strip;
 }
 
+function picture(figure) {
+  return el("figure", {}, el("img", { src: figure.path, alt: figure.title }),
+    el("figcaption", {}, el("strong", {}, figure.title), ` ${figure.caption}`));
+}
+
 function fillFigures() {
-  for (const figure of page.figures) {
-    $("figures").append(el("figure", {}, el("img", { src: figure.path, alt: figure.title }),
-      el("figcaption", {}, el("strong", {}, figure.title), ` ${figure.caption}`)));
-  }
+  $("figures").append(...page.figures.map(picture));
   if (!page.figures.length) $("figures").append(el("p", { class: "absent" }, page.missing.figures));
+}
+
+function fillTuning() {
+  if (page.tuning) $("trials").append(picture(page.tuning));
+  else $("tuning").remove();
 }
 
 // Title, value to sort by, text to show.
@@ -196,6 +203,7 @@ $("title").append(page.title);
 fillComparison();
 fillForecast();
 fillFigures();
+fillTuning();
 fillTable();
 fillReconstructions();
 fillRecipe();

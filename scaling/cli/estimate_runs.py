@@ -15,7 +15,7 @@ from scaling import flops
 from scaling.cli.sizes import require_frames, require_side
 from scaling.errors import UserError
 from scaling.geometry import latent_size, token_grid
-from scaling.records import RunRecord, read_records
+from scaling.records import TUNING, RunRecord, read_records
 from scaling.stage import StageFolder
 
 
@@ -108,10 +108,12 @@ def _drawing(folders: list[StageFolder], video: Video) -> tuple[dict[str, Assump
 
 
 def _speed(records: Iterable[RunRecord]) -> Assumption:
-    """Measured training FLOP/s of one device, over all training runs; on a CPU a core is the device."""
+    """Measured training FLOP/s of one device, over all training runs but tuning's; on a CPU a core is the device."""
     measured: dict[str, list[float]] = {}
     for record in records:
-        if record.stage == "dit" and record.flops_per_second is not None and record.engine is not None:
+        if record.stage != "dit" or record.compute == TUNING:
+            continue
+        if record.flops_per_second is not None and record.engine is not None:
             devices = record.engine.cores if record.device == "cpu" else record.engine.processes
             measured.setdefault(str(record.device), []).append(record.flops_per_second / devices)
     if not measured:

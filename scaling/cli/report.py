@@ -1,7 +1,7 @@
 """`scaling report RUNS`: gathers what an output folder holds into the reviewers' page. Trains and measures nothing.
 
-Reads runs/<id>/ (complete stages only), columns.json, prediction.json and outcome.json; what is missing is named on
-the page with a reason.
+Reads runs/<id>/ (complete stages only), tuning.json, columns.json, prediction.json and outcome.json; what is missing is
+named on the page with a reason, but for tuning, which not every sweep has.
 """
 
 import argparse
@@ -108,6 +108,7 @@ def collect(out: Path, commands: tuple[str, ...] = ()) -> "ReportData":
         clips=tuple(_clip(out, column, at, i) for column in columns for at in fractions for i in range(len(prompts))),
         prediction=_prediction(out, forecast) if forecast else None,
         figures=figures,
+        tuning=_tuning(out),
         runs=runs,
         vae=vae,
         recipe=_recipe(out, finished, records, commands) if finished else None,
@@ -116,7 +117,7 @@ def collect(out: Path, commands: tuple[str, ...] = ()) -> "ReportData":
 
 
 def _of_the_story(out: Path, records: "dict[str, RunRecord]") -> "dict[str, RunRecord]":
-    """The story's training runs, under the labels of the sweep that ran last, and all other stages.
+    """The story's training runs, and all other stages.
 
     Other specs may have run in the same folder: what neither the forecast nor a column names is left out.
     """
@@ -126,11 +127,7 @@ def _of_the_story(out: Path, records: "dict[str, RunRecord]") -> "dict[str, RunR
     named = set(forecast.run_ids)
     if columns.exists():
         named |= {str(column["run_id"]) for column in read_document(columns)}
-    kept = {run_id: record for run_id, record in records.items() if record.stage != "dit" or run_id in named}
-    for run_id in named & kept.keys():
-        stage = _folder(out, run_id).stage()
-        kept[run_id] = kept[run_id].model_copy(update={"sweep": stage.sweep, "compute": stage.compute})
-    return kept
+    return {run_id: record for run_id, record in records.items() if record.stage != "dit" or run_id in named}
 
 
 def _folder(out: Path, run_id: str) -> "StageFolder":
@@ -228,6 +225,18 @@ def _figures(
     close = [r for r in columns if r.train_flops and abs(r.train_flops / forecast.target_flops - 1) <= SAME_COMPUTE]
     comparison = compare(forecast, close[-1]) if close and (out / "outcome.json").exists() else None
     return draw_figures(out / "figures", table, forecast, comparison, computes)
+
+
+def _tuning(out: Path) -> "Figure | None":
+    """The trials, drawn into OUT/figures, where the sweep had some."""
+    from analysis.report_figures import draw_tuning
+    from scaling.records import Tuning
+    from scaling.specs import parse_spec
+
+    path = out / "tuning.json"
+    if not path.exists():
+        return None
+    return draw_tuning(out / "figures", parse_spec(Tuning, read_document(path), str(path)))
 
 
 def _reconstructions(

@@ -1,6 +1,6 @@
 """The rounds of a sweep: which stages are known now, because of what earlier ones found.
 
-    common, trunks, ladder -> forecast -> target, metrics of the best so far -> metrics of the target -> report
+    common, trials -> rates -> trunks, ladder -> forecast -> target, metrics of the best -> its metrics -> report
 
 Whoever runs stages asks for the next round, brings its stages to COMPLETE, and asks again: `scaling run` on this
 machine, a job on a cluster. Nothing is kept between two questions but files, so that they can come from different
@@ -19,12 +19,13 @@ from scaling import flops
 from scaling.cli.outcome import Column, Outcome
 from scaling.cli.report import write_report
 from scaling.errors import UserError
-from scaling.records import RunRecord, read_record, training_table
+from scaling.records import RunRecord, Trial, read_record, training_table
 from scaling.specs import parse_spec
 from scaling.stage import Stage, StageFolder
 from scaling.store import read_document, write_document
 from sweeps.spec import SweepSpec
 from sweeps.stages import Common, ladder_stages, metrics_stage, run_stage, trunk_stages
+from sweeps.tuning import ask, choose, found, trial_stage, with_rates
 
 if TYPE_CHECKING:
     import pandas
@@ -53,8 +54,8 @@ class Told:
 def next_round(sweep: SweepSpec, common: Common, out: Path) -> Round | None:
     """The first round with a stage that is not complete, or None where nothing is left to run.
 
-    Asked again it answers the same, until that round's stages are complete. The forecast is on disk, as
-    prediction.json, before the round of the target is known.
+    Asked again it answers the same, until that round's stages are complete. The rates are on disk, as tuning.json,
+    before the round of the ladder is known, and the forecast, as prediction.json, before that of the target.
     Raises UserError where the runs carry no forecast, or where all runs of a compared budget, or the target, diverged.
     """
     for one in _rounds(sweep, common, out):
@@ -87,6 +88,7 @@ def finish(sweep: SweepSpec, common: Common, out: Path, commands: tuple[str, ...
 def _rounds(sweep: SweepSpec, common: Common, out: Path) -> Generator[Round, None, Told]:
     """The story: each round, and, once it is complete, what follows from it. May be asked for more only then."""
     runs = out / "runs"
+    sweep = yield from _tuned(sweep, common, out)
     ladder = ladder_stages(sweep, common)
     stages = [*common.stages(), *trunk_stages(sweep, common), *ladder]
     yield Round(f"{sweep.name}: up to {max(sweep.ladder)}x", stages)
@@ -103,11 +105,36 @@ def _rounds(sweep: SweepSpec, common: Common, out: Path) -> Generator[Round, Non
     if _loss(_labelled(runs, target)) is None:
         raise UserError(
             f"{runs / target.id}: the {target.compute} run diverged, so nothing can be compared with the forecast; "
-            "lower muon_lr and adamw_lr in optim, or leave its size out of target_sizes"
+            "lower the learning rates (optim, or their ranges in tuning), or leave its size out of target_sizes"
         )
     after = metrics_stage(sweep, common, target)
     yield Round(f"{sweep.name}: metrics of {sweep.target}x", [after])
     return Told(foretold, [*compared, target], [*measures, after])
+
+
+def _tuned(sweep: SweepSpec, common: Common, out: Path) -> Generator[Round, None, SweepSpec]:
+    """The sweep at the rates that its trials lead to, after the rounds of the trials. Said once, and kept, as long as
+    the same is asked."""
+    path = out / "tuning.json"
+    if said := found(sweep, common, path):
+        return with_rates(sweep, said.chosen.rates)
+    path.unlink(missing_ok=True)
+    if sweep.tuning is None:
+        return sweep
+    trials: list[Trial] = []
+    while asked := ask(sweep, trials):
+        stages = [trial_stage(sweep, common, rates) for rates in asked]
+        distinct = {stage.id: stage for stage in stages}
+        title = f"{sweep.name}: tuning, {len(trials) + len(asked)} of {sweep.tuning.trials} trials"
+        yield Round(title, [common.data, common.vae, common.latents, *distinct.values()])
+        records = [_labelled(out / "runs", stage) for stage in stages]
+        trials += [
+            Trial(run_id=record.run_id, rates=rates, val_loss=_loss(record))
+            for rates, record in zip(asked, records, strict=True)
+        ]
+    tuning = choose(sweep, trials)
+    write_document(path, tuning.model_dump(mode="json"))
+    return with_rates(sweep, tuning.chosen.rates)
 
 
 def _ending(sweep: SweepSpec, common: Common, out: Path) -> Told:
@@ -162,7 +189,9 @@ def _best(records: list[RunRecord], label: str) -> RunRecord:
     """The run of a budget with the lowest validation loss. Raises UserError where every one diverged."""
     reached = [(loss, record) for record in records if record.compute == label and (loss := _loss(record)) is not None]
     if not reached:
-        raise UserError(f"every run of budget '{label}' diverged; lower muon_lr and adamw_lr in optim")
+        raise UserError(
+            f"every run of budget '{label}' diverged; lower the learning rates (optim, or their ranges in tuning)"
+        )
     return min(reached, key=lambda pair: pair[0])[1]
 
 

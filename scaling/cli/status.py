@@ -57,18 +57,18 @@ def collect(out: Path) -> "tuple[list[Status], dict[str, Any]]":
     from slurm import request
     from slurm.queue import View, look
     from slurm.scheduler import Scheduler
-    from slurm.states import gone, statuses
+    from slurm.states import gone, statuses, unfinished
     from slurm.submissions import Submissions
 
     if not (out / "runs").is_dir():
         raise UserError(f"{out}: no output folder of a sweep: it has no 'runs'")
     submissions, folder = Submissions(out).all(), out / "slurm"
     view, facts = View(age=float("inf"), seen=0.0), dict[str, Any]()
-    if submissions:
-        scheduler = Scheduler(folder)
-        view = look(folder, scheduler, lambda seen: gone(out, submissions, seen))
+    if unfinished(out, submissions):
+        view = look(folder, Scheduler(folder), lambda seen: gone(out, submissions, seen))
         facts["queue_age_seconds"] = round(view.age, 1) if view.seen else None
         facts["problem"] = view.problem
+    if submissions:
         facts["budget_gpu_hours"] = request.load(out).budget_gpu_hours
         words = folder / LAST_WORDS
         facts["steering"] = read_document(words) if words.exists() else None

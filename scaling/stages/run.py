@@ -5,13 +5,14 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
 
 from scaling import interruption
 from scaling.attempts import stage_to_try
-from scaling.errors import UserError
+from scaling.errors import NoSpaceError, UserError
 from scaling.ranks import in_slurm, leave, leave_with_starter, rank, run_together
 from scaling.records import RunRecord, git_revision, versions, write_record
 from scaling.stage import Events, Stage, StageFolder
@@ -40,7 +41,8 @@ def run_stage(path: str, job: str = "", gpus: int = 0, due: float = math.inf) ->
         try:
             write_record(folder.record_path, _work(folder, stage_to_try(folder), events))
         except Exception as error:
-            events.log(**_last_words(error, due))
+            with suppress(OSError):  # where the disk is full, the reason cannot be written
+                events.log(**_last_words(error, due))
             raise
         folder.finish()
         events.log(finished=True)
@@ -51,7 +53,7 @@ def _last_words(error: Exception, due: float) -> dict[str, Any]:
     if isinstance(error, interruption.StoppedError):
         return {"stopped": str(error), "out_of_time": time.time() > due}
     if isinstance(error, UserError):
-        return {"error": str(error), "mendable": True}
+        return {"error": str(error), "mendable": True, "no_space": isinstance(error, NoSpaceError)}
     words = f"{type(error).__name__}: {error}"
     return {"error": words, "mendable": False, "out_of_memory": _out_of_memory(error)}
 

@@ -1,0 +1,128 @@
+"""Learning rates found by trials: ordinary small runs at rates that Optuna asks for, a few at a time.
+
+    own rates, scattered points -> losses -> TPE's points -> losses -> ... -> the rates of the lowest loss
+
+Which trials come next follows from the sweep and the losses so far, and from nothing else: there is no storage and no
+lock, and whoever asks again, after a crash or on another machine, is told the same. What is not here: running trials,
+and keeping what they found (`scaling.cli.rounds`).
+"""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from scaling.errors import UserError
+from scaling.records import TUNING, Trial, Tuning
+from scaling.specs import parse_spec
+from scaling.stage import Stage
+from scaling.store import read_document
+from sweeps.spec import SweepSpec, TuningSpec
+from sweeps.stages import Common, run_stage
+
+SCATTERED = 4
+"""Trials that are spread evenly before TPE is asked: from fewer it knows too little."""
+DIGITS = 3
+"""Of a rate. More would make ids depend on the last bits of a logarithm."""
+
+Rates = dict[str, float]
+"""By field of `optim`."""
+
+
+def ask(sweep: SweepSpec, trials: Sequence[Trial]) -> list[Rates]:
+    """The next trials, from those that are finished; none where there are enough."""
+    tuning = _section(sweep)
+    count = min(tuning.at_a_time, tuning.trials - len(trials))
+    if count <= 0:
+        return []
+    if len(trials) < SCATTERED:
+        return _scattered(sweep, tuning)[len(trials) : len(trials) + count]
+    return _by_optuna(tuning, trials, count)
+
+
+def trial_stage(sweep: SweepSpec, common: Common, rates: Rates) -> Stage:
+    """The `dit` stage of a trial: the run that the ladder would have of this size, budget and rates, so that neither
+    is trained twice. It shares no trunk."""
+    tuning = _section(sweep)
+    whole = with_rates(sweep, rates).model_copy(update={"branches": False})
+    stage = run_stage(whole, common, tuning.multiple, tuning.size)
+    return stage.model_copy(update={"compute": TUNING})
+
+
+def with_rates(sweep: SweepSpec, rates: Rates) -> SweepSpec:
+    """The sweep whose every run is trained at these rates."""
+    return sweep.model_copy(update={"optim": sweep.optim.model_copy(update=rates)})
+
+
+def choose(sweep: SweepSpec, trials: Sequence[Trial]) -> Tuning:
+    """What tuning has found. Raises UserError where every trial diverged."""
+    tuning, best = _section(sweep), min(trials, key=_value)
+    if best.val_loss is None:
+        highest = ", ".join(f"{name} down to {low:g}" for name, (low, _) in tuning.ranges.items())
+        raise UserError(f"tuning: all {len(trials)} trials diverged, with {highest}; lower the ranges")
+    return Tuning(asked=tuning.model_dump(mode="json"), trials=tuple(trials), chosen=best)
+
+
+def found(sweep: SweepSpec, common: Common, path: Path) -> Tuning | None:
+    """What a file keeps of an earlier `choose`; None where there is none, or of something else than this sweep asks:
+    another section, or another run for a trial."""
+    if sweep.tuning is None or not path.exists():
+        return None
+    said = parse_spec(Tuning, read_document(path), str(path))
+    same = said.asked == sweep.tuning.model_dump(mode="json")
+    same = same and all(trial_stage(sweep, common, trial.rates).id == trial.run_id for trial in said.trials)
+    return said if same else None
+
+
+def _section(sweep: SweepSpec) -> TuningSpec:
+    assert sweep.tuning is not None
+    return sweep.tuning
+
+
+def _value(trial: Trial) -> float:
+    """What counts: a run that diverged is the worst there is."""
+    return math.inf if trial.val_loss is None else trial.val_loss
+
+
+def _scattered(sweep: SweepSpec, tuning: TuningSpec) -> list[Rates]:
+    """The sweep's own rates, or the nearest in the ranges, and points of a scrambled Sobol sequence."""
+    from scipy.stats.qmc import Sobol
+
+    ranges = tuning.ranges
+    own = {name: min(max(getattr(sweep.optim, name), low), high) for name, (low, high) in ranges.items()}
+    needed = SCATTERED + tuning.at_a_time
+    points = Sobol(len(ranges), rng=np.random.default_rng(tuning.seed)).random_base2(math.ceil(math.log2(needed)))
+    logs = [
+        {name: _between(ends, share) for (name, ends), share in zip(ranges.items(), p, strict=True)} for p in points
+    ]
+    return [own, *logs]
+
+
+def _between(ends: tuple[float, float], share: float) -> float:
+    low, high = ends
+    return _rounded(low * (high / low) ** share, ends)
+
+
+def _rounded(rate: float, ends: tuple[float, float]) -> float:
+    return min(max(float(f"{rate:.{DIGITS}g}"), ends[0]), ends[1])
+
+
+def _by_optuna(tuning: TuningSpec, trials: Sequence[Trial], count: int) -> list[Rates]:
+    """TPE's points, each one chosen in the knowledge that those before it are on their way."""
+    import optuna  # slow to import
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    space: dict[str, Any] = {
+        name: optuna.distributions.FloatDistribution(low, high, log=True) for name, (low, high) in tuning.ranges.items()
+    }
+    seed = int(np.random.SeedSequence((tuning.seed, len(trials))).generate_state(1)[0])
+    sampler = optuna.samplers.TPESampler(n_startup_trials=0, multivariate=True, constant_liar=True, seed=seed)
+    study = optuna.create_study(sampler=sampler)
+    for trial in trials:
+        study.add_trial(
+            optuna.trial.create_trial(params=trial.rates, distributions=space, value=_value(trial)),
+        )
+    asked = [study.ask(space).params for _ in range(count)]
+    return [{name: _rounded(rate, tuning.ranges[name]) for name, rate in rates.items()} for rates in asked]

@@ -1,0 +1,440 @@
+"""The imitated SLURM answers as the real one does: the same questions to both. And its faults are what they say."""
+
+import re
+import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from tests.imitation.handle import Imitation
+
+SECONDS = 40
+"""The longest that a real job is waited for."""
+QUEUE = ("squeue", "--noheader", "--array", "--me")
+
+
+class Asked:
+    """A SLURM under test. Real jobs wait for a file to appear, so that they run for as long as we want."""
+
+    def __init__(self, slurm, folder):
+        self.slurm, self.folder, self.name = slurm, folder, f"contract-{folder.name}"
+
+    def run(self, *command):
+        return self.slurm.run(*command)
+
+    def script(self, *options, text=None):
+        path = self.folder / "job.sh"
+        file = f'"{self.folder}/$SLURM_JOB_ID"'
+        waits = f"until [ -e {file} ]; do sleep 0.05; done\nexit $(cat {file})"
+        given = [f"--job-name={self.name}", f"--output={self.folder}/out", *options]
+        lines = ["#!/bin/bash", *(f"#SBATCH {option}" for option in given), text or waits]
+        path.write_text("\n".join(lines) + "\n")
+        return str(path)
+
+    def submit(self, *options, text=None):
+        done = self.run("sbatch", "--parsable", self.script(*options, text=text))
+        assert (done.returncode, done.stderr) == (0, "")
+        assert re.fullmatch(r"\d+\n", done.stdout)
+        return done.stdout.strip()
+
+    def queue(self, form="%i|%T|%r", *options):
+        done = self.run(*QUEUE, f"--name={self.name}", f"--format={form}", *options)
+        assert (done.returncode, done.stderr) == (0, "")
+        return sorted(done.stdout.splitlines())
+
+    def wait_for(self, line, form="%i|%T"):
+        deadline = time.monotonic() + SECONDS
+        while line not in (seen := self.queue(form, "--states=all")):
+            assert time.monotonic() < deadline, f"{line} not among {seen}"
+            time.sleep(0.1)
+
+    def raw(self, job):
+        """The job's own number, which an index of an array has besides its array's."""
+        done = self.run("scontrol", "show", "job", "--oneliner", job)
+        return re.match(r"JobId=(\d+) ", done.stdout)[1]
+
+
+class Real(Asked):
+    is_real = True
+
+    def running(self, *jobs):
+        for job in jobs:
+            self.wait_for(f"{job}|RUNNING")
+
+    def ends(self, job, exit_code, state):
+        (self.folder / self.raw(job)).write_text(str(exit_code))
+        self.wait_for(f"{job}|{state}")
+
+
+class Imitated(Asked):
+    is_real = False
+
+    def running(self, *jobs):
+        for job in jobs:
+            self.slurm.start(job)
+
+    def ends(self, job, exit_code, state):
+        self.slurm.fail(job, state, f"{exit_code}:0")
+
+
+@pytest.fixture(params=["imitation", pytest.param("slurm", marks=pytest.mark.slurm)])
+def asked(request, tmp_path):
+    if request.param == "imitation":
+        yield Imitated(Imitation(tmp_path / "imitation"), tmp_path)
+        return
+    testbed = request.getfixturevalue("accounted_testbed")
+    yield Real(testbed, tmp_path)
+    testbed.run("scancel", f"--name=contract-{tmp_path.name}")
+    while testbed.run("squeue", "--noheader", f"--name=contract-{tmp_path.name}").stdout:
+        time.sleep(0.1)
+
+
+@pytest.fixture(params=["imitation", pytest.param("slurm", marks=pytest.mark.slurm)])
+def without_accounting(request, tmp_path):
+    if request.param == "imitation":
+        return Imitation(tmp_path / "imitation", accounting=False)
+    return request.getfixturevalue("testbed")
+
+
+@pytest.fixture(params=["imitation", pytest.param("slurm", marks=[pytest.mark.slurm, pytest.mark.slow])])
+def unreachable(request, tmp_path):
+    """A SLURM whose controller does not answer."""
+    if request.param == "imitation":
+        imitation = Imitation(tmp_path / "imitation")
+        imitation.set(down=True)
+        return imitation.run
+    testbed = request.getfixturevalue("testbed")
+    for name in ("slurm.conf", "gres.conf"):
+        text = (testbed.folder / name).read_text()
+        (tmp_path / name).write_text(re.sub(r"(?m)^SlurmctldPort=.*", "SlurmctldPort=9", text))
+    return lambda *command: testbed.run("env", f"SLURM_CONF={tmp_path}/slurm.conf", *command)
+
+
+def answer(done):
+    return done.returncode, done.stdout, done.stderr
+
+
+FAILED = "sbatch: error: Batch job submission failed: "
+NOT_AVAILABLE = "Requested node configuration is not available"
+
+
+@pytest.mark.parametrize(
+    ("option", "code", "words"),
+    [
+        (
+            "--partition=nope",
+            1,
+            f"sbatch: error: invalid partition specified: nope\n{FAILED}Invalid partition name specified",
+        ),
+        ("--array=0-17", 1, f"{FAILED}Invalid job array specification"),
+        ("--array=3-1", 1, f"{FAILED}Invalid job array specification"),
+        ("--gpus-per-node=9", 1, f"{FAILED}{NOT_AVAILABLE}"),
+        ("--gpus-per-node=a100:1", 1, f"{FAILED}{NOT_AVAILABLE}"),
+        ("--mem=20001M", 1, f"sbatch: error: Memory specification can not be satisfied\n{FAILED}{NOT_AVAILABLE}"),
+        ("--constraint=nope", 1, f"{FAILED}Invalid feature specification"),
+        ("--time=soon", 255, "sbatch: error: Invalid --time specification"),
+        ("--foo=1", 255, "sbatch: unrecognized option '--foo=1'\nTry \"sbatch --help\" for more information"),
+    ],
+)
+def test_sbatch_refuses_in_the_same_words(asked, option, code, words):
+    assert answer(asked.run("sbatch", "--parsable", asked.script(option))) == (code, "", words + "\n")
+    assert answer(asked.run("sbatch", "--parsable", option, asked.script())) == (code, "", words + "\n")
+    assert asked.queue() == []
+
+
+def test_sbatch_refuses_what_is_no_script(asked):
+    path = asked.folder / "job.sh"
+    words = f"sbatch: error: Unable to open file {path}\n"
+    assert answer(asked.run("sbatch", "--parsable", str(path))) == (1, "", words)
+    path.write_text("echo hello\n")
+    done = asked.run("sbatch", "--parsable", str(path))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("sbatch: error: This does not look like a batch script.  The first\n")
+
+
+def test_an_array_in_the_queue(asked):
+    array = asked.submit("--array=0-3%2", "--nodes=2", "--time=90")
+    asked.running(f"{array}_0", f"{array}_1")
+    waiting = [f"{array}_{i}|PENDING|JobArrayTaskLimit" for i in (2, 3)]
+    assert asked.queue() == [f"{array}_0|RUNNING|None", f"{array}_1|RUNNING|None", *waiting]
+    assert asked.queue("%F_%K|%j|%P|%D") == [f"{array}_{i}|{asked.name}|main|2" for i in range(4)]
+    assert asked.queue("%.12i|%3T|%N")[:2] == [f"{array + '_0':>12}|RUN|n[0-1]", f"{array + '_1':>12}|RUN|n[0-1]"]
+    assert [line for line in asked.queue("%K %M") if re.fullmatch(r"[01] 0:\d\d|[23] 0:00", line)] == asked.queue(
+        "%K %M"
+    )
+    asked.ends(f"{array}_0", 0, "COMPLETED")
+    assert f"{array}_0" not in asked.queue("%i")
+    assert f"{array}_0|COMPLETED|None" in asked.queue("%i|%T|%r", "--states=all")
+    asked.ends(f"{array}_1", 3, "FAILED")
+    assert f"{array}_1|FAILED|NonZeroExitCode" in asked.queue("%i|%T|%r", "--states=all")
+
+
+def test_a_job_that_waits_for_another(asked):
+    first = asked.submit()
+    second = asked.submit(f"--dependency=afterany:{first}")
+    asked.running(first)
+    assert asked.queue("%F_%K|%T|%r") == [f"{first}_N/A|RUNNING|None", f"{second}_N/A|PENDING|Dependency"]
+    asked.ends(first, 1, "FAILED")
+    asked.running(second)
+    asked.ends(second, 0, "COMPLETED")
+
+
+def test_a_job_waits_for_nothing_where_the_other_is_unknown(asked):
+    asked.running(asked.submit("--dependency=afterany:999999"))
+
+
+def test_a_job_waits_for_an_index_that_was_requeued(asked):
+    array = asked.submit("--array=0-1")
+    after = asked.submit(f"--dependency=afterany:{array}")
+    asked.running(f"{array}_0", f"{array}_1")
+    assert answer(asked.run("scontrol", "requeue", f"{array}_0")) == (0, "", "")
+    asked.ends(f"{array}_1", 0, "COMPLETED")
+    asked.wait_for(f"{array}_0|PENDING|BeginTime", "%i|%T|%r")
+    assert f"{after}|PENDING|Dependency" in asked.queue()
+    done = asked.run("scontrol", "show", "job", "--oneliner", f"{array}_0")
+    assert "Restarts=1" in done.stdout.split()
+    asked.running(f"{array}_0")
+    assert f"{after}|PENDING|Dependency" in asked.queue()
+    asked.ends(f"{array}_0", 0, "COMPLETED")
+    asked.running(after)
+
+
+def test_what_cannot_ever_run_waits(asked):
+    job = asked.submit("--nodes=3")
+    asked.wait_for(f"{job}|PENDING|PartitionNodeLimit", "%i|%T|%r")
+
+
+def test_squeue_of_what_is_not_there(asked):
+    assert asked.queue() == []
+    done = asked.run(*QUEUE, "--jobs=999999", "--format=%i")
+    assert answer(done) == (1, "", "slurm_load_jobs error: Invalid job id specified\n")
+    job = asked.submit()
+    done = asked.run(*QUEUE, f"--jobs=999999,{job}", "--format=%i")
+    assert answer(done) == (0, f"{job}\n", "")
+
+
+def test_scontrol_show_job(asked):
+    array = asked.submit("--array=0-3%2", "--nodes=2")
+    asked.running(f"{array}_0", f"{array}_1")
+    records = asked.run("scontrol", "show", "job", "--oneliner", array).stdout.splitlines()
+    fields = [dict(word.split("=", 1) for word in record.split()) for record in records]
+    by_index = {one["ArrayTaskId"]: one for one in fields}
+    assert by_index.keys() == {"2-3%2", "0", "1"}
+    same = {"ArrayJobId": array, "JobName": asked.name, "Requeue": "1", "Restarts": "0", "ExitCode": "0:0"}
+    for one in fields:
+        assert {**one, **same, "Partition": "main", "Command": str(asked.folder / "job.sh")} == one
+    assert by_index["2-3%2"]["JobId"] == array
+    assert [by_index[i]["JobState"] for i in ("0", "1", "2-3%2")] == ["RUNNING", "RUNNING", "PENDING"]
+    assert [by_index[i]["NodeList"] for i in ("0", "1", "2-3%2")] == ["n[0-1]", "n[0-1]", ""]
+    index = asked.run("scontrol", "show", "job", "--oneliner", f"{array}_1").stdout.splitlines()
+    assert [re.findall(r"(?:JobId|ArrayTaskId)=\S+", line) for line in index] == [
+        [f"JobId={by_index['1']['JobId']}", f"ArrayJobId={array}"[5:], "ArrayTaskId=1"]
+    ]
+
+
+def test_scontrol_of_what_is_not_there(asked):
+    words = "slurm_load_jobs error: Invalid job id specified\n"
+    assert answer(asked.run("scontrol", "show", "job", "999999")) == (1, "", words)
+    array = asked.submit("--array=0-1")
+    assert asked.run("scontrol", "show", "job", f"{array}_9").returncode == 1
+    words = "Invalid job id specified for job 999999\n"
+    assert answer(asked.run("scontrol", "requeue", "999999")) == (1, "", words)
+
+
+def test_requeue_revives_even_a_cancelled_job(asked):
+    job = asked.submit()
+    asked.running(job)
+    assert answer(asked.run("scancel", job)) == (0, "", "")
+    asked.wait_for(f"{job}|CANCELLED")
+    assert answer(asked.run("scontrol", "requeue", job)) == (0, "", "")
+    asked.wait_for(f"{job}|PENDING|BeginTime", "%i|%T|%r")
+    assert asked.run("scontrol", "requeue", job).returncode == 1, "one that waits cannot be requeued"
+
+
+def test_scancel(asked):
+    array, other = asked.submit("--array=0-5%1"), asked.submit()
+    asked.running(f"{array}_0")
+    assert answer(asked.run("scancel", f"{array}_5", f"{array}_[3-4]", "999999", f"{array}_9")) == (0, "", "")
+    assert [line for line in asked.queue("%i", "--states=all") if line != other] == [f"{array}_{i}" for i in range(3)]
+    assert answer(asked.run("scancel", "seven")) == (1, "", "scancel: error: Invalid job id seven\n")
+    assert answer(asked.run("scancel", f"--name={asked.name}")) == (0, "", "")
+    asked.wait_for(f"{array}_0|CANCELLED")
+    assert asked.queue() == []  # SLURM lists the cancelled indices, or the array for them, as it pleases
+
+
+def test_sacct(asked):
+    array, job = asked.submit("--array=0-2%1", "--nodes=2"), asked.submit()
+    asked.running(f"{array}_0", job)
+    raw = asked.raw(f"{array}_0")
+    asked.ends(f"{array}_0", 0, "COMPLETED")
+    asked.running(f"{array}_1")
+    asked.ends(f"{array}_1", 3, "FAILED")
+    asked.run("scancel", job)
+    asked.wait_for(f"{job}|CANCELLED")
+    cancelled = asked.submit("--nodes=3")
+    asked.wait_for(f"{cancelled}|PENDING|PartitionNodeLimit", "%i|%T|%r")
+    asked.run("scancel", cancelled, array)
+    asked.wait_for(f"{array}_2|CANCELLED")
+
+    def told(*options):
+        done = asked.run("sacct", "--noheader", "--parsable2", "--allocations", *options)
+        assert (done.returncode, done.stderr) == (0, "")
+        return done.stdout.splitlines()
+
+    deadline = time.monotonic() + SECONDS  # the database hears of it later
+    while f"{job}|CANCELLED by 0" not in told(f"--name={asked.name}", "--format=JobID,State"):
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    ended = [f"{array}_0|{raw}|{asked.name}|COMPLETED|0:0|n[0-1]", f"{array}_1"]
+    lines = told(f"--jobs={array}", "--format=JobID,JobIDRaw,JobName%40,State,ExitCode,NodeList")
+    assert [line for line in lines if line.startswith(f"{array}_0|")] == ended[:1]
+    assert [line for line in lines if line.startswith(f"{array}_1|")] == [
+        line for line in lines if re.fullmatch(rf"{array}_1\|\d+\|{asked.name}\|FAILED\|3:0\|n\[0-1\]", line)
+    ]
+    lines = told(f"--jobs={job},{cancelled}", "--format=JobID,State,NodeList,Start")
+    when = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d"
+    assert re.fullmatch(rf"{job}\|CANCELLED by 0\|n0\|{when}", lines[0])
+    assert re.fullmatch(rf"{cancelled}\|CANCELLED by 0\|None assigned\|{when}", lines[1])
+    assert told("--jobs=999999", "--format=JobID,State") == []
+
+
+def test_sacct_without_accounting(without_accounting):
+    done = without_accounting.run("sacct", "--noheader", "--parsable2", "--allocations", "--format=JobID")
+    assert answer(done) == (1, "", "Slurm accounting storage is disabled\n")
+    shown = without_accounting.run("scontrol", "show", "config").stdout
+    assert "\nAccountingStorageType   = accounting_storage/none\n" in "\n" + shown
+
+
+def test_what_the_cluster_is(asked):
+    lines = asked.run("scontrol", "show", "config").stdout.splitlines()
+    shown = {key.strip(): value.strip() for key, value in (line.split("=", 1) for line in lines if "=" in line)}
+    assert {
+        "AccountingStorageType": "accounting_storage/slurmdbd",
+        "JobRequeue": "1",
+        "MaxArraySize": "17",
+        "MinJobAge": "300 sec",
+        "PreemptMode": "REQUEUE",
+    }.items() <= shown.items()
+    assert f"{'MaxArraySize':23} = 17" in lines
+    done = asked.run("sinfo", "--noheader", "--format=%R|%G|%D|%l|%c|%m|%P|%a")
+    both = "gpu:h100:8|2|infinite|16|20000"
+    assert answer(done) == (0, f"main|{both}|main*|up\nhigh|{both}|high|up\n", "")
+
+
+def test_a_requeued_index_learns_how_often(asked):
+    text = f"echo ${{SLURM_RESTART_COUNT:-0}} >>{asked.folder}/counts\n[ ${{SLURM_RESTART_COUNT:-0}} -ge 1 ] ||"
+    text += " scontrol requeue ${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID"
+    array = asked.submit("--array=4", text=text)
+    if not asked.is_real:
+        while asked.slurm.run_next():
+            pass
+    asked.wait_for(f"{array}_4|COMPLETED")
+    assert (asked.folder / "counts").read_text().split() == ["0", "1"]
+
+
+def test_every_command_says_that_the_controller_does_not_answer(unreachable, tmp_path):
+    words = "Unable to contact slurm controller (connect failure)\n"
+    script = tmp_path / "job.sh"
+    script.write_text("#!/bin/sh\n")
+    expected = {
+        (*QUEUE, "--format=%i"): (1, "", f"slurm_load_jobs error: {words}"),
+        ("sbatch", "--parsable", str(script)): (1, "", f"{FAILED}{words}"),
+        ("scontrol", "show", "config"): (1, "", f"slurm_load_ctl_conf error: {words}"),
+        ("scontrol", "show", "job", "1"): (1, "", f"slurm_load_jobs error: {words}"),
+        ("scontrol", "requeue", "1"): (1, "", "Unexpected message received for job 1\n"),
+        ("sinfo", "--noheader", "--format=%R"): (1, "", f"slurm_load_partitions: {words}"),
+        ("scancel", "1"): (8, "", f"scancel: error: Kill job error on job id 1: {words}"),
+        ("scancel", "--name=x"): (1, "", f"slurm_load_jobs error: {words}"),
+    }
+    with ThreadPoolExecutor(len(expected)) as pool:  # each tries for ten seconds
+        answers = pool.map(lambda command: answer(unreachable(*command)), expected)
+    assert dict(zip(expected, answers, strict=True)) == expected
+
+
+# faults, which only the imitation has
+
+
+@pytest.fixture
+def imitation(tmp_path):
+    return Imitation(tmp_path / "imitation", seed=3)
+
+
+@pytest.fixture
+def script(tmp_path):
+    path = tmp_path / "job.sh"
+    path.write_text("#!/bin/sh\n#SBATCH --job-name=mine\n")
+    return str(path)
+
+
+def test_refused_jobs_are_not_there_and_lost_answers_are(imitation, script):
+    imitation.set(sbatch_refuses=0.3, sbatch_loses_answer=0.3)
+    done = [imitation.run("sbatch", "--parsable", script) for _ in range(40)]
+    accepted = [one for one in done if one.returncode == 0]
+    lost = [one for one in done if "Socket timed out on send/recv operation" in one.stderr]
+    refused = [one for one in done if "Unable to contact slurm controller" in one.stderr]
+    assert len(accepted) + len(lost) + len(refused) == 40
+    assert min(len(accepted), len(lost), len(refused)) >= 4
+    assert len(imitation.jobs("mine")) == len(accepted) + len(lost)
+    assert [call.code for call in imitation.calls("sbatch")] == [one.returncode for one in done]
+
+
+def test_a_job_whose_sbatch_hangs_is_there(imitation, script):
+    with imitation.having(sbatch_hangs=1.0, hang_seconds=30), pytest.raises(subprocess.TimeoutExpired):
+        imitation.run("sbatch", "--parsable", script, timeout=0.5)
+    assert [job.id for job in imitation.jobs("mine")] == ["1"]
+    assert [call.code for call in imitation.calls()] == [None]
+
+
+def test_squeue_hangs_and_lies(imitation, script):
+    imitation.run("sbatch", "--parsable", script)
+    ask = (*QUEUE, "--format=%i")
+    with imitation.having(squeue_lies_empty=True):
+        assert answer(imitation.run(*ask)) == (0, "", "")
+    with imitation.having(squeue_hangs=True, hang_seconds=30), pytest.raises(subprocess.TimeoutExpired):
+        imitation.run(*ask, timeout=0.5)
+    assert answer(imitation.run(*ask)) == (0, "1\n", "")
+
+
+def test_what_slurm_forgot_accounting_remembers(imitation, script):
+    imitation.run("sbatch", "--parsable", script)
+    imitation.start("1")
+    imitation.fail("1", "NODE_FAIL", "0:0")
+    imitation.forget("1")
+    assert imitation.run(*QUEUE, "--states=all", "--format=%i").stdout == ""
+    assert imitation.run("scontrol", "show", "job", "1").returncode == 1
+    done = imitation.run("sacct", "--noheader", "--parsable2", "--allocations", "--format=JobID,State", "--jobs=1")
+    assert done.stdout == "1|NODE_FAIL\n"
+
+
+def test_a_preempted_job_waits_again_if_it_may(imitation, script):
+    for option in ("--requeue", "--no-requeue"):
+        imitation.run("sbatch", "--parsable", option, script)
+    for job in ("1", "2"):
+        imitation.start(job)
+        imitation.preempt(job)
+    assert [(job.state, job.reason, job.restarts) for job in imitation.jobs()] == [
+        ("PENDING", "BeginTime", 1),
+        ("PREEMPTED", "None", 0),
+    ]
+
+
+def test_batch_scripts_run_as_they_were_when_submitted(imitation, tmp_path):
+    path = tmp_path / "job.sh"
+    options = f"--array=0-1 --nodes=2 --ntasks-per-node=2 --gpus-per-node=2 --output={tmp_path}/%A_%a.out"
+    said = "echo $SLURM_PROCID $SLURM_NODEID $SLURM_LOCALID $CUDA_VISIBLE_DEVICES; exit $SLURM_ARRAY_TASK_ID"
+    path.write_text(f"#!/bin/sh\n#SBATCH {options}\nsrun --unbuffered --output {tmp_path}/%A_%a_%t sh -c '{said}'\n")
+    imitation.run("sbatch", "--parsable", str(path))
+    path.write_text("#!/bin/sh\nexit 7\n")
+    assert [imitation.run_next().state for _ in range(2)] == ["COMPLETED", "FAILED"]
+    assert imitation.run_next() is None
+    texts = [(tmp_path / f"1_0_{rank}").read_text() for rank in range(4)]
+    assert texts == ["0 0 0 0,1\n", "1 0 1 0,1\n", "2 1 0 0,1\n", "3 1 1 0,1\n"]
+    assert imitation.job("1_1").exit_code == "1:0"
+
+
+@pytest.mark.parametrize("command", [("squeue",), ("scontrol", "ping"), ("sacct", "--noheader"), ("sinfo",)])
+def test_what_is_not_imitated_is_said_loudly(imitation, command):
+    done = imitation.run(*command)
+    assert (done.returncode, done.stdout) == (99, "")
+    assert "not imitated" in done.stderr

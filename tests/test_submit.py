@@ -1,0 +1,352 @@
+"""Every stage reaches the scheduler once, whatever fails on the way: on an imitation of SLURM's commands."""
+
+import json
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from scaling.errors import UserError
+from scaling.presets import VAE_PRESETS
+from scaling.specs import DataSpec, VAETrainSpec, WorldSpec
+from scaling.stage import DataFields, Stage, StageFolder, VAEFields, make_stage
+from slurm.cluster import load_cluster
+from slurm.queue import look
+from slurm.scheduler import FAILURES, LONGEST_PAUSE, QUERY_SECONDS, Scheduler, SchedulerDownError
+from slurm.submissions import Submissions
+from slurm.submit import Job, Launcher
+from slurm.worker import work
+from tests.imitation.handle import Imitation
+
+ROOT = Path(__file__).parents[1]
+
+
+class Clock:
+    """Seconds since the epoch that only pass where somebody sleeps."""
+
+    def __init__(self):
+        self.now, self.alarms = 1_800_000_000.0, []
+
+    def __call__(self):
+        return self.now
+
+    def sleep(self, seconds):
+        self.now += seconds
+        for alarm in [alarm for alarm in self.alarms if alarm[0] <= self.now]:
+            self.alarms.remove(alarm)
+            alarm[1]()
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def slurm(tmp_path, monkeypatch):
+    imitation = Imitation(tmp_path / "slurm", seed=7)
+    for key, value in imitation.environment.items():
+        monkeypatch.setenv(key, value)
+    return imitation
+
+
+@pytest.fixture
+def out(tmp_path):
+    return tmp_path / "out"
+
+
+def data_stage(number: int) -> Stage:
+    return make_stage("data", "data", DataFields(data=DataSpec(worlds=WorldSpec(seed=number, count=2))), {})
+
+
+def jobs_of(count, gpus=1):
+    """A stage that all others wait for, and the others."""
+    first = data_stage(0)
+    fields = [VAEFields(vae=VAE_PRESETS["tiny"], train=VAETrainSpec(seed=seed)) for seed in range(count)]
+    others = [make_stage("vae", "vae", one, {"data": first.id}) for one in fields]
+    return [Job(first, 0, 0.1, 0.0), *(Job(stage, gpus, 0.5, 0.5 * gpus) for stage in others)]
+
+
+def launcher(out, clock=time.time, *, patience=3600.0, answer=20.0, sleep=None, **changes):
+    cluster = load_cluster("testbed").model_copy(update=changes)
+    scheduler = Scheduler(out / "slurm", clock=clock, patience=answer)
+    wait = sleep or getattr(clock, "sleep", time.sleep)
+    return Launcher(out, cluster, scheduler, sleep=wait, patience=patience)
+
+
+def live_stages(slurm, out):
+    """How often each stage is in the queue, by the paths in the pickles of live jobs."""
+    found = Counter()
+    for job in slurm.jobs():
+        if job.state in ("PENDING", "RUNNING"):
+            submitted = pickle.loads((Path(job.script).parent / f"{job.index}.pkl").read_bytes())  # our own
+            found[Path(submitted.args[0]).name] += 1
+    return found
+
+
+def expected(jobs, out):
+    """Every stage once, and the steering."""
+    return Counter({**{job.stage.id: 1 for job in jobs}, out.name: 1})
+
+
+def test_arrays_are_cut_ordered_and_throttled(slurm, out, clock):
+    jobs = jobs_of(60, gpus=2)
+    launcher(out, clock).submit("s", jobs, print)
+    assert live_stages(slurm, out) == expected(jobs, out)
+    arrays = {}
+    for job in slurm.jobs():
+        arrays.setdefault(job.array, []).append(job)
+    first, *middle, last = arrays.values()
+    assert [len(array) for array in middle] == [17, 17, 17, 9]
+    assert all(array[0].after == (first[0].array,) for array in middle)
+    assert set(last[0].after) == {first[0].array, *(array[0].array for array in middle)}
+    throttles = [
+        int(line.split("%")[1]) for array in middle for line in script(array).splitlines() if "--array" in line
+    ]
+    assert sum(throttles) * 2 == 16  # max_gpus
+
+
+def script(array):
+    return Path(array[0].script).read_text()
+
+
+def test_more_arrays_than_jobs_may_run_take_turns(slurm, out, clock):
+    """Four jobs of eight GPUs each on sixteen: two lanes."""
+    jobs = jobs_of(60, gpus=8)
+    launcher(out, clock, max_array_size=15).submit("s", jobs, print)
+    arrays = {}
+    for job in slurm.jobs():
+        arrays.setdefault(job.array, []).append(job)
+    first, one, two, three, four, _ = arrays.values()
+    assert all("--array=0-14%1" in script(array) for array in (one, two, three, four))
+    assert set(three[0].after) == {first[0].array, one[0].array}
+    assert set(four[0].after) == {first[0].array, two[0].array}
+
+
+def test_submitted_again_nothing_is_submitted(slurm, out, clock):
+    jobs = jobs_of(20)
+    launcher(out, clock).submit("s", jobs, print)
+    again = launcher(out, clock).submit("s", jobs, print)
+    assert again.submitted == []
+    assert len(again.busy) == 21
+    assert len(slurm.calls("sbatch")) == 4
+
+
+def test_what_left_the_queue_unfinished_is_submitted_again_and_what_is_complete_is_not(slurm, out, clock):
+    jobs = jobs_of(3)
+    launcher(out, clock).submit("s", jobs, print)
+    slurm.start("1_0")
+    slurm.finish("1_0")
+    StageFolder(out / "runs" / jobs[0].stage.id).finish()
+    for index in range(3):
+        slurm.start(f"2_{index}")
+    slurm.finish("2_0")
+    StageFolder(out / "runs" / jobs[1].stage.id).finish()
+    slurm.fail("2_1")
+    clock.sleep(60)
+    again = launcher(out, clock).submit("s", jobs, print)
+    assert [one.stages for one in again.submitted if not one.is_steering] == [(jobs[2].stage.id,)]
+
+
+def test_what_submitit_pickles_is_a_function_and_a_path(slurm, out, clock):
+    jobs = jobs_of(1)
+    launcher(out, clock).submit("s", jobs, print)
+    folder = Path(slurm.jobs()[1].script).parent
+    submitted = pickle.loads((folder / "0.pkl").read_bytes())
+    assert (submitted.function, submitted.args, submitted.kwargs) == (work, (str(out / "runs" / jobs[1].stage.id),), {})
+    assert (folder / "0.pkl").stat().st_size < 500
+    assert folder.stat().st_mode & 0o077 == 0
+
+
+def test_a_dry_run_submits_and_writes_nothing(slurm, out, clock):
+    done = launcher(out, clock).submit("s", jobs_of(20), print, dry_run=True)
+    assert len(done.scripts) == 4
+    assert "#SBATCH --array=0-16%" in done.scripts[1]
+    assert "#SBATCH --gpus-per-node=h100:1" in done.scripts[1]
+    assert not slurm.calls("sbatch")
+    assert not list(out.rglob("*.sh"))
+    assert not list(out.glob("runs/*"))
+
+
+# money
+
+
+def test_a_budget_is_kept(slurm, out, clock):
+    jobs = jobs_of(10)
+    with pytest.raises(UserError, match=r"--budget-gpu-hours is 4, but 0 are spent, 0 promised .* add 5"):
+        launcher(out, clock).submit("s", jobs, print, budget=4)
+    assert not slurm.calls("sbatch")
+    launcher(out, clock).submit("s", jobs[:6], print, budget=4)
+    with pytest.raises(UserError, match=r"2.5 promised to queued jobs, and this would add 2.5"):
+        launcher(out, clock).submit("s", jobs, print, budget=4)
+    ledger = [json.loads(line) for line in (out / "slurm" / "ledger.jsonl").read_text().splitlines()]
+    assert [(row["stages"], row["add"], row["limit"]) for row in ledger] == [(6, 2.5, 4)]
+
+
+def test_what_was_spent_counts_against_the_budget(slurm, out, clock):
+    jobs = jobs_of(2, gpus=4)
+    folder = StageFolder.create(out / "runs", jobs[1].stage)
+    folder.claim_attempt("1_0.0", gpus=4).log(done=1, total=2)
+    log = folder.path / "events.0001.jsonl"
+    log.write_text(json.dumps({"done": 1, "total": 2, "seconds": 1800.0}) + "\n")
+    with pytest.raises(UserError, match=r"2 are spent, 0 promised to queued jobs, and this would add 4"):
+        launcher(out, clock).submit("s", jobs, print, budget=5)
+
+
+# faults
+
+
+LAUNCH = """
+import sys
+from pathlib import Path
+sys.path.insert(0, {root!r})
+from tests.test_submit import jobs_of, launcher
+launcher(Path(sys.argv[1])).submit("s", jobs_of(int(sys.argv[2])), print)
+"""
+
+
+def start_launcher(out, count):
+    command = [sys.executable, "-c", LAUNCH.format(root=str(ROOT)), str(out), str(count)]
+    return subprocess.Popen(command, start_new_session=True, stderr=subprocess.PIPE, cwd=ROOT)
+
+
+def test_sixteen_launchers_of_one_plan_start_no_run_twice(slurm, out):
+    launchers = [start_launcher(out, 100) for _ in range(16)]
+    for process in launchers:
+        _, said = process.communicate(timeout=120)
+        assert process.returncode == 0, said.decode()
+    assert live_stages(slurm, out) == expected(jobs_of(100), out)
+    assert len(slurm.calls("sbatch")) == 1 + 6 + 1
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_fifth_of_submissions_fails_or_loses_its_answer(tmp_path, monkeypatch, clock, seed):
+    imitation = Imitation(tmp_path / "slurm", seed=seed)
+    monkeypatch.setenv("PATH", imitation.environment["PATH"])
+    imitation.set(sbatch_refuses=0.1, sbatch_loses_answer=0.1)
+    out, jobs = tmp_path / "out", jobs_of(100)
+    launcher(out, clock, max_array_size=4).submit("s", jobs, print)
+    assert any(call.code for call in imitation.calls("sbatch"))
+    assert live_stages(imitation, out) == expected(jobs, out)
+    assert launcher(out, clock, max_array_size=4).submit("s", jobs, print).submitted == []
+
+
+def test_a_submission_that_hangs_after_it_was_taken_is_adopted(slurm, out, clock):
+    slurm.set(sbatch_hangs=1.0, hang_seconds=30.0)
+    jobs = jobs_of(1)
+    clock.alarms.append((clock.now + 1, lambda: slurm.set(sbatch_hangs=0.0)))
+    launcher(out, clock, answer=1.5).submit("s", jobs, print)
+    assert live_stages(slurm, out) == expected(jobs, out)
+    assert all(one.job for one in Submissions(out).all())
+
+
+@pytest.mark.parametrize("taken", [True, False])
+def test_a_launcher_that_is_killed_over_a_submission_leaves_nothing_double(slurm, out, clock, taken):
+    """Killed while sbatch has not answered: the array may have been taken, or not."""
+    slurm.set(sbatch_hangs=1.0, hang_seconds=120.0) if taken else slurm.set(down=True)
+    process = start_launcher(out, 5)
+    while not slurm.calls("sbatch" if taken else "scontrol"):
+        assert process.poll() is None, process.stderr.read().decode()
+        time.sleep(0.02)
+    while taken and not slurm.jobs():
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    slurm.set(sbatch_hangs=0.0, down=False)
+    clock.now = time.time() + 3600
+    launcher(out, clock).submit("s", jobs_of(5), print)
+    assert live_stages(slurm, out) == expected(jobs_of(5), out)
+
+
+def test_an_array_that_is_taken_a_second_time_is_cancelled(slurm, out, clock):
+    """The scheduler takes a submission long after it was given up, and submitted again."""
+    jobs = jobs_of(1)
+    launcher(out, clock).submit("s", jobs, print)
+    (_, mine, _) = slurm.jobs()
+    subprocess.run(["sbatch", "--parsable", mine.script], check=True, capture_output=True)
+    assert live_stages(slurm, out)[jobs[1].stage.id] == 2
+    launcher(out, clock).submit("s", jobs, print)
+    assert live_stages(slurm, out) == expected(jobs, out)
+
+
+def test_a_queue_that_is_empty_by_mistake_makes_no_doubles(slurm, out, clock):
+    jobs = jobs_of(5)
+    launcher(out, clock).submit("s", jobs, print)
+    with slurm.having(squeue_lies_empty=True):
+        assert launcher(out, clock).submit("s", jobs, print).submitted == []
+    assert live_stages(slurm, out) == expected(jobs, out)
+
+
+def test_ten_minutes_without_a_scheduler_are_no_storm_and_everything_follows(slurm, out, clock):
+    slurm.set(down=True)
+    clock.alarms.append((clock.now + 600, lambda: slurm.set(down=False)))
+    jobs = jobs_of(40)
+    launcher(out, clock).submit("s", jobs, print)
+    assert live_stages(slurm, out) == expected(jobs, out)
+    failed = [call for call in slurm.calls() if call.code]
+    assert FAILURES <= len(failed) <= 10
+    assert not any(call.command[0] == "sbatch" for call in failed)
+
+
+def test_the_breaker_is_shared_by_all_processes(slurm, out, clock):
+    """While it is open, nobody calls."""
+    slurm.set(down=True)
+    schedulers = [Scheduler(out / "slurm", clock=clock) for _ in range(10)]
+    for _ in range(20):
+        for scheduler in schedulers:
+            with pytest.raises(SchedulerDownError):
+                scheduler.queue()
+    assert len(slurm.calls()) == FAILURES
+    clock.sleep(LONGEST_PAUSE)
+    slurm.set(down=False)
+    assert schedulers[0].queue() == []
+
+
+def test_a_scheduler_that_stays_away_is_given_up_in_the_end(slurm, out, clock):
+    slurm.set(down=True)
+    with pytest.raises(SchedulerDownError, match="does not answer"):
+        launcher(out, clock, patience=900).submit("s", jobs_of(3), print)
+    assert clock.now <= 1_800_000_000 + 900
+
+
+def test_a_refusal_is_passed_on_and_leaves_no_trace(slurm, out, clock):
+    with pytest.raises(UserError, match="invalid partition"):
+        launcher(out, clock, partition="nowhere").submit("s", jobs_of(3), print)
+    assert Submissions(out).all() == []
+    assert live_stages(slurm, out) == {}
+
+
+# who looks
+
+
+def test_ten_onlookers_ask_the_scheduler_once_in_thirty_seconds(slurm, out, clock):
+    jobs = jobs_of(3)
+    launcher(out, clock).submit("s", jobs, print)
+    before = len(slurm.calls())
+    for _ in range(10):
+        view = look(out / "slurm", Scheduler(out / "slurm", clock=clock), lambda view: [])
+        clock.sleep(QUERY_SECONDS / 10 - 0.1)
+    assert len(slurm.calls()) == before + 1
+    assert len(view.queue) == 5
+
+
+@pytest.mark.parametrize("accounting", [True, False])
+def test_accounting_is_asked_after_the_queue_and_missed_where_there_is_none(tmp_path, monkeypatch, clock, accounting):
+    imitation = Imitation(tmp_path / "slurm", accounting=accounting)
+    monkeypatch.setenv("PATH", imitation.environment["PATH"])
+    out = tmp_path / "out"
+    launcher(out, clock).submit("s", jobs_of(1), print)
+    imitation.start("1_0")
+    imitation.fail("1_0", "NODE_FAIL")
+    for _ in range(4):
+        view = look(out / "slurm", Scheduler(out / "slurm", clock=clock), lambda view: ["1"])
+        clock.sleep(QUERY_SECONDS)
+    assert view.ended == ({"1_0": "NODE_FAIL"} if accounting else {})
+    assert len(imitation.calls("sacct")) == 1
+    assert not view.problem
