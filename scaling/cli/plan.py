@@ -134,6 +134,10 @@ def _summary(sweep: "SweepSpec", planned: "Plan", machine: str, speed: str) -> s
         if planned.target_begun
         else f"{size} is an assumption: the law chooses among {', '.join(sweep.target_sizes)}.",
     ]
+    if sweep.tuning is not None:
+        lines.append(
+            "Until tuning has chosen the rates, runs are planned at the sweep's own, and their ids will change."
+        )
     if planned.unknown:
         lines.append(f"Not known before the videos are opened, and not counted: {', '.join(planned.unknown)}.")
     return "\n".join(lines)
