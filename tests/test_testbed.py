@@ -1,6 +1,12 @@
 """The one-machine SLURM cluster is a real one: it runs jobs on both nodes, refuses, preempts, and leaves nothing."""
 
+import os
+import re
+import signal
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -123,6 +129,17 @@ def is_alive(pid, name):
         return False
 
 
+def test_a_testbed_that_lost_a_node_is_started_anew(has_slurm, tmp_path):
+    testbed = Testbed(Settings(folder=tmp_path / "bed"))
+    try:
+        testbed.start()
+        os.kill(next(pid for pid, name in daemons(testbed.folder).items() if name == "slurmd"), signal.SIGKILL)
+        assert testbed.start() is True
+        assert check(testbed)["tasks"] == 16
+    finally:
+        testbed.stop()
+
+
 def test_a_start_that_fails_leaves_no_daemon_and_names_the_log(has_slurm, tmp_path, monkeypatch):
     testbed = Testbed(Settings(folder=tmp_path / "bed"))
     monkeypatch.setattr("slurm.testbed.configuration.MEMORY_MB", "much")
@@ -146,3 +163,23 @@ def test_a_folder_with_files_of_others_is_left_alone(has_slurm, tmp_path):
         with pytest.raises(UserError, match="not a testbed's"):
             verb()
     assert (tmp_path / "thesis.tex").exists()
+
+
+@pytest.mark.slow
+def test_the_commands_in_the_documentation_work_as_printed(has_slurm, tmp_path):
+    root = Path(__file__).parents[1]
+    blocks = re.findall(r"```sh\n(.*?)```", (root / "docs" / "testbed.md").read_text(), re.DOTALL)
+    assert len(blocks) == 3
+    for block in blocks:
+        commands = block.replace(".venv/bin/python", sys.executable).replace("/tmp/", f"{tmp_path}/")
+        done = subprocess.run(
+            ["bash", "-ec", commands],
+            check=False,
+            capture_output=True,
+            text=True,
+            cwd=root,
+            env={**os.environ, "XDG_CACHE_HOME": str(tmp_path)},
+            timeout=4 * SECONDS,
+        )
+        assert done.returncode == 0, done.stderr
+        assert "stopped" in done.stdout.splitlines()[-1]

@@ -9,6 +9,7 @@ import os
 import shutil
 import socket
 import subprocess
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -112,10 +113,12 @@ class Testbed:
         if not self._marker.exists():
             return False
         found = read_document(self._marker)
-        wanted = {"munged", "slurmctld", "slurmd"} | ({"slurmdbd", "mariadbd"} if self.settings.accounting else set())
+        wanted = Counter(munged=1, slurmctld=1, slurmd=len(NODES))
+        if self.settings.accounting:
+            wanted.update(slurmdbd=1, mariadbd=1)
         return (
             found == {"settings": self._as_document(), "up": True}
-            and wanted <= set(daemons(self.folder).values())
+            and wanted <= Counter(daemons(self.folder).values())
             and self._idle_or_busy()
         )
 
@@ -219,9 +222,13 @@ def _locked(folder: Path) -> Iterator[None]:
     """One start or stop at a time. The lock is beside the folder, because stop removes the folder."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     path = folder.parent / f".{folder.name}.lock"
-    with open(path, "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        try:
-            yield
-        finally:
-            path.unlink(missing_ok=True)
+    while True:
+        with open(path, "w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if os.fstat(file.fileno()).st_nlink == 0:
+                continue  # whoever held it has removed it
+            try:
+                yield
+            finally:
+                path.unlink()
+            return

@@ -137,7 +137,6 @@ PreemptMode=REQUEUE
 {"SlurmctldParameters=preempt_send_user_signal" if settings.user_signal else ""}
 GresTypes=gpu
 MpiDefault=none
-SwitchType=switch/none
 JobAcctGatherType=jobacct_gather/linux
 JobAcctGatherFrequency=1
 SchedulerParameters=sched_interval=1,bf_interval=1
