@@ -15,7 +15,7 @@ from scaling.vae_layers import decoder_layers, encoder_layers
 CLASS_DIT_TIME_FEATURES = 256
 """Sinusoids of the DiT paper's time embedding."""
 I3D_FLOPS_PER_FRAME = 3.4735e9
-"""Of the metrics' I3D at 224 x 224, per frame: 55.58e9 for 16 (`torch.utils.flop_counter`, tests/test_flops.py)."""
+"""Of the metrics' I3D at 224 x 224: 55.58e9 for 16 frames (`torch.utils.flop_counter`, tests/test_fvd.py)."""
 
 
 def dit_params(dit: DiTSpec, latent_channels: int, text_dim: int = TEXT_DIM) -> dict[str, int]:

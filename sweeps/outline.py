@@ -12,9 +12,9 @@ from pathlib import Path
 from scaling.stage import Stage, StageFolder
 from sweeps.spec import SweepSpec
 from sweeps.stages import Common, common_stages, ladder_stages, metrics_stage, run_stage, trunk_stages
-from sweeps.tuning import found, with_rates
+from sweeps.tuning import found, trial_stage, with_rates
 
-BARRIERS = ("fit",)
+BARRIERS = ("tuning", "fit")
 """Phases whose end is waited for by stages that none of theirs is a parent of: these say what is trained next."""
 
 
@@ -27,6 +27,10 @@ class Part:
     """Names of phases that it waits for."""
     stages: dict[str, Stage]
     """By their ids. None for the fit, which is no stage."""
+    times: int = 1
+    """Stages that each stands for: of a tuning's trials only the first, at the sweep's own rates, is known before."""
+    at_a_time: int = 1
+    """Of those."""
 
     @classmethod
     def of(cls, name: str, after: tuple[str, ...], stages: Iterable[Stage]) -> "Part":
@@ -53,25 +57,38 @@ def outline_of(sweep: SweepSpec, runs: Path | None) -> Outline:
     """The phases of a sweep; `runs` shows which choices have been made. Hashes a user's folder, and raises UserError
     where it is not usable."""
     common = common_stages(sweep)
-    if runs is not None and (tuning := found(sweep, common, runs.parent / "tuning.json")):
-        sweep = with_rates(sweep, tuning.chosen.rates)
+    tuning, sweep = _tuning(sweep, common, runs)
     size, begun = _target_size(sweep, common, runs)
     target = run_stage(sweep, common, sweep.target, size)
     ladder, trunks = ladder_stages(sweep, common)[::-1], trunk_stages(sweep, common)[::-1]
     columns = [_column(sweep, common, runs, multiple) for multiple in (1, 4)]
+    after = ("tuning",) if tuning else ("latents",)
     parts = [
         Part.of("data", (), [common.data]),
         Part.of("VAE", ("data",), [common.vae]),
         Part.of("latents", ("VAE",), [common.latents]),
         Part.of("reference", ("data",), [common.reference]),
-        *([Part.of("trunks", ("latents",), trunks)] if trunks else []),
-        Part.of("training", ("trunks",) if trunks else ("latents",), ladder),
+        *tuning,
+        *([Part.of("trunks", after, trunks)] if trunks else []),
+        Part.of("training", ("trunks",) if trunks else after, ladder),
         Part.of("fit", ("training",), []),
         Part.of("target", ("fit",), [target]),
         Part.of("metrics", ("reference", "fit", "target"), [*columns, metrics_stage(sweep, common, target)]),
         Part.of("reconstruction", ("VAE", "reference"), [common.reconstruction]),
     ]
     return Outline(parts, size, begun)
+
+
+def _tuning(sweep: SweepSpec, common: Common, runs: Path | None) -> tuple[list[Part], SweepSpec]:
+    """The trials, and the sweep at the rates that they have found; at its own as long as they have not."""
+    if sweep.tuning is None:
+        return [], sweep
+    if runs is not None and (said := found(sweep, common, runs.parent / "tuning.json")):
+        trials = [trial_stage(sweep, common, trial.rates) for trial in said.trials]
+        return [Part.of("tuning", ("latents",), trials)], with_rates(sweep, said.chosen.rates)
+    own = trial_stage(sweep, common, {})
+    part = Part("tuning", ("latents",), {own.id: own}, sweep.tuning.trials, sweep.tuning.at_a_time)
+    return [part], sweep
 
 
 def is_done(runs: Path | None, identity: str) -> bool:

@@ -140,15 +140,16 @@ def plan(
     speeds = measured(runs, machine.device)
     pricing = _Pricing(sweep, stages, runs, machine, speeds, clip)
     lines = {identity: pricing.planned(identity) for identity in stages}
-    open_lines = [line for line in lines.values() if not line.done]
+    times = {identity: part.times for part in reversed(parts) for identity in part.stages}
+    left = {line.id: times[line.id] for line in lines.values() if not line.done}
     return Plan(
         sweep=sweep.name,
         phases=[_summed(part, [lines[identity] for identity in part.stages]) for part in parts],
         stages=list(lines.values()),
         hours=_wall(parts, lines, pricing),
-        gpu_hours=_sum(line.gpu_hours for line in open_lines) or 0.0,
-        price=_sum(line.price for line in open_lines) or 0.0,
-        disk_bytes=_sum(line.disk_bytes for line in lines.values()) or 0.0,
+        gpu_hours=_sum(_times(lines[one].gpu_hours, many) for one, many in left.items()) or 0.0,
+        price=_sum(_times(lines[one].price, many) for one, many in left.items()) or 0.0,
+        disk_bytes=_sum(_times(line.disk_bytes, times[line.id]) for line in lines.values()) or 0.0,
         measured_runs=len(speeds.by_run),
         target_size=outline.target_size,
         target_begun=outline.target_begun,
@@ -229,13 +230,13 @@ def _summed(part: Part, lines: Sequence[PlannedStage]) -> Phase:
     return Phase(
         name=part.name,
         after=part.after,
-        count=len(lines),
+        count=len(lines) * part.times,
         done=len(lines) - len(left),
         gpus=max(line.gpus for line in lines),
         hours=None if None in hours else max((one for one in hours if one is not None), default=0.0),
-        gpu_hours=_sum(line.gpu_hours for line in left),
-        price=_sum(line.price for line in left),
-        disk_bytes=_sum(line.disk_bytes for line in lines),
+        gpu_hours=_times(_sum(line.gpu_hours for line in left), part.times),
+        price=_times(_sum(line.price for line in left), part.times),
+        disk_bytes=_times(_sum(line.disk_bytes for line in lines), part.times),
     )
 
 
@@ -246,11 +247,25 @@ def _wall(parts: Sequence[Part], lines: dict[str, PlannedStage], pricing: _Prici
         waits = tuple(name for name in part.after if name in BARRIERS)
         left = [lines[identity] for identity in part.stages if not lines[identity].done]
         for line in sorted(left, key=lambda line: -(line.hours or 0.0)):
-            jobs.append(Job(line.id, (*line.parents.values(), *waits), line.hours or 0.0, pricing.taken(line)))
+            after, hours, taken = (*line.parents.values(), *waits), line.hours or 0.0, pricing.taken(line)
+            for number in range(part.times):
+                before = (f"{part.name} {number - part.at_a_time}",) if number >= part.at_a_time else ()
+                name = line.id if part.times == 1 else f"{part.name} {number}"
+                jobs.append(Job(name, (*after, *before), hours, taken))
         if part.name in BARRIERS:
-            earlier = [identity for other in parts if other.name in part.after for identity in other.stages]
-            jobs.append(Job(part.name, tuple(earlier), FIT_HOURS, 0))
+            jobs.append(_end(part, parts))
     return wall_hours(jobs, pricing.machine.places)
+
+
+def _end(part: Part, parts: Sequence[Part]) -> Job:
+    """What is done on one core when the stages of a barrier, or those before the fit, have ended."""
+    earlier = [identity for other in parts if other.name in part.after for identity in other.stages]
+    own = [f"{part.name} {number}" for number in range(part.times)] if part.times > 1 else list(part.stages)
+    return Job(part.name, tuple(own or earlier), 0.0 if part.stages else FIT_HOURS, 0)
+
+
+def _times(value: float | None, count: int) -> float | None:
+    return None if value is None else value * count
 
 
 def _sum(values: Iterable[float | None]) -> float | None:

@@ -9,10 +9,12 @@ import pytest
 import scipy.linalg
 import torch
 import torch.nn.functional as F
+from torch.utils.flop_counter import FlopCounterMode
 
 from scaling.cli.main import main
 from scaling.data.video import write_video
 from scaling.errors import UserError
+from scaling.flops import I3D_FLOPS_PER_FRAME
 from scaling.metrics.fvd import frechet_distance, fvd_at_infinity
 from scaling.metrics.i3d import BATCH_NORM_EPS, I3D, Unit, max_pool_same, same_padding
 
@@ -46,6 +48,12 @@ def test_published_distance_of_noise(network):
         return np.concatenate(rows)
 
     assert frechet_distance(features(2), features(1)) == pytest.approx(10.13808, abs=1e-3)
+
+
+def test_a_plan_counts_its_flops(network):
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        network(torch.zeros(1, 3, 16, 224, 224))
+    assert pytest.approx(counter.get_total_flops(), rel=1e-3) == 16 * I3D_FLOPS_PER_FRAME
 
 
 def test_features_of_a_clip_are_its_own(network):

@@ -11,14 +11,16 @@ import yaml
 from benchmarks.planning import sweep_of_1000
 from scaling import flops
 from scaling.batching import TokenBatches
-from scaling.records import RunRecord, write_record
+from scaling.records import RunRecord, Trial, write_record
 from scaling.specs import EngineSpec
 from scaling.stage import StageFolder
+from scaling.store import write_document
 from sweeps.capacity import Capacity
 from sweeps.plan import plan, price_stages
 from sweeps.schedule import Job, wall_hours
-from sweeps.spec import load_sweep
+from sweeps.spec import TuningSpec, load_sweep
 from sweeps.stages import common_stages, ladder_stages, metrics_stage, run_stage, trunk_stages
+from sweeps.tuning import choose, trial_stage, with_rates
 from tests.planted import complete
 
 DEMO_GRID = (5, 4, 4)
@@ -312,3 +314,27 @@ def test_a_thousand_runs_are_planned_and_explained_without_torch_or_pandas(tmp_p
     assert len({run["id"] for run in document["runs"]}) == 1001
     assert [cause["reason"] for cause in document["causes"]] == ["new: nothing like it on disk"]
     assert len(document["causes"][0]["stages"]) == 1001 + 8
+
+
+def test_trials_are_one_line_that_the_ladder_waits_for(tmp_path):
+    """Eight trials, two at a time, of the run of their size and budget; then the ladder is at the rates they found."""
+    sweep = load_sweep("demo")
+    tuning = TuningSpec(size="w48d2", trials=8, at_a_time=2, muon_lr=(0.01, 0.1))
+    tuned, wide = sweep.model_copy(update={"tuning": tuning}), capacity(gpus=64)
+    without, planned = plan(sweep, capacity=wide), plan(tuned, capacity=wide)
+    phase = next(phase for phase in planned.phases if phase.name == "tuning")
+    trial = next(line for line in without.runs if (line.compute, line.size) == ("base", "w48d2"))
+    assert (phase.count, phase.after) == (8, ("latents",))
+    assert phase.gpu_hours == pytest.approx(8 * trial.gpu_hours)
+    assert next(phase for phase in planned.phases if phase.name == "training").after == ("tuning",)
+    assert planned.hours == pytest.approx(without.hours + 4 * trial.hours)
+    common, runs = common_stages(tuned), tmp_path / "runs"
+    rates = [{"muon_lr": 0.01 + number / 1000} for number in range(8)]
+    trials = [
+        Trial(run_id=trial_stage(tuned, common, one).id, rates=one, val_loss=1.0 + number)
+        for number, one in enumerate(rates)
+    ]
+    write_document(tmp_path / "tuning.json", choose(tuned, trials).model_dump(mode="json"))
+    after = plan(tuned, runs)
+    assert run_stage(with_rates(tuned, rates[0]), common, 4, "w64d2").id in {line.id for line in after.runs}
+    assert {one.run_id for one in trials} <= {line.id for line in after.runs}

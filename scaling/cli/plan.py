@@ -75,7 +75,7 @@ def _phases(planned: "Plan") -> str:
             str(phase.done),
             str(phase.gpus or "-"),
             _hours(phase.hours),
-            _number(phase.gpu_hours, ".3g"),
+            _gpu_hours(phase.gpu_hours),
             _number(phase.price, ".2f"),
             _bytes(phase.disk_bytes),
         ]
@@ -109,7 +109,7 @@ def _runs(planned: "Plan") -> str:
             f"{line.steps:,}",
             str(line.gpus or "-"),
             _hours(line.hours),
-            _number(line.gpu_hours, ".3g"),
+            _gpu_hours(line.gpu_hours),
             _number(line.price, ".2f"),
             _bytes(line.disk_bytes),
             "done" if line.done else "",
@@ -129,13 +129,23 @@ def _summary(sweep: "SweepSpec", planned: "Plan", machine: str, speed: str) -> s
         f"{runs} runs{f', {done} of them done' if done else ''}; left to do on {machine}: {_hours(planned.hours)}, "
         f"{planned.gpu_hours:.3g} GPU-hours, {planned.price:.2f} USD. Disk in the end: {_bytes(planned.disk_bytes)}.",
         f"Training speed {basis}. Time in a queue, and to start jobs, is not counted.",
+        f"Every run draws its {_videos(sweep)} samples and does its validation itself, which is counted there.",
         f"{size} is {planned.target_size}, which has been begun."
         if planned.target_begun
         else f"{size} is an assumption: the law chooses among {', '.join(sweep.target_sizes)}.",
     ]
+    if sweep.tuning is not None:
+        lines.append(
+            "Until tuning has chosen the rates, runs are planned at the sweep's own, and their ids will change."
+        )
     if planned.unknown:
         lines.append(f"Not known before the videos are opened, and not counted: {', '.join(planned.unknown)}.")
     return "\n".join(lines)
+
+
+def _videos(sweep: "SweepSpec") -> int:
+    evaluation = sweep.evaluation
+    return len(evaluation.sample_at) * (len(evaluation.prompts) or evaluation.prompt_count)
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> str:
@@ -156,12 +166,16 @@ def _hours(hours: float | None) -> str:
     return f"{hours * 60:.2g} min" if hours * 60 >= 1 else f"{hours * 3600:.2g} s"
 
 
+def _gpu_hours(value: float | None) -> str:
+    return "<.001" if value and value < 0.001 else _number(value, ".3g")
+
+
 def _number(value: float | None, form: str) -> str:
     return "-" if value is None else format(value, form)
 
 
 def _bytes(count: float | None) -> str:
-    if count is None:
+    if not count:
         return "-"
     for unit, size in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
         if count >= size:
