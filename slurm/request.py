@@ -11,6 +11,8 @@ from scaling.store import read_document, write_document
 from slurm.cluster import SlurmCluster
 from sweeps.spec import SweepSpec
 
+LAST_WORDS = "steering.json"
+
 
 class Request(Spec):
     """OUT/slurm/request.json."""
@@ -32,6 +34,16 @@ def load(out: Path) -> Request:
     if not path.exists():
         raise UserError(f"{out}: nothing was submitted from here; 'scaling submit SWEEP --cluster CLUSTER' does that")
     return parse_spec(Request, read_document(path), str(path))
+
+
+def say_last(out: Path, words: str, *, failed: bool) -> None:
+    """Keeps what the job that goes on with the sweep came to, for people who look at its status."""
+    write_document(out / "slurm" / LAST_WORDS, {"words": words, "failed": failed})
+
+
+def said_last(out: Path) -> str | None:
+    path = out / "slurm" / LAST_WORDS
+    return str(read_document(path)["words"]) if path.exists() else None
 
 
 def budget_of(out: Path) -> float | None:

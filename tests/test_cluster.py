@@ -17,10 +17,11 @@ from scaling.cli.main import main
 from scaling.records import read_record, read_records
 from scaling.specs import EngineSpec, parse_spec
 from scaling.stage import DiTFields, StageFolder, make_stage
+from slurm.arrays import Job
 from slurm.cluster import load_cluster
 from slurm.scheduler import Scheduler
 from slurm.submissions import Submissions
-from slurm.submit import Job, Launcher
+from slurm.submit import Launcher
 from sweeps.spec import SweepSpec
 from sweeps.stages import common_stages, run_stage
 

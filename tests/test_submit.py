@@ -16,11 +16,12 @@ from scaling.errors import UserError
 from scaling.presets import VAE_PRESETS
 from scaling.specs import DataSpec, VAETrainSpec, WorldSpec
 from scaling.stage import DataFields, Stage, StageFolder, VAEFields, make_stage
+from slurm.arrays import Job
 from slurm.cluster import load_cluster
 from slurm.queue import look
 from slurm.scheduler import FAILURES, LONGEST_PAUSE, QUERY_SECONDS, Scheduler, SchedulerDownError
 from slurm.submissions import Submissions
-from slurm.submit import Job, Launcher
+from slurm.submit import Launcher
 from slurm.worker import work
 from tests.imitation.handle import Imitation
 
@@ -182,11 +183,11 @@ def test_a_dry_run_submits_and_writes_nothing(slurm, out, clock):
 def test_a_budget_is_kept(slurm, out, clock):
     jobs = jobs_of(10)
     with pytest.raises(UserError, match=r"--budget-gpu-hours is 4, but 0 are spent, 0 promised .* add 5"):
-        launcher(out, clock).submit("s", jobs, print, budget=4)
+        launcher(out, clock).submit("s", jobs, print, limit=4)
     assert not slurm.calls("sbatch")
-    launcher(out, clock).submit("s", jobs[:6], print, budget=4)
+    launcher(out, clock).submit("s", jobs[:6], print, limit=4)
     with pytest.raises(UserError, match=r"2.5 promised to queued jobs, and this would add 2.5"):
-        launcher(out, clock).submit("s", jobs, print, budget=4)
+        launcher(out, clock).submit("s", jobs, print, limit=4)
     ledger = [json.loads(line) for line in (out / "slurm" / "ledger.jsonl").read_text().splitlines()]
     assert [(row["stages"], row["add"], row["limit"]) for row in ledger] == [(6, 2.5, 4)]
 
@@ -198,7 +199,7 @@ def test_what_was_spent_counts_against_the_budget(slurm, out, clock):
     log = folder.path / "events.0001.jsonl"
     log.write_text(json.dumps({"done": 1, "total": 2, "seconds": 1800.0}) + "\n")
     with pytest.raises(UserError, match=r"2 are spent, 0 promised to queued jobs, and this would add 4"):
-        launcher(out, clock).submit("s", jobs, print, budget=5)
+        launcher(out, clock).submit("s", jobs, print, limit=5)
 
 
 # faults

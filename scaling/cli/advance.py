@@ -14,19 +14,16 @@ from scaling.cli.rounds import Round, finish, next_round
 from scaling.errors import StageError, UserError
 from scaling.ranks import leave
 from scaling.stages.run import MICRO_BATCHED
-from scaling.store import write_document
 from slurm import request as requests
+from slurm.arrays import Job
 from slurm.cluster import SlurmCluster
 from slurm.request import Request
 from slurm.scheduler import Scheduler, SchedulerDownError
-from slurm.submit import Job, Launcher
+from slurm.submit import Launcher
 from slurm.submit import Outcome as Submitted
 from slurm.worker import AGAIN, FAILED
 from sweeps.plan import PlannedStage, price_stages
 from sweeps.stages import common_stages
-
-LAST_WORDS = "steering.json"
-"""In OUT/slurm: what the steering job said last, for `scaling status`."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +59,7 @@ def advance(
         for stage, line in zip(one.stages, priced, strict=True)
     ]
     submitted = launcher.submit(
-        sweep.name, jobs, carry_on, budget=request.budget_gpu_hours, dry_run=dry_run, myself=myself
+        sweep.name, jobs, carry_on, limit=request.budget_gpu_hours, dry_run=dry_run, myself=myself
     )
     return Step(one, submitted, None)
 
@@ -79,7 +76,7 @@ def carry_on(path: str) -> NoReturn:
     out = Path(path)
     code, words = _carried_on(out)
     print(words, flush=True)
-    write_document(out / "slurm" / LAST_WORDS, {"words": words, "failed": code != 0})
+    requests.say_last(out, words, failed=code != 0)
     leave(code)
 
 

@@ -51,9 +51,7 @@ def run(args: argparse.Namespace) -> int:
 
 def collect(out: Path) -> "tuple[list[Status], dict[str, Any]]":
     """The stages, and what concerns all of them. Raises UserError."""
-    from scaling.cli.advance import LAST_WORDS
     from scaling.errors import UserError
-    from scaling.store import read_document
     from slurm import request
     from slurm.queue import View, look
     from slurm.scheduler import Scheduler
@@ -70,8 +68,7 @@ def collect(out: Path) -> "tuple[list[Status], dict[str, Any]]":
         facts["problem"] = view.problem
     if submissions:
         facts["budget_gpu_hours"] = request.budget_of(out)
-        words = folder / LAST_WORDS
-        facts["steering"] = read_document(words) if words.exists() else None
+        facts["steering"] = request.said_last(out)
     found = statuses(out, submissions, view, _file_time(out))
     facts["counts"] = dict(Counter(status.state for status in found))
     facts["gpu_hours"] = sum(status.gpu_hours for status in found)
@@ -133,5 +130,5 @@ def footer(found: "list[Status]", facts: dict[str, Any]) -> list[str]:
     if facts.get("problem"):
         lines.append(f"the scheduler's latest answer: {facts['problem']}")
     if facts.get("steering"):
-        lines.append(f"the steering job said: {facts['steering']['words']}")
+        lines.append(f"the steering job said: {facts['steering']}")
     return lines
