@@ -112,20 +112,32 @@ def test_a_sweep_preempted_on_both_nodes_ends_with_the_same_bits(slurm, sweep, u
         "--nodelist=n0", "--gpus-per-node=5", "--wrap=sleep 600"
     )  # so that three of six runs have to go to n1
     assert main(["submit", str(sweep), "--cluster", "testbed", "--out", str(out)]) == 0
-    wait_for(lambda: len({path.parents[1] for path in out.glob("runs/dit-*/checkpoints/step-*")}) == 6)
-    nodes = command("squeue", "--noheader", "--partition=main", "--states=RUNNING", "--format=%N").split()
-    assert sorted(nodes) == ["n0"] * 3 + ["n1"] * 3
+
+    def training():
+        """Stages that hold a checkpoint and are not complete, by node."""
+        lines = command("squeue", "--noheader", "--array", "--states=RUNNING", "--format=%F_%K %N").splitlines()
+        node_of = dict(line.split() for line in lines)
+        stages = {one.element(stage): stage for one in Submissions(out).all() if one.job for stage in one.stages}
+        found = {}
+        for element, stage in stages.items():
+            folder = out / "runs" / stage
+            if element in node_of and stage.startswith("dit") and list(folder.glob("checkpoints/step-*")):
+                if not (folder / "COMPLETE").exists():
+                    found.setdefault(node_of[element], []).append(StageFolder(folder))
+        return found if found.keys() == {"n0", "n1"} else None
+
+    before = wait_for(training)
     command("scancel", half)
     occupy("--nodes=2", "--gpus-per-node=8", "--wrap=sleep 5")
     wait_for(lambda: "preempted" in {stage["state"] for stage in stages_of(out, capsys).values()}, 60)
     wait_for(lambda: (out / "report" / "index.html").exists(), 600)
     assert numbers(out) == numbers(undisturbed)
-    again = [attempts(StageFolder(path)) for path in out.glob("runs/dit-*")]
-    again = [tries for tries in again if len(tries) > 1]
-    assert len(again) == 6
-    for tries in again:
-        assert (tries[0].end, tries[-1].end) == ("stopped", "finished")
-        assert tries[1].begun == tries[0].done > 0
+    for node, folders in before.items():
+        interrupted = [tries for tries in map(attempts, folders) if len(tries) > 1]
+        assert interrupted, node
+        for tries in interrupted:
+            assert (tries[0].end, tries[-1].end) == ("stopped", "finished")
+            assert tries[1].begun == tries[0].done > 0
     assert {stage["state"] for stage in stages_of(out, capsys).values()} == {"done"}
 
 
