@@ -121,9 +121,9 @@ def test_a_sweep_preempted_on_both_nodes_ends_with_the_same_bits(slurm, sweep, u
         found = {}
         for element, stage in stages.items():
             folder = out / "runs" / stage
-            if element in node_of and stage.startswith("dit") and list(folder.glob("checkpoints/step-*")):
-                if not (folder / "COMPLETE").exists():
-                    found.setdefault(node_of[element], []).append(StageFolder(folder))
+            begun = stage.startswith("dit") and list(folder.glob("checkpoints/step-*"))
+            if element in node_of and begun and not (folder / "COMPLETE").exists():
+                found.setdefault(node_of[element], []).append(StageFolder(folder))
         return found if found.keys() == {"n0", "n1"} else None
 
     before = wait_for(training)

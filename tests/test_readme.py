@@ -22,7 +22,8 @@ def test_the_sweep_in_readme_can_be_planned(tmp_path):
 
 
 def test_every_verb_is_listed_and_every_listed_verb_exists():
-    assert set(re.findall(r"^\| `scaling (\w+)", README, re.MULTILINE)) == VERBS.keys()
+    cells = re.findall(r"^\| (`scaling [^|]*)\|", README, re.MULTILINE)
+    assert set(re.findall(r"`scaling (\w+)", " ".join(cells))) == VERBS.keys()
 
 
 def test_make_targets_exist():
