@@ -280,6 +280,18 @@ def test_collect_joins_runs_metrics_and_clips(tmp_path: Path) -> None:
     assert data.recipe.commands[0] == "scaling demo"
 
 
+def test_a_run_that_diverged_is_on_the_page_and_in_no_law(tmp_path: Path) -> None:
+    ids = write_output(tmp_path)
+    record = read_record(tmp_path / "runs" / ids[0] / "record.json")
+    diverged = record.model_copy(update={"run_id": "dit-diverged", "metrics": (), "diverged_at": 7})
+    write_record(tmp_path / "runs" / "dit-diverged" / "record.json", diverged)
+    StageFolder(tmp_path / "runs" / "dit-diverged").finish()
+    write_document(tmp_path / "prediction.json", planted_forecast(ids).to_document())
+    data = verb.collect(tmp_path)
+    assert {run.run_id: run.diverged_at for run in data.runs} == {ids[0]: None, ids[1]: None, "dit-diverged": 7}
+    assert len(data.figures) == 2
+
+
 def test_collect_says_why_something_is_missing(tmp_path: Path) -> None:
     ids = write_output(tmp_path, runs=2)
     (tmp_path / "runs" / ids[1] / "COMPLETE").unlink()

@@ -126,7 +126,7 @@ const COLUMNS = [
   ["N", (run) => run.n_params, (run) => count(run.n_params)],
   ["D", (run) => run.num_tokens, (run) => count(run.num_tokens)],
   ["C", (run) => run.train_flops, (run) => power(run.train_flops)],
-  ["L", (run) => valueOf(run, "val_loss"), (run) => measured(metricOf(run, "val_loss"), 4)],
+  ["L", (run) => valueOf(run, "val_loss"), (run) => (known(run.diverged_at) ? "diverged" : measured(metricOf(run, "val_loss"), 4))],
   ["FVD", (run) => valueOf(run, "fvd"), (run) => measured(metricOf(run, "fvd"), 1)],
   ["Steps", (run) => run.steps, (run) => (known(run.steps) ? plain.format(run.steps) : NONE)],
   ["Time", (run) => run.wall_seconds, (run) => duration(run.wall_seconds)],

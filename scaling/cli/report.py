@@ -93,7 +93,8 @@ def collect(out: Path, commands: tuple[str, ...] = ()) -> "ReportData":
         missing["prediction"] = f"There is no {out.name}/prediction.json: no forecast was made before the runs."
         missing["figures"] = "They are drawn from a forecast."
     else:
-        figures = _figures(out, table, forecast, [records[column.run_id] for column in finished])
+        with_loss = table[table["val_loss"].notna()]  # those that diverged have none
+        figures = _figures(out, with_loss, forecast, [records[column.run_id] for column in finished])
     vae = _reconstructions(out, runs, records)
     if vae is None:
         missing["vae"] = "No finished run names a finished VAE."
@@ -119,7 +120,8 @@ def collect(out: Path, commands: tuple[str, ...] = ()) -> "ReportData":
 def _of_the_story(out: Path, records: "dict[str, RunRecord]") -> "dict[str, RunRecord]":
     """The story's training runs, and all other stages.
 
-    Other specs may have run in the same folder: what neither the forecast nor a column names is left out.
+    Other specs may have run in the same folder: what neither the forecast nor a column names is left out, but for runs
+    of the same sweep that diverged.
     """
     forecast, columns = _forecast(out), out / "columns.json"
     if forecast is None:
@@ -127,6 +129,8 @@ def _of_the_story(out: Path, records: "dict[str, RunRecord]") -> "dict[str, RunR
     named = set(forecast.run_ids)
     if columns.exists():
         named |= {str(column["run_id"]) for column in read_document(columns)}
+    sweeps = {records[run_id].sweep for run_id in named & records.keys()}
+    named |= {record.run_id for record in records.values() if record.diverged_at is not None and record.sweep in sweeps}
     return {run_id: record for run_id, record in records.items() if record.stage != "dit" or run_id in named}
 
 
