@@ -20,7 +20,7 @@ from analysis.report_data import Clip, Column, Figure, Prediction, Prompt, Repor
 from analysis.report_figures import draw_tuning
 from scaling.cli import report as verb
 from scaling.errors import UserError
-from scaling.records import Metric, RunRecord, Trial, Tuning, write_record
+from scaling.records import Metric, RunRecord, Trial, Tuning, read_record, write_record
 from scaling.specs import DiTSpec, EvalSpec, OptimSpec, VAESpec, VAETrainSpec
 from scaling.stage import DiTFields, StageFolder, VAEFields, make_stage
 from scaling.store import write_document
