@@ -1,6 +1,7 @@
 """What was asked for when a sweep was submitted, kept in its output folder: the steering job goes by it, and so do
 later commands, whatever became of the files that the user gave."""
 
+import os
 from pathlib import Path
 
 from pydantic import Field
@@ -29,10 +30,13 @@ def save(out: Path, request: Request) -> None:
 
 
 def load(out: Path) -> Request:
-    """Raises UserError where the folder was never submitted from, or the document is damaged."""
+    """Raises UserError where the folder was never submitted from, or by somebody else, whose shell lines would run as
+    ours, or the document is damaged."""
     path = _path(out)
     if not path.exists():
         raise UserError(f"{out}: nothing was submitted from here; 'scaling submit SWEEP --cluster CLUSTER' does that")
+    if path.stat().st_uid != os.geteuid():
+        raise UserError(f"{path}: belongs to another user; submit to a folder of your own")
     return parse_spec(Request, read_document(path), str(path))
 
 
@@ -48,7 +52,8 @@ def said_last(out: Path) -> str | None:
 
 def budget_of(out: Path) -> float | None:
     """GPU-hours, where the folder was submitted from with a limit."""
-    return load(out).budget_gpu_hours if _path(out).exists() else None
+    path = _path(out)
+    return parse_spec(Request, read_document(path), str(path)).budget_gpu_hours if path.exists() else None
 
 
 def _path(out: Path) -> Path:

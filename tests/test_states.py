@@ -12,10 +12,14 @@ from scaling.cli.main import main
 from scaling.records import RunRecord, write_record
 from scaling.specs import DataSpec, WorldSpec
 from scaling.stage import DataFields, StageFolder, make_stage
+from slurm import request
+from slurm.cluster import load_cluster
 from slurm.queue import View
+from slurm.request import Request
 from slurm.states import STATES, statuses
 from slurm.submissions import STEERING, Submission, Submissions
 from slurm.worker import cancel_mark
+from sweeps.spec import load_sweep
 
 SEEN = 2_000_000_000.0
 """When squeue answered: after everything that the tests write."""
@@ -170,6 +174,19 @@ def test_the_commands_work_on_a_folder_without_a_scheduler(out, capsys):
     assert main(["logs", str(out), "nobody"]) == 2
     assert "nobody: no such stage" in capsys.readouterr().err
     assert main(["status", str(out / "nowhere")]) == 2
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_what_somebody_else_asked_for_is_not_done_in_our_name(out, capsys):
+    """A request holds shell lines, which jobs run."""
+    asked = Request(sweep=load_sweep("tiny"), cluster=load_cluster("testbed"), command="scaling submit tiny")
+    request.save(out, asked)
+    os.chown(out / "slurm" / "request.json", 12345, 12345)
+    add(out, 0)
+    assert main(["status", str(out)]) == 0
+    capsys.readouterr()
+    assert main(["retry", str(out)]) == 2
+    assert "request.json: belongs to another user" in capsys.readouterr().err
 
 
 def test_a_damaged_document_is_named(out, capsys):
