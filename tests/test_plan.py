@@ -55,6 +55,8 @@ def in_fresh_process(code):
         "import analysis.forecast, analysis.report, analysis.figures",
         "import sweeps.plan, sweeps.spec",
         "import slurm.local",
+        "import scaling.cli.advance, scaling.cli.status, slurm.states, slurm.submit, slurm.worker",
+        "import scaling.cli.main; scaling.cli.main.main(['submit', 'demo', '--cluster', 'h100', '--dry-run'])",
         "import scaling.cli.main; scaling.cli.main.main(['plan', 'base_4x_32x'])",
         "import scaling.cli.main; scaling.cli.main.main(['plan', 'demo', '--json'])",
     ],
