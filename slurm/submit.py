@@ -8,6 +8,7 @@ do (`slurm.worker`). Two more jobs go on with the sweep: one when all of them ha
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -84,7 +85,7 @@ class Launcher:
         Raises UserError where the budget does not suffice or the scheduler refuses, SchedulerDownError where it does
         not answer for too long. What was submitted until then stays so.
         """
-        with self.submissions.alone():
+        with nullcontext() if dry_run else self.submissions.alone():
             live = glance(self.submissions, self.patience) if dry_run else self._look()
             outcome = self._sort(jobs, live)
             left_alone = {*outcome.busy, *outcome.blocked}
