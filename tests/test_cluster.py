@@ -41,6 +41,14 @@ def slurm(request):
         yield testbed
 
 
+@pytest.fixture(autouse=True)
+def empty_queue(slurm):
+    """Nothing is left for the next test."""
+    yield
+    command("scancel", f"--user={os.environ.get('USER', 'root')}")
+    wait_for(lambda: not command("squeue", "--noheader").strip(), 60)
+
+
 @pytest.fixture(scope="module")
 def sweep(tmp_path_factory):
     """The tiny sweep, with runs long enough to be interrupted."""
@@ -242,7 +250,7 @@ def test_what_the_user_cancels_stays_cancelled_until_it_is_retried(slurm, sweep,
     assert main(["submit", str(sweep), "--cluster", "testbed", "--out", str(out)]) == 0
     wait_for(lambda: list(out.glob("runs/vae-*/checkpoints/step-*")))
     assert main(["cancel", str(out)]) == 0
-    wait_for(lambda: not command("squeue", "--noheader", "--partition=main").strip())
+    wait_for(lambda: not command("squeue", "--noheader").strip(), 60)
     capsys.readouterr()
     states = {stage["state"] for stage in stages_of(out, capsys).values()}
     assert "cancelled" in states
@@ -275,6 +283,7 @@ def test_a_mistake_in_the_cluster_file_is_one_line_and_nothing_is_submitted(
     assert words.lower() in said.lower()
     assert len(said.strip().splitlines()) == 1
     assert not command("squeue", "--noheader").strip()
+    assert not list(tmp_path.glob("out/slurm/submissions/*"))
 
 
 def test_a_folder_that_cannot_be_written_is_one_line(slurm, sweep, tmp_path, capsys):
