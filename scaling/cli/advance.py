@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from sweeps.stages import common_stages
-
 from scaling.cli.outcome import Outcome
 from scaling.cli.rounds import Round, finish, next_round
 from scaling.errors import StageError, UserError
@@ -23,6 +21,7 @@ from slurm.submit import Job, Launcher
 from slurm.submit import Outcome as Submitted
 from slurm.worker import AGAIN, FAILED
 from sweeps.plan import price_stages
+from sweeps.stages import common_stages
 
 LAST_WORDS = "steering.json"
 """In OUT/slurm: what the steering job said last, for `scaling status`."""
