@@ -43,7 +43,7 @@ WATCHED = ("open", "fsync", "replace", "mkdir", "unlink", "rmdir")
 """Functions of `os` that a save is made of, beside writing."""
 
 
-def prepare(runs):
+def prepare(runs, flop_budget=4e8):
     """The stage's parents and its spec. Returns its id."""
     spec = DataSpec(worlds=WorldSpec(count=9, frames=10), frames=5, holdout_every=8)
     data = make_stage("data", "data", DataFields(data=spec), {})
@@ -55,7 +55,7 @@ def prepare(runs):
     StageFolder.create(runs, cache).finish()
     write_latents(runs / cache.id, VAE_PRESETS["tiny"].latent_channels)
     evaluation = EvalSpec(val_clips=4, val_times=2, prompt_count=1, sample_steps=2, sample_at=(0.5, 1.0))
-    fields = DiTFields(dit=DIT, optim=OPTIM["muon"], evaluation=evaluation, flop_budget=4e8)
+    fields = DiTFields(dit=DIT, optim=OPTIM["muon"], evaluation=evaluation, flop_budget=flop_budget)
     stage = make_stage("dit", "dit", fields, {"vae": vae.id, "latents": cache.id})
     StageFolder.create(runs, stage)
     return stage.id
@@ -113,7 +113,9 @@ class Calls:
         if name == "mkdir" and found.startswith("<step-") and path != self.saving:
             self.saving, self.saves, self.phase = path, self.saves + 1, 0
         label = f"{name} {found}"
-        if (self.fault.get("save") == self.saves and self.fault.get("phase") == self.phase) or self.fault.get("call") == self.count:
+        if (self.fault.get("save") == self.saves and self.fault.get("phase") == self.phase) or self.fault.get(
+            "call"
+        ) == self.count:
             self._strike(label)
         self.count, self.phase = self.count + 1, self.phase + 1
         if not self.fault:
