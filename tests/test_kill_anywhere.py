@@ -149,6 +149,15 @@ def test_asked_to_stop_anywhere(rounds, undisturbed, name):
     assert stopped >= 4
 
 
+def test_lightning_does_not_hear_the_signal(rounds, undisturbed):
+    """It would broadcast from inside its handler, and have several ranks end without a word and with exit code 0."""
+    faults = [{"loader": True, "signal": "SIGTERM"}]
+    result = rounds.do(faults)
+    check(result, undisturbed, faults)
+    assert result["ends"] == [85, 0]
+    assert "Received SIGTERM" not in result["out"]
+
+
 @pytest.mark.parametrize("faults", DAMAGED, ids=lambda faults: "-".join(f.get("damage", "killed") for f in faults))
 def test_torn_files(rounds, undisturbed, faults):
     check(rounds.do(faults), undisturbed, faults)
