@@ -77,7 +77,7 @@ def run_all(
         first = pool.submit(_on_quiet, quiet, cases, folder)
         second = pool.submit(_on_signalling, signalling, cases)
         done = [*first.result(), *second.result()]
-    return [_result(case) for case in done]
+    return [result_of(case) for case in done]
 
 
 def _on_quiet(bed: Testbed, cases: Callable[..., list[Case]], folder: Path) -> list[Case]:
@@ -160,7 +160,7 @@ def _leave_half_a_save(case: Case) -> None:
         (case.path / "root" / "saved" / "half.ckpt.tmp").write_bytes(b"half")
 
 
-def _result(case: Case) -> Result:
+def result_of(case: Case) -> Result:
     assert not case.kill_in_save or (case.path / "struck").exists(), f"{case.name} was not killed"
     final, note = (case.final, "") if case.tool != "ours" else ours.ending(case)
     rows = case.updates()

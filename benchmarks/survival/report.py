@@ -9,15 +9,23 @@ from benchmarks.survival.faults import FAULTS, TOOLS, Result
 from scaling.records import versions
 
 NAMES = {"ours": "this project", "submitit": "Submitit", "lightning": "Lightning"}
-BY_DESIGN = {
-    ("submitit", "killsave"): 1,
-    ("lightning", "killsave"): 1,
-    ("submitit", "cancelled"): 2,
-    ("lightning", "cancelled"): 2,
-    ("submitit", "memory"): 3,
-    ("lightning", "memory"): 3,
+BY_DESIGN = {(tool, fault) for tool in ("submitit", "lightning") for fault in ("killsave", "cancelled", "memory")}
+"""What a tool does not set out to do: (tool, fault)."""
+FOOTNOTES = {
+    ("submitit", "killsave"): "killed",
+    ("lightning", "killsave"): "killed",
+    ("submitit", "cancelled"): "gone",
+    ("lightning", "cancelled"): "gone",
+    ("submitit", "memory"): "halved",
+    ("lightning", "memory"): "halved",
+    ("ours", "memory"): "order",
+    ("lightning", "sigterm"): "zero",
+    ("submitit", "stale"): "save_tmp",
+    ("submitit", "sbatch"): "minute",
+    ("submitit", "nan"): "finite",
+    ("lightning", "nan"): "finite",
 }
-"""What a tool does not set out to do: (tool, fault) -> number of a footnote in docs/survival.md."""
+"""Where docs/survival.md says why."""
 
 
 def markdown(results: Sequence[Result], seconds: float) -> str:
@@ -36,22 +44,21 @@ def markdown(results: Sequence[Result], seconds: float) -> str:
 
 
 def _cell(result: Result, undisturbed: Result) -> str:
+    name = FOOTNOTES.get((result.tool, result.fault))
+    return _words(result, undisturbed) + (f"[^{name}]" if name else "")
+
+
+def _words(result: Result, undisturbed: Result) -> str:
     if not result.finished:
-        footnote = BY_DESIGN.get((result.tool, result.fault))
-        return f"-[^{footnote}]" if footnote else f"**does not finish**: {_short(result.note)}"
+        return "-" if (result.tool, result.fault) in BY_DESIGN else "**does not finish**"
     if result.digest == "":
-        return f"ends, {_short(result.note)}"
+        return "recorded as diverged"
     if result.not_a_number:
-        return "**ends as if all were well**, weights are NaN"
-    bits = "same bits" if result.digest == undisturbed.digest else "other bits"
-    words = [bits, f"{result.again} again"]
+        return "**ends as if all were well**"
+    words = ["same bits" if result.digest == undisturbed.digest else "other bits", f"{result.again} again"]
     if result.copies > 1:
         words.append(f"**{result.copies} copies**")
     return ", ".join(words)
-
-
-def _short(text: str) -> str:
-    return text.replace("|", "/").replace("\n", " ").strip()[:90]
 
 
 def _slurm() -> str:
