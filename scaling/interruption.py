@@ -22,18 +22,16 @@ _listening = False
 
 
 def listen() -> None:
-    """From now on the signals set the flag. Called again, it takes them back from a library that took them over:
-    Lightning composes a handler of its own for SIGTERM, which broadcasts from inside the handler."""
+    """From now on the signals set the flag."""
     global _listening
     _listening = True
     for number in SIGNALS:
         signal.signal(number, _note)
 
 
-def keep_listening() -> None:
-    """`listen`, where somebody has called it before."""
-    if _listening:
-        listen()
+def is_listening() -> bool:
+    """Whether `listen` was called: then the handlers are ours, and no library may have them."""
+    return _listening
 
 
 def deafen() -> None:

@@ -83,8 +83,10 @@ def save(folder: Path, step: int, groups: Groups) -> None:
     finally:
         if rank() == 0:
             shutil.rmtree(tmp, ignore_errors=True)
-    for old in sorted(folder.glob("step-*"))[:-KEEP]:
-        shutil.rmtree(old)
+    found = sorted(folder.glob("step-*"))
+    here = found.index(final) + 1
+    for other in [*found[: max(0, here - KEEP)], *found[here:]]:  # newer ones did not verify, or this would not be new
+        shutil.rmtree(other)
 
 
 def newest(folder: Path, stems: Collection[str]) -> tuple[int, Groups, list[str]]:

@@ -80,9 +80,6 @@ class Keeper(lightning.Callback):
         self.save_seconds = FIRST_SAVE_SECONDS
         self.next_save: int | None = None
 
-    def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
-        interruption.keep_listening()  # Lightning has just put a handler of its own before ours
-
     def on_train_batch_start(
         self, trainer: lightning.Trainer, module: lightning.LightningModule, batch: Any, batch_idx: int
     ) -> None:
@@ -190,11 +187,19 @@ def fit(
         enable_model_summary=False,
         callbacks=[keeper],
     )
+    if interruption.is_listening():
+        # Lightning's handler for SIGTERM broadcasts from inside itself, whatever the ranks are at: they wait for ever,
+        # or end without a word and with exit code 0. No setting of its leaves the signal alone.
+        trainer._signal_connector.register_signal_handlers = _nothing  # type: ignore[method-assign]
     updates = StepBatches(make_batch, module.done, until)
     batches = DataLoader(updates, batch_size=None, shuffle=False, num_workers=engine.workers, worker_init_fn=_deafen)
     trainer.fit(module, batches)
     assert module.done == until
     return median(keeper.seconds)
+
+
+def _nothing() -> None:
+    pass
 
 
 def _deafen(worker: int) -> None:

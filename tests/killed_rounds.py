@@ -1,0 +1,252 @@
+"""Trains a tiny stage again and again, each time killed elsewhere: `python -m tests.killed_rounds FOLDER`.
+
+Reads rounds from stdin and prints what became of each, as JSON; test_kill_anywhere.py judges. A process that has
+imported everything forks a worker for each attempt. In it the calls that change the stage's folder are counted, and at
+a chosen one it dies, or hears a signal. The product knows nothing of this.
+
+A round is a list of faults, one for each attempt; the attempts after that are left alone until the stage is complete:
+    {"save": 3, "phase": 7}     SIGKILL before the 7th call of the 3rd save of a checkpoint
+    {"call": 40}                SIGKILL before the 40th call
+    {"seconds": 0.2}            SIGKILL after so long
+each with "signal" for another one than SIGKILL, and
+    {"loader": true, ...}       a signal between the moment at which Lightning takes the handlers and the first update
+    {"damage": "events"}        what is done to the folder instead, once it lies there killed
+A call that writes is two: before, and when half is written.
+"""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import signal
+import sys
+import time
+import traceback
+from pathlib import Path
+
+import scaling.stage
+import scaling.stages.dit
+from scaling.attempts import attempts
+from scaling.presets import VAE_PRESETS
+from scaling.specs import DataSpec, EvalSpec, TextSpec, VAETrainSpec, WorldSpec
+from scaling.stage import DataFields, DiTFields, LatentsFields, StageFolder, VAEFields, make_stage
+from scaling.stages.run import run_stage
+from scaling.store import TEMPORARY, read_document, read_jsonl, temporary
+from scaling.training import fit
+from slurm import worker
+from tests.engine_ranks import DIT, OPTIM
+from tests.test_engine import write_latents
+
+MOST_ATTEMPTS = 10
+WATCHED = ("open", "fsync", "replace", "mkdir", "unlink", "rmdir")
+"""Functions of `os` that a save is made of, beside writing."""
+
+
+def prepare(runs, flop_budget=4e8):
+    """The stage's parents and its spec. Returns its id."""
+    spec = DataSpec(worlds=WorldSpec(count=9, frames=10), frames=5, holdout_every=8)
+    data = make_stage("data", "data", DataFields(data=spec), {})
+    run_stage(str(StageFolder.create(runs, data).path))
+    vae_fields = VAEFields(vae=VAE_PRESETS["tiny"], train=VAETrainSpec(steps=1, crop_frames=5))
+    vae = make_stage("vae", "vae", vae_fields, {"data": data.id})
+    run_stage(str(StageFolder.create(runs, vae).path))
+    cache = make_stage("latents", "latents", LatentsFields(text=TextSpec()), {"data": data.id, "vae": vae.id})
+    StageFolder.create(runs, cache).finish()
+    write_latents(runs / cache.id, VAE_PRESETS["tiny"].latent_channels)
+    evaluation = EvalSpec(val_clips=4, val_times=2, prompt_count=1, sample_steps=2, sample_at=(0.5, 1.0))
+    fields = DiTFields(dit=DIT, optim=OPTIM["muon"], evaluation=evaluation, flop_budget=flop_budget)
+    stage = make_stage("dit", "dit", fields, {"vae": vae.id, "latents": cache.id})
+    StageFolder.create(runs, stage)
+    return stage.id
+
+
+class Calls:
+    """Counts the calls that change a folder, in this process, and has the fault happen at one of them."""
+
+    def __init__(self, folder, fault, log):
+        self.folder, self.fault, self.log = str(folder), fault, log
+        self.count = self.saves = self.phase = 0
+        self.saving = ""
+
+    def watch(self):
+        for name in WATCHED:
+            setattr(os, name, self._watched(name, getattr(os, name)))
+        Path.write_bytes = self._halved(Path.write_bytes, bytes)
+        scaling.stage.append_jsonl = self._halved(scaling.stage.append_jsonl, lambda row: json.dumps(row).encode())
+        if "loader" in self.fault:
+            length = fit.StepBatches.__len__
+            fit.StepBatches.__len__ = lambda batches: (self._strike("loader"), length(batches))[1]
+
+    def _watched(self, name, real):
+        def call(target, *rest, **options):
+            path = os.readlink(f"/proc/self/fd/{target}") if isinstance(target, int) else os.fspath(target)
+            if "dir_fd" in options and options["dir_fd"] is not None:
+                path = os.path.join(os.readlink(f"/proc/self/fd/{options['dir_fd']}"), path)
+            self._happens(name, path)
+            return real(target, *rest, **options)
+
+        return call
+
+    def _halved(self, real, content):
+        def call(path, what):
+            self._happens("write", str(path))
+            if self._is_next(path):  # dies of the half
+                with open(path, "ab") as file:
+                    whole = content(what)
+                    file.write(whole[: len(whole) // 2])
+            self._happens("half", str(path))
+            return real(path, what)
+
+        return call
+
+    def _is_next(self, path):
+        if not str(path).startswith(self.folder) or "signal" in self.fault:
+            return False
+        save, phase = self.fault.get("save"), self.fault.get("phase")
+        return self.fault.get("call") == self.count or (save == self.saves and phase == self.phase)
+
+    def _happens(self, name, path):
+        if not path.startswith(self.folder):
+            return
+        found = TEMPORARY.sub(r"<\1>", Path(path).name)
+        if name == "mkdir" and found.startswith("<step-") and path != self.saving:
+            self.saving, self.saves, self.phase = path, self.saves + 1, 0
+        label = f"{name} {found}"
+        if (self.fault.get("save") == self.saves and self.fault.get("phase") == self.phase) or self.fault.get(
+            "call"
+        ) == self.count:
+            self._strike(label)
+        self.count, self.phase = self.count + 1, self.phase + 1
+        if not self.fault:
+            self._note([self.saves, self.phase - 1, label])
+
+    def _strike(self, label):
+        self._note(label)
+        os.kill(os.getpid(), getattr(signal, self.fault.get("signal", "SIGKILL")))
+
+    def _note(self, what):
+        with open(self.log, "a") as file:
+            file.write(json.dumps(what) + "\n")
+
+
+def attempt(folder, fault, number, log):
+    """One worker. Returns how it ended, as subprocess does, and what its fault struck."""
+    log.write_bytes(b"")
+    pid = os.fork()
+    if pid == 0:
+        try:
+            with open(log.with_suffix(".out"), "ab") as out:
+                os.dup2(out.fileno(), 1)
+                os.dup2(out.fileno(), 2)
+            os.environ["SLURM_RESTART_COUNT"] = str(number)
+            Calls(folder, fault, log).watch()
+            worker.work(str(folder))
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(99)
+    if "seconds" in fault:
+        time.sleep(fault["seconds"])
+        os.kill(pid, getattr(signal, fault.get("signal", "SIGKILL")))
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    return code, [json.loads(line) for line in log.read_text().splitlines()]
+
+
+def damage(folder, how):
+    """What a crash of the machine may leave."""
+    newest = sorted(folder.glob("checkpoints/step-*"))
+    if how == "events":
+        path = max(folder.glob("events.*.jsonl"))
+        path.write_bytes(path.read_bytes()[:-9])
+    elif how == "attempts":
+        max(folder.glob("attempts/*.json")).write_bytes(b"")
+    elif how == "record":
+        temporary(folder / "record.json").write_bytes(b'{"run_id": "di')
+        (folder / "record.json").write_bytes(b'{"run_id": "di')
+    elif how == "weights":
+        path = newest[-1] / "weights.safetensors"
+        path.write_bytes(path.read_bytes()[:-100])
+    elif how == "manifest":
+        (newest[-1] / "manifest.json").write_bytes(b"")
+    elif how == "checkpoints":
+        for path in newest:
+            (path / "muon.safetensors").unlink()
+    else:
+        raise ValueError(how)
+
+
+def do_round(prepared, run_id, faults, where):
+    """Kills a stage as often as there are faults, and lets it finish."""
+    runs = where / "runs"
+    shutil.copytree(prepared, runs, symlinks=True)
+    folder, ends, struck, saved, lost = StageFolder(runs / run_id), [], [], 0, []
+    faults = list(faults)
+    while not folder.complete and len(ends) < MOST_ATTEMPTS:
+        fault = faults.pop(0) if faults else {}
+        if "damage" in fault:
+            damage(folder.path, fault["damage"])
+            saved = 0
+            continue
+        code, what = attempt(folder.path, fault, len(ends), where / "calls")
+        ends.append(code)
+        struck.append(what)
+        if code == worker.FAILED or code == 99:
+            break
+        if folder.attempts:
+            rows = read_jsonl(folder.events_of_attempt().path)
+            begun = [row["begun"] for row in rows if "begun" in row]
+            lost += [saved - begun[0]] if begun and begun[0] < saved else []
+            saved = max([saved, *(row["saved"] for row in rows if "saved" in row)])
+    before = folder.attempts
+    again = attempt(folder.path, {}, len(ends), where / "calls")[0]
+    result = {
+        "ends": ends,
+        "struck": struck,
+        "lost": lost,
+        "complete": folder.complete,
+        "again": again,
+        "attempts": [one.end for one in attempts(folder)],
+        "started_again": folder.attempts - before,
+        "left": sorted(path.name for path in folder.path.rglob(".*")),
+        "files": sorted(
+            re.sub(r"\.\d{4}\.jsonl", "", str(path.relative_to(folder.path))) for path in folder.path.glob("*")
+        ),
+        "out": (where / "calls.out").read_text()[-3000:],
+    }
+    if folder.complete:
+        record = read_document(folder.record_path)
+        result["record"] = {k: v for k, v in record.items() if k not in ("wall_seconds", "flops_per_second")}
+        contents = [folder.path / "model.safetensors", *sorted(folder.path.glob("samples/*/*.mp4"))]
+        result["hashes"] = [hashlib.sha256(path.read_bytes()).hexdigest() for path in contents]
+    return result
+
+
+def main(where):
+    variables = {
+        **{"PROCID": "0", "NTASKS": "1", "LOCALID": "0", "NNODES": "1", "LAUNCH_NODE_IPADDR": "127.0.0.1"},
+        **{"JOB_ID": "7", "ARRAY_JOB_ID": "7", "ARRAY_TASK_ID": "0"},
+    }
+    os.environ.update({f"SLURM_{name}": value for name, value in variables.items()})
+    os.environ.update({worker.GPUS: "0", worker.DUE: "inf"})
+    read, write = os.pipe()
+    if (pid := os.fork()) == 0:  # training would leave threads behind, which a fork does not survive
+        code = 1
+        try:
+            os.dup2(2, 1)
+            os.write(write, prepare(where / "prepared").encode())
+            code = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(code)
+    assert os.waitpid(pid, 0)[1] == 0
+    run_id = os.read(read, 1000).decode()
+    for number, line in enumerate(sys.stdin):
+        result = do_round(where / "prepared", run_id, json.loads(line), where / f"round-{number}")
+        shutil.rmtree(where / f"round-{number}" / "runs")
+        print(json.dumps(result), flush=True)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
