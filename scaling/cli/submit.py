@@ -101,6 +101,8 @@ def print_step(out: Path, step: Any, as_json: bool) -> int:
             print(f"  not submitted: {stage}: {reason}")
         if len(done.blocked) > 10:
             print(f"  and {len(done.blocked) - 10} more; 'scaling status {out}' lists them")
+        if done.blocked:
+            print(f"'scaling retry {out}' tries them again, once what is wrong with them is mended")
         print(f"watch it with: scaling status {out} --watch")
     return 0 if jobs or done.busy else 1
 
