@@ -5,12 +5,13 @@ fault is tried once more, and what only the user can mend is not tried again.
 """
 
 import shutil
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from scaling.errors import UserError
+from scaling.specs import Spec, parse_spec
 from scaling.stage import Stage, StageFolder
 from scaling.store import read_document, read_last_jsonl, write_document
 
@@ -25,6 +26,15 @@ LEAST_ROOM = 16 << 20
 End = Literal["finished", "stopped", "out of time", "out of memory", "no space", "failed", "mendable", "silent"]
 """`stopped` by a signal; `out of time`: by the one before the time limit; `no space`: on a full disk; `mendable` by the
 user; `silent` where nothing was said, or is not said yet."""
+
+
+class Pardon(Spec):
+    """forgiven.json."""
+
+    attempts: int = 0
+    """Those up to this one do not count."""
+    at: float = 0.0
+    """Seconds since the epoch."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +112,8 @@ def _end(rows: Sequence[dict[str, Any]], others: Sequence[dict[str, Any]]) -> tu
 def stage_to_try(folder: StageFolder) -> Stage:
     """The stage with its micro-batches halved as often as memory ran out: the batch of an update stays the same."""
     stage = folder.stage()
-    halved = sum(attempt.end == "out of memory" for attempt in attempts(folder))
+    forgiven = _forgiven(folder)
+    halved = sum(attempt.end == "out of memory" and attempt.number > forgiven for attempt in attempts(folder))
     return stage.model_copy(update={"engine": stage.engine.model_copy(update={"halved": halved})})
 
 
@@ -115,6 +126,8 @@ def given_up(folder: StageFolder, past: Sequence[Attempt]) -> str | None:
         return counted[-1].words
     if len(faults) >= FAULTS:
         return faults[-1].words or f"{len(faults)} attempts reached their time limit without progress"
+    if sum(attempt.end == "no space" for attempt in since) >= SILENT:
+        return since[-1].words
     if sum(attempt.end == "silent" for attempt in since) >= SILENT:
         return f"{SILENT} attempts ended without a word and without progress: killed, or on nodes that died"
     return None
@@ -129,14 +142,18 @@ def room_to_try(folder: StageFolder) -> tuple[int, int]:
 
 def forgive(folder: StageFolder) -> None:
     """Lets a stage be tried again as if it had never failed."""
-    write_document(folder.path / "forgiven.json", {"attempts": folder.attempts})
+    write_document(folder.path / "forgiven.json", {"attempts": folder.attempts, "at": time.time()})
+
+
+def forgiven_at(folder: StageFolder) -> float:
+    """When, in seconds since the epoch; 0 for never."""
+    return _pardon(folder).at
 
 
 def _forgiven(folder: StageFolder) -> int:
+    return _pardon(folder).attempts
+
+
+def _pardon(folder: StageFolder) -> Pardon:
     path = folder.path / "forgiven.json"
-    if not path.exists():
-        return 0
-    document = read_document(path)
-    if not isinstance(document, dict) or not isinstance(document.get("attempts"), int):
-        raise UserError(f"{path}: 'attempts' is missing; remove the file")
-    return document["attempts"]
+    return parse_spec(Pardon, read_document(path), str(path)) if path.exists() else Pardon()

@@ -41,12 +41,8 @@ def deafen() -> None:
 
 
 def requested() -> bool:
+    """Whether a signal has come."""
     return bool(_received)
-
-
-def received() -> str:
-    """Name of the first signal, such as `SIGTERM`; empty where none came."""
-    return _received[0] if _received else ""
 
 
 def check() -> None:

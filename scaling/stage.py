@@ -37,6 +37,8 @@ from scaling.specs import (
 )
 from scaling.store import append_jsonl, read_document, read_jsonl, sweep, write_bytes, write_document
 
+LOCK_SECONDS = 0.2
+
 Kind = Literal["data", "vae", "latents", "reference", "reconstruction", "trunk", "dit", "metrics"]
 
 
@@ -214,13 +216,16 @@ class StageFolder:
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
-        """Only one process at a time works in a folder; the kernel frees the lock when its holder dies.
+        """Only one process at a time works in a folder; the kernel frees the lock when its holder dies. Raises
+        StoppedError where a signal says so while this one waits.
 
         Whoever gets it removes what killed ones left half written.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         with open(self.path / "lock", "a") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+            while not _locked(file.fileno()):
+                interruption.check()
+                time.sleep(LOCK_SECONDS)
             sweep(self.path, spare=self.spec_path.name)  # `create` writes the spec without the lock
             yield
 
@@ -251,6 +256,14 @@ class StageFolder:
     def events(self, after: int = 0) -> list[dict[str, Any]]:
         """The events of the latest attempt, oldest first; none if it is not later than attempt `after`."""
         return read_jsonl(self.events_of_attempt().path) if self.attempts > after else []
+
+
+def _locked(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 class Events:

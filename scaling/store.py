@@ -15,6 +15,8 @@ from scaling.errors import NoSpaceError, UserError
 
 TEMPORARY = re.compile(r"\.(.+)\.\d+\.[0-9a-f]{8}\.tmp(\.\w+)?")
 """Names that `temporary` gives."""
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""System errors of a full disk, or of a user's full share of it."""
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -37,7 +39,7 @@ def replacing(path: Path) -> Iterator[Path]:
         os.replace(tmp, path)
         sync(path.parent)
     except OSError as error:
-        if error.errno == errno.ENOSPC:
+        if error.errno in FULL:
             raise no_space(path) from None
         raise
     finally:
@@ -90,8 +92,13 @@ def read_document(path: Path) -> Any:
 
 def append_jsonl(path: Path, row: Any) -> None:
     """Appends one line with one write. A file has one writer, so only its last line can ever be torn."""
-    with open(path, "ab") as file:
-        file.write(json.dumps(row, allow_nan=False).encode() + b"\n")
+    try:
+        with open(path, "ab") as file:
+            file.write(json.dumps(row, allow_nan=False).encode() + b"\n")
+    except OSError as error:
+        if error.errno in FULL:
+            raise no_space(path) from None
+        raise
 
 
 def read_last_jsonl(path: Path, size: int = 8192) -> list[Any]:

@@ -22,7 +22,8 @@ from slurm.worker import AGAIN, DUE, GPUS
 SLACK_SECONDS = 60
 """SLURM may send its warning so much earlier than asked."""
 REQUEUE_TRIES = 10
-MOST_RESTARTS = 200
+MOST_RESTARTS = 20
+"""Of one job by its own word; then it takes the steering job to submit the stage again."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ class Resources:
 
     @property
     def tasks_per_node(self) -> int:
+        """One for each GPU of the node, or one."""
         return max(1, self.gpus // self.nodes)
 
 
@@ -98,8 +100,8 @@ def script(array: Array, cluster: SlurmCluster, folder: Path) -> str:
             dependency=f"afterany:{':'.join(array.after)}" if array.after else None,
             wckey=None,  # type: ignore[arg-type] # Submitit's own is refused by clusters that do not know it
             additional_parameters=_additional(cluster, array.delay_minutes),
-            # before SLURM 23.11 srun does not inherit the CPUs of a task
-            srun_args=[f"--cpus-per-task={cpus}", "--kill-on-bad-exit=1", *cluster.srun_args],
+            # before SLURM 23.11 srun does not inherit the CPUs of a task; ranks end while the first one still measures
+            srun_args=[f"--cpus-per-task={cpus}", "--kill-on-bad-exit=1", "--wait=0", *cluster.srun_args],
             setup=[
                 "trap : TERM  # the tasks hear it as well, and this script has to outlive them",
                 f"ln -sf {where}/{pickle} {where}/{name}",
@@ -123,12 +125,13 @@ def _additional(cluster: SlurmCluster, delay_minutes: int) -> dict[str, Any]:
 def _requeue() -> list[str]:
     return [
         "code=$?",
+        "me=${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID}  # SLURM_JOB_ID of an array's last index is the whole array",
         f'if [ "$code" -eq {AGAIN} ] || [ "$code" -ge 128 ]; then',
         f"  for try in $(seq {REQUEUE_TRIES}); do",
-        '    state=$(scontrol show job --oneliner "$SLURM_JOB_ID") || { sleep 15; continue; }',
+        '    state=$(scontrol show job --oneliner "$me") || { sleep 15; continue; }',
         "    case $state in",
         f'      *JobState=RUNNING*) [ "${{SLURM_RESTART_COUNT:-0}}" -ge {MOST_RESTARTS} ] ||',
-        '        scontrol requeue "$SLURM_JOB_ID" || { sleep 15; continue; } ;;',
+        '        scontrol requeue "$me" || { sleep 15; continue; } ;;',
         "    esac",
         "    break  # preempted or cancelled: then it is SLURM's to say what comes next",
         "  done",

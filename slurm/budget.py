@@ -18,7 +18,7 @@ def check(runs: Path, live: Sequence[Live], todo: Sequence[Job], limit: float | 
             f"--budget-gpu-hours is {limit:g}, but {spent:.3g} are spent, {promised:.3g} promised to queued jobs, and "
             f"this would add {wanted:.3g}: raise it, or make the sweep smaller"
         )
-    return {"add": wanted, "spent": spent, "promised": promised, "limit": limit}
+    return {"spent": spent, "promised": promised, "limit": limit}
 
 
 def _spent(runs: Path) -> float:

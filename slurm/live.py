@@ -50,7 +50,7 @@ def look(submissions: Submissions, runs: Path, patience: Patience) -> list[Live]
         missed = tuple(stage for stage in one.stages if latest[stage] == one.name and not _is_over(runs, stage))
         if not missed or one.job in (None, NEVER) or any(live.submission == one for live in found):
             continue
-        if patience.ask(partial(scheduler.is_known, one.job)):  # squeue did not tell the truth
+        if patience.ask(partial(scheduler.is_known, one.job, one.name)):  # squeue did not tell the truth
             found.append(Live(one, missed))
     return found
 
@@ -65,8 +65,8 @@ def glance(submissions: Submissions, patience: Patience) -> list[Live]:
 
 
 def _in_queue(known: Sequence[Submission], queue: Sequence[Element]) -> list[Live]:
-    queued = {element.id for element in queue}
-    found = [Live(one, tuple(stage for stage in one.stages if one.element(stage) in queued)) for one in known]
+    queued = {(element.id, element.name) for element in queue}
+    found = [Live(one, tuple(s for s in one.stages if (one.element(s), one.name) in queued)) for one in known]
     return [one for one in found if one.stages]
 
 

@@ -55,7 +55,7 @@ def _mistake(cluster: SlurmCluster, text: str) -> UserError:
 
 def _gpus(gres: str, kind: str | None) -> int:
     """Of a node, from sinfo's GRES such as `gpu:h100:8(S:0-1)`."""
-    found = re.findall(r"\bgpu(?::([a-z]\w*))?:(\d+)", gres, re.IGNORECASE)
+    found = re.findall(r"\bgpu(?::([^:,()]+))?:(\d+)\b(?!\.)", gres, re.IGNORECASE)
     return sum(int(count) for name, count in found if kind is None or name.lower() == kind.lower())
 
 

@@ -58,7 +58,9 @@ def look(folder: Path, scheduler: Scheduler, gone: Callable[[View], Sequence[str
             wants_accounting = unexplained and answers.accounting and 0 <= now - answers.seen < 4 * QUERY_SECONDS
             answers = _account(answers, scheduler, unexplained) if wants_accounting else _list(answers, scheduler)
             answers = answers.model_copy(update={"asked": now})
-            with suppress(OSError):  # who may only read may look all the same
+            with suppress(
+                OSError, UserError
+            ):  # on a full disk, and where only reading is allowed, looking is all the same
                 write_document(path, answers.model_dump(mode="json"))
     return _view(answers, now)
 

@@ -26,6 +26,7 @@ class Request(Spec):
 
 
 def save(out: Path, request: Request) -> None:
+    """From now on the steering job goes by this one."""
     write_document(_path(out), request.model_dump(mode="json"))
 
 
@@ -40,14 +41,29 @@ def load(out: Path) -> Request:
     return parse_spec(Request, read_document(path), str(path))
 
 
+def find(out: Path) -> Request | None:
+    """`load`, where the folder was submitted from."""
+    return load(out) if _path(out).exists() else None
+
+
+def restore(out: Path, before: Request | None) -> None:
+    """Takes back what was not carried out."""
+    if before is None:
+        _path(out).unlink(missing_ok=True)
+    else:
+        save(out, before)
+
+
 def say_last(out: Path, words: str, *, failed: bool) -> None:
     """Keeps what the job that goes on with the sweep came to, for people who look at its status."""
     write_document(out / "slurm" / LAST_WORDS, {"words": words, "failed": failed})
 
 
 def said_last(out: Path) -> str | None:
+    """None where it has not said anything yet."""
     path = out / "slurm" / LAST_WORDS
-    return str(read_document(path)["words"]) if path.exists() else None
+    document = read_document(path) if path.exists() else {}
+    return document.get("words") if isinstance(document, dict) else None
 
 
 def budget_of(out: Path) -> float | None:

@@ -107,13 +107,15 @@ class Scheduler:
         text = self.call("squeue", "--noheader", "--array", "--me", f"--name={name}", "--format=%F")
         return sorted(set(text.split()), key=int)
 
-    def is_known(self, array: str) -> bool:
-        """Whether the controller still knows of an index of this array that has not ended."""
+    def is_known(self, array: str, name: str) -> bool:
+        """Whether the controller still knows of an index of this array, of this name, that has not ended."""
         try:
             text = self.call("scontrol", "show", "job", "--oneliner", array)
-        except RefusedError:  # Invalid job id specified
+        except RefusedError as refusal:
+            if OVER[0] not in str(refusal):
+                raise
             return False
-        return any(
+        return f"JobName={name} " in text and any(
             f"JobState={state}" in text for state in ("PENDING", "RUNNING", "SUSPENDED", "COMPLETING", "REQUEUED")
         )
 
@@ -181,6 +183,9 @@ class Scheduler:
 
 
 def _environment() -> dict[str, str]:
-    """Without what a job inherits from the job that it is submitted from: SLURM takes it for options."""
-    inherited = ("SLURM_", "SBATCH_", "SRUN_", "SUBMITIT_", "RANK", "WORLD_SIZE", "LOCAL_", "MASTER_", "SCALING_JOINED")
+    """Without what SLURM takes for options: a user's habits, and what a job inherits from the job that submits it."""
+    inherited = (
+        *("SLURM_", "SBATCH_", "SRUN_", "SQUEUE_", "SINFO_", "SACCT_", "SCANCEL_", "SCONTROL_", "SUBMITIT_"),
+        *("RANK", "WORLD_SIZE", "LOCAL_", "MASTER_", "SCALING_JOINED"),
+    )
     return {key: value for key, value in os.environ.items() if key == "SLURM_CONF" or not key.startswith(inherited)}

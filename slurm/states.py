@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from scaling.attempts import Attempt, attempts, given_up
+from scaling.errors import UserError
 from scaling.stage import StageFolder
 from scaling.store import read_document
 from slurm.queue import View
@@ -75,14 +76,18 @@ def statuses(out: Path, submissions: Sequence[Submission], view: View, now: floa
     """
     runs = out / "runs"
     latest = {stage: one for one in submissions for stage in one.stages}
-    steered = any(
-        one.is_steering and (one.at > view.seen or f"{one.job}_0" in view.queue) for one in submissions if one.job
-    )
+    steered = is_steered(submissions, view)
     found = [
         _status(StageFolder(path.parent), read_document(path), latest, view, now, steered)
         for path in runs.glob("*/spec.json")
     ]
     return _ordered(found)
+
+
+def is_steered(submissions: Sequence[Submission], view: View) -> bool:
+    """Whether a job that goes on with the sweep is in the queue, or was just submitted."""
+    steering = [one for one in submissions if one.is_steering and one.job]
+    return any(one.at > view.seen or f"{one.job}_0" in view.queue for one in steering)
 
 
 def unfinished(out: Path, submissions: Sequence[Submission]) -> bool:
@@ -108,12 +113,14 @@ def gone(out: Path, submissions: Sequence[Submission], view: View) -> list[str]:
 
 def _status(
     folder: StageFolder,
-    spec: dict[str, Any],
+    spec: Any,
     latest: Mapping[str, Submission],
     view: View,
     now: float,
     steered: bool,
 ) -> Status:
+    if not isinstance(spec, dict) or not {"kind", "slug"} <= spec.keys():
+        raise UserError(f"{folder.spec_path}: 'kind' or 'slug' is missing; remove the folder and submit again")
     stage = folder.path.name
     one = latest.get(stage)
     element = one.element(stage) if one is not None and one.job else ""

@@ -63,7 +63,7 @@ class Submissions:
             raise UserError(f"{self.folder}: cannot be written ({error.strerror}); choose another --out") from None
         with file:
             fcntl.flock(file, fcntl.LOCK_EX)
-            sweep(self.folder)
+            sweep(self.folder / "submissions")
             yield
 
     def all(self) -> list[Submission]:
@@ -74,6 +74,7 @@ class Submissions:
         return sorted(found, key=lambda one: (one.at, one.name))
 
     def write(self, submission: Submission) -> None:
+        """Its document, new or anew."""
         write_document(self._path(submission), submission.model_dump(mode="json"))
 
     def withdraw(self, submission: Submission) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from scaling.attempts import attempts, given_up
+from scaling.attempts import SILENT, Attempt, attempts, forgiven_at, given_up
 from scaling.errors import UserError
 from scaling.stage import StageFolder
 from slurm import batch, budget
@@ -91,22 +91,26 @@ class Launcher:
             left_alone = {*outcome.busy, *outcome.blocked}
             todo = [job for job in jobs if job.id not in left_alone and not StageFolder(self.runs / job.id).complete]
             ledger = budget.check(self.runs, live, todo, limit)
-            if todo and not dry_run:
-                self.submissions.note(at=self.scheduler.clock(), stages=len(todo), **ledger)
             numbers = {stage: one.job for one in live for stage in one.stages}
+            others = {one.stages[0] for one in live if one.submission.name != myself}
+            light = Resources(0, 1, min(STEERING_MINUTES, int(60 * self.cluster.hours_limit)))
+            if (todo or outcome.busy) and PATROL not in others:  # first: it goes on where the scheduler takes no more
+                again = Array(new_name(sweep_name), light, 1, 1, (), PATROL_MINUTES)
+                self._hand_over(again, [], steer, outcome, numbers, dry_run)
+                if outcome.full:
+                    return outcome
             for array, members in cut(sweep_name, todo, self.cluster, self._array_size(dry_run), numbers):
                 self._hand_over(array, members, work, outcome, numbers, dry_run)
                 if outcome.full:
                     break
+                if not dry_run:
+                    hours = sum(job.gpu_hours for job in members)
+                    row = {"array": numbers[members[0].id], "stages": len(members), "gpu_hours": hours}
+                    self.submissions.note(at=self.scheduler.clock(), **row, **ledger)
             waiting = tuple(sorted({numbers[job.id] for job in jobs if job.id in numbers}))
-            others = {one.stages[0] for one in live if one.submission.name != myself}
-            light = Resources(0, 1, min(STEERING_MINUTES, int(60 * self.cluster.hours_limit)))
             if waiting and (outcome.submitted or outcome.scripts or STEERING not in others):
                 last = Array(new_name(sweep_name), light, 1, 1, waiting)
                 self._hand_over(last, [], steer, outcome, numbers, dry_run)
-            if waiting and PATROL not in others:
-                again = Array(new_name(sweep_name), light, 1, 1, (), PATROL_MINUTES)
-                self._hand_over(again, [], steer, outcome, numbers, dry_run)
             return outcome
 
     def cancel(self, stages: Sequence[str], *, everything: bool) -> list[str]:
@@ -136,7 +140,7 @@ class Launcher:
 
     def _sort(self, jobs: Sequence[Job], live: Sequence[Live]) -> Outcome:
         """Which stages are busy, and which have no use in being tried."""
-        queued = {stage for one in live for stage in one.stages}
+        queued, known = {stage for one in live for stage in one.stages}, self.submissions.all()
         outcome = Outcome()
         for job in jobs:
             folder = StageFolder(self.runs / job.id)
@@ -149,8 +153,11 @@ class Launcher:
                 outcome.blocked[job.id] = f"waits for {lost[0]}"
             elif is_cancelled(folder):
                 outcome.blocked[job.id] = "cancelled"
-            elif reason := given_up(folder, attempts(folder)):
-                outcome.blocked[job.id] = reason
+            else:
+                past = attempts(folder)
+                reason = given_up(folder, past) or _never_begun(folder, known, past)
+                if reason is not None:
+                    outcome.blocked[job.id] = reason
         return outcome
 
     def _array_size(self, dry_run: bool) -> int:
@@ -197,6 +204,11 @@ class Launcher:
         except FullError as full:
             self.submissions.withdraw(one)
             outcome.full = str(full)
+            if len(members) > 1 and not outcome.busy and all(each.is_steering for each in outcome.submitted):
+                raise UserError(
+                    f"cluster {self.cluster.name}: the scheduler takes no array of {len(members)} jobs ({full}): "
+                    "give a smaller max_array_size"
+                ) from None
             self.say(f"the scheduler takes no more jobs for now ({full}); the rest is submitted later")
             return
         except RefusedError as refusal:
@@ -206,3 +218,18 @@ class Launcher:
         self.submissions.write(taken)
         outcome.submitted.append(taken)
         numbers.update(dict.fromkeys(stages, number))
+
+
+def _never_begun(folder: StageFolder, known: Sequence[Submission], past: Sequence[Attempt]) -> str | None:
+    """Why another job would be one too many, where several ended before they began to work: without the right Python,
+    or on nodes that do not see the folder."""
+    stage, since = folder.path.name, forgiven_at(folder)
+    if not folder.spec_path.exists():
+        return None
+    elements = [one.element(stage) for one in known if stage in one.stages and one.job and one.at > since]
+    worked = {attempt.job.partition(".")[0] for attempt in past}
+    idle = [element for element in elements if element not in worked]
+    parents = [StageFolder(folder.path.parent / parent) for parent in folder.stage().parents.values()]
+    if len(idle) < SILENT or not all(parent.complete for parent in parents):
+        return None
+    return f"{len(idle)} jobs, the latest {idle[-1]}, ended before they began to work; 'scaling logs' may say why"

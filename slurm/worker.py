@@ -99,4 +99,5 @@ def is_cancelled(folder: StageFolder) -> bool:
 
 
 def cancel_mark(folder: StageFolder) -> Path:
+    """The file by which jobs know that nobody should try."""
     return folder.path / "CANCELLED"

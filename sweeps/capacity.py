@@ -22,8 +22,11 @@ class Capacity:
     """US dollars."""
 
     def gpus_for(self, train_flops: float) -> int:
-        """The fewest, a power of two or all that a run may take, that do a training in `hours_per_run`."""
+        """The fewest, a power of two on one node or full nodes beyond, that do a training in `hours_per_run`; all that
+        a run may take where they do not."""
         count = 1
         while count < self.gpus_per_run and train_flops > count * self.flops_per_gpu * self.hours_per_run * 3600:
             count *= 2
+        if count > self.gpus_per_node:
+            count = -(-count // self.gpus_per_node) * self.gpus_per_node
         return min(count, self.gpus_per_run)

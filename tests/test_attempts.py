@@ -1,21 +1,24 @@
 """What attempts leave behind decides whether there is another: interruptions are forgiven, faults are not for ever."""
 
+import errno
 import json
 import math
 import os
 import signal
+from pathlib import Path
 
 import pytest
 import torch
 
 from scaling import interruption
 from scaling.attempts import attempts, forgive, given_up, stage_to_try
-from scaling.errors import DivergedError, UserError
+from scaling.errors import DivergedError, NoSpaceError, UserError
 from scaling.presets import VAE_PRESETS
 from scaling.records import read_record, training_table
 from scaling.specs import DataSpec, EngineSpec, EvalSpec, TextSpec, VAETrainSpec, WorldSpec
 from scaling.stage import DataFields, DiTFields, LatentsFields, StageFolder, VAEFields, make_stage
-from scaling.stages.run import run_stage
+from scaling.stages.run import _last_words, run_stage
+from scaling.store import write_document
 from scaling.training.dit import DiTModule
 from tests.engine_ranks import DIT, OPTIM
 from tests.test_engine import write_latents
@@ -73,6 +76,37 @@ def test_progress_forgives_what_was_before(folder):
 def test_what_only_the_user_can_mend_is_not_tried_again(folder):
     leave(folder, {"error": "lower it", "mendable": True})
     assert given_up(folder, attempts(folder)) == "lower it"
+
+
+def test_who_is_forgiven_starts_with_whole_micro_batches(folder):
+    leave(folder, FAILED | {"out_of_memory": True})
+    assert stage_to_try(folder).engine.halved == 1
+    forgive(folder)
+    assert stage_to_try(folder).engine.halved == 0
+
+
+def test_a_disk_that_stays_full_is_given_up_in_the_end(folder):
+    for number in range(6):
+        assert given_up(folder, attempts(folder)) is None, number
+        leave(folder, {"error": "no space left", "mendable": True, "no_space": True})
+    assert given_up(folder, attempts(folder)) == "no space left"
+
+
+def test_the_longest_error_is_read_from_the_end_of_the_log(folder):
+    leave(folder, _last_words(ValueError("x" * 100_000), math.inf))
+    (one,) = attempts(folder)
+    assert one.end == "failed"
+    assert one.words.startswith("ValueError: xxx")
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_share_of_the_disk_is_a_full_disk(folder, monkeypatch, number):
+    def full(path, content):
+        raise OSError(number, "full")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(NoSpaceError):
+        write_document(folder.path / "document.json", {})
 
 
 def test_a_torn_log_and_an_empty_claim_are_an_attempt_that_said_nothing(folder):
@@ -170,8 +204,6 @@ def test_memory_that_never_suffices_ends_with_a_way_out(run_folder, monkeypatch)
 
 def test_what_torch_says_of_a_full_memory_is_understood(folder):
     """The CPU's allocator has no exception of its own."""
-    from scaling.stages.run import _last_words
-
     with pytest.raises(RuntimeError) as full:
         torch.empty(2**50)
     assert _last_words(full.value, math.inf)["out_of_memory"]

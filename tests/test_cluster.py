@@ -168,7 +168,7 @@ def test_sixteen_tasks_on_two_nodes_are_one_run_and_survive_a_preemption(slurm, 
     stage = make_stage_of(out, sweep, optim=spec.optim.model_copy(update={"batch_tokens": 2560}), flop_budget=3e10)
     done = launcher(out).submit("sweep", [Job(stage, gpus=16, hours=0.1, gpu_hours=1.6)], print)
     folder = StageFolder(out / "runs" / stage.id)
-    array = done.submitted[0]
+    (array,) = [one for one in done.submitted if not one.is_steering]
     assert array.gpus == 16
     wait_for(lambda: any(attempt.done for attempt in attempts(folder)))
     occupy("--nodelist=n1", "--gpus-per-node=1", "--wrap=sleep 3")
@@ -225,24 +225,29 @@ def test_a_node_that_dies_and_a_job_cancelled_by_an_administrator_lose_nothing(s
     third = make_stage_of(out, sweep, seed=103, flop_budget=2e10)
     half = occupy("--nodes=2", "--gpus-per-node=8", "--wrap=sleep 600")
     wait_for(lambda: command("squeue", "--noheader", f"--jobs={half}", "--states=RUNNING").strip())
-    one = launcher(out).submit("sweep", [Job(third, 1, 0.05, 0.05)], print).submitted[0]
+    done = launcher(out).submit("sweep", [Job(third, 1, 0.05, 0.05)], print)
+    (one,) = [each for each in done.submitted if not each.is_steering]
     command("scancel", one.job)
     command("scancel", half)
     assert not attempts(StageFolder(out / "runs" / third.id))
     assert one.job in [known.job for known in Submissions(out).all()]
-    wait_for(lambda: launcher(out).submit("sweep", [Job(third, 1, 0.05, 0.05)], print).submitted)
+    jobs = [Job(third, 1, 0.05, 0.05)]
+    wait_for(lambda: [one for one in launcher(out).submit("sweep", jobs, print).submitted if not one.is_steering])
     wait_for(lambda: (out / "runs" / third.id / "COMPLETE").exists())
 
 
 def test_a_job_near_its_time_limit_saves_and_goes_on_in_another(slurm, sweep, out):
-    stage = make_stage_of(out, sweep, seed=104, flop_budget=4e10)
-    folder = StageFolder(out / "runs" / stage.id)
-    one, *_ = launcher(out).submit("sweep", [Job(stage, 1, 0.05, 0.05)], print).submitted
+    stages = [make_stage_of(out, sweep, seed=seed, flop_budget=4e10) for seed in (104, 105, 106)]
+    *others, folder = (StageFolder(out / "runs" / stage.id) for stage in stages)
+    done = launcher(out).submit("sweep", [Job(stage, 1, 0.05, 0.05) for stage in stages], print)
+    (one,) = [each for each in done.submitted if not each.is_steering]
     wait_for(lambda: any(attempt.done for attempt in attempts(folder)))
-    command("scancel", "--signal=USR2", f"{one.job}_0")  # as --signal does some time before the limit
-    wait_for(lambda: folder.complete)
+    command("scancel", "--signal=USR2", f"{one.job}_2")  # as --signal does some time before the limit
+    wait_for(lambda: all(each.complete for each in (folder, *others)))
     first, last = attempts(folder)
     assert (first.end, last.end, last.begun) == ("stopped", "finished", first.done)
+    # SLURM calls the last index of an array by the array's number: requeued by that, all of them would start over
+    assert [len(attempts(each)) for each in others] == [1, 1]
 
 
 def test_what_the_user_cancels_stays_cancelled_until_it_is_retried(slurm, sweep, tmp_path, capsys):

@@ -297,7 +297,7 @@ def test_the_command_finds_runs_by_slug_and_compute_and_asks_where_a_name_is_sev
     assert main(["explain", str(out), "dit-w48d2"]) == 2
     assert one["id"] in capsys.readouterr().err
     assert main(["explain", str(out), "dit-w48d2@5x"]) == 2
-    assert "no stage dit-w48d2@5x" in capsys.readouterr().err
+    assert "no stage 'dit-w48d2@5x'" in capsys.readouterr().err
     assert main(["explain", str(out / "runs")]) == 2
     assert "no such folder" in capsys.readouterr().err
 

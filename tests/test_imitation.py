@@ -283,7 +283,8 @@ def test_sacct(asked):
         return done.stdout.splitlines()
 
     deadline = time.monotonic() + SECONDS  # the database hears of it later
-    while f"{job}|CANCELLED by 0" not in told(f"--name={asked.name}", "--format=JobID,State"):
+    last = {f"{array}_0|COMPLETED", f"{array}_1|FAILED", f"{job}|CANCELLED by 0"}
+    while not last <= set(told(f"--name={asked.name}", "--format=JobID,State")):
         assert time.monotonic() < deadline
         time.sleep(0.2)
     ended = [f"{array}_0|{raw}|{asked.name}|COMPLETED|0:0|n[0-1]", f"{array}_1"]

@@ -172,7 +172,7 @@ def test_the_commands_work_on_a_folder_without_a_scheduler(out, capsys):
         assert main(verb) == 2
         assert "nothing was submitted from here" in capsys.readouterr().err
     assert main(["logs", str(out), "nobody"]) == 2
-    assert "nobody: no such stage" in capsys.readouterr().err
+    assert "no stage 'nobody'" in capsys.readouterr().err
     assert main(["status", str(out / "nowhere")]) == 2
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from scaling.attempts import SILENT
 from scaling.errors import UserError
 from scaling.presets import VAE_PRESETS
 from scaling.specs import DataSpec, VAETrainSpec, WorldSpec
@@ -19,7 +20,7 @@ from scaling.stage import DataFields, Stage, StageFolder, VAEFields, make_stage
 from slurm.arrays import Job
 from slurm.cluster import load_cluster
 from slurm.queue import look
-from slurm.scheduler import FAILURES, LONGEST_PAUSE, QUERY_SECONDS, Scheduler, SchedulerDownError
+from slurm.scheduler import FAILURES, LONGEST_PAUSE, QUERY_SECONDS, FullError, Scheduler, SchedulerDownError
 from slurm.submissions import Submissions
 from slurm.submit import Launcher
 from slurm.worker import work
@@ -103,7 +104,7 @@ def test_arrays_are_cut_ordered_and_throttled(slurm, out, clock):
     arrays = {}
     for job in slurm.jobs():
         arrays.setdefault(job.array, []).append(job)
-    first, *middle, last, patrol = arrays.values()
+    patrol, first, *middle, last = arrays.values()
     assert [len(array) for array in middle] == [17, 17, 17, 9]
     assert all(array[0].after == (first[0].array,) for array in middle)
     assert patrol[0].after == ()
@@ -126,7 +127,7 @@ def test_more_arrays_than_jobs_may_run_take_turns(slurm, out, clock):
     arrays = {}
     for job in slurm.jobs():
         arrays.setdefault(job.array, []).append(job)
-    first, one, two, three, four, *_ = arrays.values()
+    _, first, one, two, three, four, _ = arrays.values()
     assert all("--array=0-14%1" in script(array) for array in (one, two, three, four))
     assert set(three[0].after) == {first[0].array, one[0].array}
     assert set(four[0].after) == {first[0].array, two[0].array}
@@ -144,14 +145,14 @@ def test_submitted_again_nothing_is_submitted(slurm, out, clock):
 def test_what_left_the_queue_unfinished_is_submitted_again_and_what_is_complete_is_not(slurm, out, clock):
     jobs = jobs_of(3)
     launcher(out, clock).submit("s", jobs, print)
-    slurm.start("1_0")
-    slurm.finish("1_0")
+    slurm.start("2_0")
+    slurm.finish("2_0")
     StageFolder(out / "runs" / jobs[0].stage.id).finish()
     for index in range(3):
-        slurm.start(f"2_{index}")
-    slurm.finish("2_0")
+        slurm.start(f"3_{index}")
+    slurm.finish("3_0")
     StageFolder(out / "runs" / jobs[1].stage.id).finish()
-    slurm.fail("2_1")
+    slurm.fail("3_1")
     clock.sleep(60)
     again = launcher(out, clock).submit("s", jobs, print)
     assert [one.stages for one in again.submitted if not one.is_steering] == [(jobs[2].stage.id,)]
@@ -160,7 +161,7 @@ def test_what_left_the_queue_unfinished_is_submitted_again_and_what_is_complete_
 def test_what_submitit_pickles_is_a_function_and_a_path(slurm, out, clock):
     jobs = jobs_of(1)
     launcher(out, clock).submit("s", jobs, print)
-    folder = Path(slurm.jobs()[1].script).parent
+    folder = Path(slurm.jobs()[2].script).parent
     submitted = pickle.loads((folder / "0.pkl").read_bytes())
     assert (submitted.function, submitted.args, submitted.kwargs) == (work, (str(out / "runs" / jobs[1].stage.id),), {})
     assert (folder / "0.pkl").stat().st_size < 500
@@ -170,8 +171,8 @@ def test_what_submitit_pickles_is_a_function_and_a_path(slurm, out, clock):
 def test_a_dry_run_submits_and_writes_nothing(slurm, out, clock):
     done = launcher(out, clock).submit("s", jobs_of(20), print, dry_run=True)
     assert len(done.scripts) == 5
-    assert "#SBATCH --array=0-16%" in done.scripts[1]
-    assert "#SBATCH --gpus-per-node=h100:1" in done.scripts[1]
+    assert "#SBATCH --array=0-16%" in done.scripts[2]
+    assert "#SBATCH --gpus-per-node=h100:1" in done.scripts[2]
     assert not slurm.calls("sbatch")
     assert not out.exists()
 
@@ -188,7 +189,7 @@ def test_a_budget_is_kept(slurm, out, clock):
     with pytest.raises(UserError, match=r"2.5 promised to queued jobs, and this would add 2.5"):
         launcher(out, clock).submit("s", jobs, print, limit=4)
     ledger = [json.loads(line) for line in (out / "slurm" / "ledger.jsonl").read_text().splitlines()]
-    assert [(row["stages"], row["add"], row["limit"]) for row in ledger] == [(6, 2.5, 4)]
+    assert [(row["stages"], row["gpu_hours"], row["limit"]) for row in ledger] == [(1, 0, 4), (5, 2.5, 4)]
 
 
 def test_what_was_spent_counts_against_the_budget(slurm, out, clock):
@@ -253,10 +254,10 @@ def test_a_launcher_that_is_killed_over_a_submission_leaves_nothing_double(slurm
     """Killed while sbatch has not answered: the array may have been taken, or not."""
     slurm.set(sbatch_hangs=1.0, hang_seconds=120.0) if taken else slurm.set(down=True)
     process = start_launcher(out, 5)
-    while not slurm.calls("sbatch" if taken else "scontrol"):
+    end = time.monotonic() + 60
+    while not (slurm.jobs() if taken else slurm.calls("sbatch")):
         assert process.poll() is None, process.stderr.read().decode()
-        time.sleep(0.02)
-    while taken and not slurm.jobs():
+        assert time.monotonic() < end
         time.sleep(0.02)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
@@ -270,7 +271,7 @@ def test_an_array_that_is_taken_a_second_time_is_cancelled(slurm, out, clock):
     """The scheduler takes a submission long after it was given up, and submitted again."""
     jobs = jobs_of(1)
     launcher(out, clock).submit("s", jobs, print)
-    _, mine, *_ = slurm.jobs()
+    _, _, mine, _ = slurm.jobs()
     subprocess.run(["sbatch", "--parsable", mine.script], check=True, capture_output=True)
     assert live_stages(slurm, out)[jobs[1].stage.id] == 2
     launcher(out, clock).submit("s", jobs, print)
@@ -293,7 +294,7 @@ def test_ten_minutes_without_a_scheduler_are_no_storm_and_everything_follows(slu
     assert live_stages(slurm, out) == expected(jobs, out)
     failed = [call for call in slurm.calls() if call.code]
     assert FAILURES <= len(failed) <= 10
-    assert not any(call.command[0] == "sbatch" for call in failed)
+    assert [call.command[0] for call in failed].count("sbatch") == 1  # after that, it is looked for
 
 
 def test_the_breaker_is_shared_by_all_processes(slurm, out, clock):
@@ -322,6 +323,60 @@ def test_a_refusal_is_passed_on_and_leaves_no_trace(slurm, out, clock):
         launcher(out, clock, partition="nowhere").submit("s", jobs_of(3), print)
     assert Submissions(out).all() == []
     assert live_stages(slurm, out) == {}
+
+
+class FullScheduler(Scheduler):
+    """Takes so many jobs, as a limit of the account may have it."""
+
+    room = 0
+
+    def submit(self, script):
+        size = next(
+            int(line.split("-")[-1].split("%")[0]) for line in script.read_text().splitlines() if "--array" in line
+        )
+        if size >= self.room:
+            raise FullError("Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)")
+        self.room -= size + 1
+        return super().submit(script)
+
+
+def test_where_no_more_jobs_are_taken_the_patrol_is_there_to_go_on(slurm, out, clock):
+    jobs = jobs_of(40)
+    one = launcher(out, clock)
+    one.scheduler = one.patience.scheduler = FullScheduler(out / "slurm", clock=clock)
+    one.scheduler.room = 1 + 1 + 17
+    done = one.submit("s", jobs, print)
+    assert "job submit limit" in done.full
+    assert [len(each.stages) for each in done.submitted] == [1, 1, 17]
+    assert live_stages(slurm, out)[out.name] == 1
+    launcher(out, clock).submit("s", jobs, print)
+    assert live_stages(slurm, out) == expected(jobs, out)
+
+
+def test_an_array_that_would_never_be_taken_is_the_users_to_mend(slurm, out, clock):
+    one = launcher(out, clock)
+    one.scheduler = one.patience.scheduler = FullScheduler(out / "slurm", clock=clock)
+    one.scheduler.room = 3
+    StageFolder.create(out / "runs", jobs_of(9)[0].stage).finish()
+    with pytest.raises(UserError, match=r"takes no array of 9 jobs .* give a smaller max_array_size"):
+        one.submit("s", jobs_of(9), print)
+
+
+def test_jobs_that_never_begin_to_work_are_not_submitted_for_ever(slurm, out, clock):
+    """A Python that is not there: every job ends with 127."""
+    jobs, tried = jobs_of(1), 0
+    StageFolder.create(out / "runs", jobs[0].stage).finish()
+    while True:
+        done = launcher(out, clock).submit("s", jobs, print)
+        if jobs[1].id in done.blocked:
+            break
+        tried += 1
+        for job in slurm.startable():
+            slurm.start(job.id)
+            slurm.fail(job.id, "FAILED", "127:0")
+        clock.sleep(100)
+    assert tried == SILENT
+    assert "ended before they began to work" in done.blocked[jobs[1].id]
 
 
 # who looks

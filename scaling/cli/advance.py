@@ -4,14 +4,19 @@ The command line takes it when a user submits or tries again, and the steering j
 """
 
 import os
-from collections.abc import Callable
+import shutil
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NoReturn
 
 from scaling.cli.outcome import Outcome
 from scaling.cli.rounds import Round, finish, next_round
-from scaling.errors import StageError, UserError
+from scaling.errors import NoSpaceError, StageError, UserError
 from scaling.ranks import leave
 from scaling.stages.run import MICRO_BATCHED
 from slurm import request as requests
@@ -24,6 +29,9 @@ from slurm.submit import Outcome as Submitted
 from slurm.worker import AGAIN, FAILED
 from sweeps.plan import PlannedStage, price_stages
 from sweeps.stages import common_stages
+
+DISK_SECONDS = 300.0
+"""Between two tries on a full disk."""
 
 
 @dataclass(frozen=True)
@@ -47,11 +55,13 @@ def advance(
     sweep, capacity = request.sweep, request.cluster.capacity()
     common = common_stages(sweep)
     launcher = Launcher(out, request.cluster, Scheduler(out / "slurm"), say=say)
-    one = next_round(sweep, common, out)
+    with _copy(out) if dry_run else nullcontext(out) as where:  # what a round follows from is written down
+        one = next_round(sweep, common, where)
+    if one is None and dry_run:
+        return Step(None, None, None)
     if one is None:
         told = finish(sweep, common, out, (request.command,))
-        if not dry_run:
-            launcher.dismiss(myself)
+        launcher.dismiss(myself)
         return Step(None, None, told)
     priced = price_stages(sweep, one.stages, out / "runs", capacity)
     jobs = [
@@ -64,6 +74,17 @@ def advance(
     return Step(one, submitted, None)
 
 
+@contextmanager
+def _copy(out: Path) -> Iterator[Path]:
+    """The documents of an output folder, to be changed without consequences, beside its real runs."""
+    with TemporaryDirectory() as folder:
+        for document in out.glob("*.json"):
+            shutil.copy(document, folder)
+        if (out / "runs").is_dir():
+            (Path(folder) / "runs").symlink_to(out / "runs")
+        yield Path(folder)
+
+
 def _hours(line: PlannedStage, cluster: SlurmCluster) -> float:
     """What the time limit goes by. Work without checkpoints must not run into it, and its estimate is rough."""
     if line.hours is None:  # not known before a user's videos have been looked at
@@ -72,11 +93,12 @@ def _hours(line: PlannedStage, cluster: SlurmCluster) -> float:
 
 
 def carry_on(path: str) -> NoReturn:
-    """What the steering job does, given the output folder. Ends the process."""
+    """What the jobs do that go on with the sweep, given the output folder. Ends the process."""
     out = Path(path)
     code, words = _carried_on(out)
     print(words, flush=True)
-    requests.say_last(out, words, failed=code != 0)
+    with suppress(OSError, NoSpaceError):
+        requests.say_last(out, words, failed=code != 0)
     leave(code)
 
 
@@ -85,13 +107,19 @@ def _carried_on(out: Path) -> tuple[int, str]:
         step = advance(out, requests.load(out), myself=os.environ.get("SLURM_JOB_NAME", ""))
     except SchedulerDownError as down:
         return AGAIN, str(down)
+    except (NoSpaceError, OSError) as full:
+        time.sleep(DISK_SECONDS)
+        return AGAIN, f"{full}; trying again"
     except (UserError, StageError) as error:
         return FAILED, str(error)
+    except Exception as error:
+        traceback.print_exc()
+        return FAILED, f"{type(error).__name__}: {error}"
     if step.told is not None:
         return 0, f"done; the report is {step.told.report}"
     assert step.submitted is not None
     assert step.round is not None
-    if stuck := step.submitted.blocked and not (step.submitted.submitted or step.submitted.busy):
+    if step.submitted.blocked and not (step.submitted.submitted or step.submitted.busy):
         stage, reason = next(iter(step.submitted.blocked.items()))
-        return FAILED, f"nothing can go on: {stage}: {reason}" if stuck else ""
+        return FAILED, f"nothing can go on: {stage}: {reason}"
     return 0, f"{step.round.title}: {sum(len(one.stages) for one in step.submitted.submitted)} jobs submitted"

@@ -30,10 +30,10 @@ def run(args: argparse.Namespace) -> int:
     from slurm.scheduler import Scheduler
     from slurm.submit import Launcher
 
-    asked, (found, _) = request.load(args.out), collect(args.out)
-    open_ones = [one for one in (chosen(found, args.runs) if args.runs else found) if one.state not in DONE]
+    asked, found = request.load(args.out), {one.id: one for one in collect(args.out)[0]}
+    open_ones = [stage for stage in chosen(found, args.runs) if found[stage].state not in DONE]
     launcher = Launcher(args.out, asked.cluster, Scheduler(args.out / "slurm"), say=_say)
-    elements = launcher.cancel([one.id for one in open_ones], everything=not args.runs)
+    elements = launcher.cancel(open_ones, everything=not args.runs)
     print(f"{len(open_ones)} stages cancelled, {len(elements)} jobs taken out of the queue")
     return 0
 

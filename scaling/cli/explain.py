@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from scaling.cli.choose import chosen
 from scaling.errors import UserError
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ def _in_full(runs: Path, names: Sequence[str], sweep_name: str | None) -> list[d
     described = {name: folder.described()[0] for name, folder in folders.items()}
     explainer = _explainer(runs, sweep_name) if sweep_name else None
     found = []
-    for identity in dict.fromkeys(_resolved(described, name, runs) for name in names):
+    for identity in chosen(described, names):
         stage, folder = described[identity], folders[identity]
         waiting = [name for name, other in described.items() if identity in other.parents.values()]
         found.append(
@@ -122,24 +123,6 @@ def _explainer(runs: Path, sweep_name: str) -> "Explainer":
     sweep = load_sweep(sweep_name)
     possible = possible_stages(sweep, common_stages(sweep))
     return Explainer({stage.id: stage for stage in possible}, runs)
-
-
-def _resolved(described: "dict[str, Stage]", name: str, runs: Path) -> str:
-    """The id that a user's word for a stage means. Raises UserError where it is none's or several stages'."""
-    if name in described:
-        return name
-    slug, _, compute = name.partition("@")
-    found = [
-        identity
-        for identity, stage in described.items()
-        if (stage.slug == slug and stage.compute == compute if compute else identity.startswith(name))
-    ]
-    if len(found) == 1:
-        return found[0]
-    if not found:
-        raise UserError(f"{runs}: no stage {name}; give the beginning of an id, or slug@compute such as dit-w48d2@4x")
-    more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""
-    raise UserError(f"{name}: is {', '.join(found[:NAMED])}{more}; give more of the id, or slug@compute")
 
 
 def _what(stage: "Stage") -> str:

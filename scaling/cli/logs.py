@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
         content = path.read_bytes()
         ends[path] = len(content)
         print(f"==> {path} <==")
-        print("\n".join(content.decode(errors="replace").splitlines()[-args.lines :]), flush=True)
+        print("\n".join(content.decode(errors="replace").splitlines()[-max(1, args.lines) :]), flush=True)
     while args.follow:
         time.sleep(FOLLOW_SECONDS)
         for path in files:
@@ -59,10 +59,11 @@ def _files(out: Path, name: str, rank: int) -> list[Path]:
 
     submissions = Submissions(out)
     if name == "steering":
-        jobs = [one for one in submissions.all() if one.is_steering and one.job]
-        logs = submissions.jobs_folder(jobs[-1]).glob("*_log.*") if jobs else ()
-        return sorted(path for path in logs if path.stat().st_size)
-    stage = chosen(collect(out)[0], [name])[0]
+        steering = [submissions.jobs_folder(one) for one in submissions.all() if one.is_steering]
+        logs = [sorted(path for path in job.glob("*_log.*") if path.stat().st_size) for job in steering]
+        return max(filter(None, logs), key=lambda each: each[0].stat().st_mtime, default=[])
+    found = {one.id: one for one in collect(out)[0]}
+    stage = found[chosen(found, [name])[0]]
     folder = out / "runs" / stage.id
     files = [*folder.glob(f"ranks/{rank}.log"), *folder.glob("jobs/*_log.*")]
     if stage.job:

@@ -29,6 +29,7 @@ VERBS = {
 
 MENDABLE = {
     errno.ENOSPC: "no space left on the device; free some and run the same command again",
+    errno.EDQUOT: "your share of the disk is full; free some and run the same command again",
     errno.EACCES: "permission denied; choose another folder or change its permissions",
     errno.ENOTDIR: "a part of this path is a file; choose another",
     errno.EROFS: "the file system is read-only; choose another folder",

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-AGAIN = ("failed", "lost", "cancelled")
+TRIED_AGAIN = ("failed", "lost", "cancelled")
 
 
 def add_parser(subparsers: Any) -> None:
@@ -35,12 +35,12 @@ def run(args: argparse.Namespace) -> int:
     from slurm import request
     from slurm.worker import cancel_mark
 
-    asked, (found, _) = request.load(args.out), collect(args.out)
-    picked = [one for one in (chosen(found, args.runs) if args.runs else found) if one.state in AGAIN]
+    asked, found = request.load(args.out), {one.id: one for one in collect(args.out)[0]}
+    picked = [stage for stage in chosen(found, args.runs) if found[stage].state in TRIED_AGAIN]
     if args.runs and not picked:
         raise UserError(f"{', '.join(args.runs)}: neither failed nor lost nor cancelled; nothing to try again")
-    for one in picked:
-        folder = StageFolder(args.out / "runs" / one.id)
+    for stage in picked:
+        folder = StageFolder(args.out / "runs" / stage)
         cancel_mark(folder).unlink(missing_ok=True)
         forgive(folder)
     return print_step(args.out, advance(args.out, asked, say=_say), args.json)

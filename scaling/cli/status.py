@@ -14,6 +14,7 @@ WATCH_SECONDS = 5.0
 """Between two looks at the files; the scheduler is asked more rarely."""
 MOST_ROWS = 40
 """Beyond so many, stages that nobody has to look at are counted, not listed."""
+FINAL = ("done", "diverged", "failed", "cancelled")
 QUIET = ("planned", "queued", "done")
 
 
@@ -44,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
         else:
             text = "\n".join([*table(found, everything=args.all), *footer(found, facts)])
             print(f"\033[H\033[J{text}" if args.watch else text, flush=True)
-        if not args.watch or all(status.state in ("done", "diverged", "failed", "cancelled") for status in found):
+        if not args.watch or (all(status.state in FINAL for status in found) and not facts["goes_on"]):
             return 0
         time.sleep(WATCH_SECONDS)
 
@@ -55,20 +56,22 @@ def collect(out: Path) -> "tuple[list[Status], dict[str, Any]]":
     from slurm import request
     from slurm.queue import View, look
     from slurm.scheduler import Scheduler
-    from slurm.states import gone, statuses, unfinished
+    from slurm.states import gone, is_steered, statuses, unfinished
     from slurm.submissions import Submissions
 
     if not (out / "runs").is_dir():
         raise UserError(f"{out}: no output folder of a sweep: it has no 'runs'")
     submissions, folder = Submissions(out).all(), out / "slurm"
     view, facts = View(age=float("inf"), seen=0.0), dict[str, Any]()
-    if unfinished(out, submissions):
+    ended = (out / "outcome.json").exists() and not unfinished(out, submissions)
+    if submissions and not ended:
         view = look(folder, Scheduler(folder), lambda seen: gone(out, submissions, seen))
         facts["queue_age_seconds"] = round(view.age, 1) if view.seen else None
         facts["problem"] = view.problem
     if submissions:
         facts["budget_gpu_hours"] = request.budget_of(out)
         facts["steering"] = request.said_last(out)
+    facts["goes_on"] = bool(submissions) and not ended and is_steered(submissions, view)
     found = statuses(out, submissions, view, _file_time(out))
     facts["counts"] = dict(Counter(status.state for status in found))
     facts["gpu_hours"] = sum(status.gpu_hours for status in found)

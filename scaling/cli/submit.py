@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,9 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("sweep", metavar="SWEEP", help="a YAML file, or the name of a shipped sweep")
     parser.add_argument("--cluster", required=True, help="a YAML file, or the name of a shipped cluster")
     parser.add_argument("--out", type=Path, metavar="DIR", help="output folder, shared by all nodes (default: SWEEP)")
-    parser.add_argument("--budget-gpu-hours", type=float, metavar="H", help="refuse what would take more than this")
+    parser.add_argument(
+        "--budget-gpu-hours", type=float, metavar="H", help="refuse what would take more (default: as before)"
+    )
     parser.add_argument("--dry-run", action="store_true", help="print what sbatch would be given; submit nothing")
     parser.add_argument("--json", action="store_true", help="print what was submitted as one JSON object")
     parser.set_defaults(run=run)
@@ -41,25 +44,33 @@ def run(args: argparse.Namespace) -> int:
 
     sweep, cluster = load_sweep(args.sweep), load_cluster(args.cluster)
     out = (args.out or Path(sweep.name)).absolute()
-    if args.budget_gpu_hours is not None and args.budget_gpu_hours <= 0:
-        raise UserError(f"--budget-gpu-hours is {args.budget_gpu_hours:g}: give more than 0, or leave it out")
+    limit = args.budget_gpu_hours
+    if limit is not None and not 0 < limit < math.inf:
+        raise UserError(f"--budget-gpu-hours is {limit:g}: give a number above 0, or leave it out")
     command = f"scaling submit {args.sweep} --cluster {args.cluster}"
     if isinstance(cluster, LocalCluster):
         if args.dry_run:
             raise UserError("--dry-run: this machine has no scheduler; 'scaling plan' says what would run")
+        if limit is not None:
+            raise UserError("--budget-gpu-hours: this machine keeps no ledger; 'scaling plan' says what it will take")
         return tell_and_print(sweep, out, command, args.json)
-    asked = request.Request(
-        sweep=sweep,
-        cluster=cluster,
-        budget_gpu_hours=args.budget_gpu_hours,
-        command=f"{command} --out {out.name}",
-    )
+    before = request.find(out)
+    if before is not None and before.sweep.name != sweep.name:
+        raise UserError(f"{out}: the sweep {before.sweep.name} was submitted from here; choose another --out")
+    if limit is None and before is not None:
+        limit = before.budget_gpu_hours
+    asked = request.Request(sweep=sweep, cluster=cluster, budget_gpu_hours=limit, command=f"{command} --out {out.name}")
     if args.dry_run:
         return _print_scripts(advance(out, asked, dry_run=True, say=_say), args.json)
     with Submissions(out).alone():
         preflight.check(cluster, Scheduler(out / "slurm"))
         request.save(out, asked)
-    return print_step(out, advance(out, asked, say=_say), args.json)
+    try:
+        step = advance(out, asked, say=_say)
+    except UserError:
+        request.restore(out, before)
+        raise
+    return print_step(out, step, args.json)
 
 
 def _print_scripts(step: Any, as_json: bool) -> int:

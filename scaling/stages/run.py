@@ -17,6 +17,8 @@ from scaling.ranks import in_slurm, leave, leave_with_starter, rank, run_togethe
 from scaling.records import RunRecord, git_revision, versions, write_record
 from scaling.stage import Events, Stage, StageFolder
 
+WORDS = 2000
+"""Characters of an error that are kept; all of it is in the job's own log."""
 MICRO_BATCHED = ("vae", "trunk", "dit")
 """Kinds of stages that need less memory for smaller micro-batches."""
 
@@ -41,7 +43,7 @@ def run_stage(path: str, job: str = "", gpus: int = 0, due: float = math.inf) ->
         try:
             write_record(folder.record_path, _work(folder, stage_to_try(folder), events))
         except Exception as error:
-            with suppress(OSError):  # where the disk is full, the reason cannot be written
+            with suppress(OSError, NoSpaceError):  # where the disk is full, the reason cannot be written
                 events.log(**_last_words(error, due))
             raise
         folder.finish()
@@ -49,12 +51,12 @@ def run_stage(path: str, job: str = "", gpus: int = 0, due: float = math.inf) ->
 
 
 def _last_words(error: Exception, due: float) -> dict[str, Any]:
-    """What an attempt that did not finish says; `scaling.attempts` reads it."""
+    """What an attempt that did not finish says; `scaling.attempts` reads it from the end of the log, so it is short."""
     if isinstance(error, interruption.StoppedError):
-        return {"stopped": str(error), "out_of_time": time.time() > due}
+        return {"stopped": str(error)[:WORDS], "out_of_time": time.time() > due}
     if isinstance(error, UserError):
-        return {"error": str(error), "mendable": True, "no_space": isinstance(error, NoSpaceError)}
-    words = f"{type(error).__name__}: {error}"
+        return {"error": str(error)[:WORDS], "mendable": True, "no_space": isinstance(error, NoSpaceError)}
+    words = f"{type(error).__name__}: {error}"[:WORDS]
     return {"error": words, "mendable": False, "out_of_memory": _out_of_memory(error)}
 
 

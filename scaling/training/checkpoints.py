@@ -4,7 +4,6 @@ Where ranks divide the tensors, each writes its own parts, and the parts of any 
 Nothing here is a pickle: optimiser state is tensors by name, and the rest of it follows from the spec.
 """
 
-import errno
 import hashlib
 import json
 import os
@@ -23,7 +22,7 @@ from scaling.errors import UserError
 from scaling.ranks import rank, ranks
 from scaling.shards import local, part_of_whole
 from scaling.specs import Spec, parse_spec
-from scaling.store import no_space, read_document, sync, temporary, write_document
+from scaling.store import FULL, no_space, read_document, sync, temporary, write_document
 from scaling.training.group import everywhere
 
 KEEP = 2
@@ -77,7 +76,7 @@ def save(folder: Path, step: int, groups: Groups) -> None:
         os.replace(tmp, final)
         sync(folder)
     except OSError as error:
-        if error.errno == errno.ENOSPC:
+        if error.errno in FULL:
             raise no_space(final) from None
         raise
     finally:
