@@ -62,7 +62,12 @@ class Submissions:
         except OSError as error:
             raise UserError(f"{self.folder}: cannot be written ({error.strerror}); choose another --out") from None
         with file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX)
+            except OSError as error:
+                raise UserError(
+                    f"{file.name}: cannot be locked ({error.strerror}); choose another file system"
+                ) from None
             sweep(self.folder / "submissions")
             yield
 

@@ -13,17 +13,20 @@ from pathlib import Path
 import pytest
 
 from scaling.attempts import SILENT
-from scaling.errors import UserError
+from scaling.cli import advance as steering
+from scaling.cli.main import main
+from scaling.errors import NoSpaceError, UserError
 from scaling.presets import VAE_PRESETS
 from scaling.specs import DataSpec, VAETrainSpec, WorldSpec
 from scaling.stage import DataFields, Stage, StageFolder, VAEFields, make_stage
+from slurm import request
 from slurm.arrays import Job
 from slurm.cluster import load_cluster
 from slurm.queue import look
 from slurm.scheduler import FAILURES, LONGEST_PAUSE, QUERY_SECONDS, FullError, Scheduler, SchedulerDownError
 from slurm.submissions import Submissions
 from slurm.submit import Launcher
-from slurm.worker import work
+from slurm.worker import AGAIN, work
 from tests.imitation.handle import Imitation
 
 ROOT = Path(__file__).parents[1]
@@ -377,6 +380,64 @@ def test_jobs_that_never_begin_to_work_are_not_submitted_for_ever(slurm, out, cl
         clock.sleep(100)
     assert tried == SILENT
     assert "ended before they began to work" in done.blocked[jobs[1].id]
+
+
+# the command line
+
+
+def submit(out, *options, sweep="tiny"):
+    return main(["submit", sweep, "--cluster", "testbed", "--out", str(out), *options])
+
+
+def test_a_budget_stays_until_another_is_given(slurm, out, capsys):
+    assert submit(out, "--budget-gpu-hours", "5") == 0
+    assert submit(out) == 0
+    assert request.load(out).budget_gpu_hours == 5
+    before = len(slurm.jobs())
+    assert submit(out, "--budget-gpu-hours", "0.00001") == 2
+    assert request.load(out).budget_gpu_hours == 5
+    assert len(slurm.jobs()) == before
+    for wrong in ("0", "nan", "inf"):
+        assert submit(out, "--budget-gpu-hours", wrong) == 2
+    capsys.readouterr()
+
+
+def test_one_folder_is_of_one_sweep(slurm, out, capsys):
+    assert submit(out) == 0
+    assert submit(out, sweep="native") == 2
+    assert "the sweep tiny was submitted from here" in capsys.readouterr().err
+
+
+def test_a_dry_run_changes_no_document(slurm, out, capsys):
+    out.mkdir()
+    for name in ("tuning.json", "outcome.json"):
+        (out / name).write_text("{}")
+    assert submit(out, "--dry-run", "--json") == 0
+    assert len(json.loads(capsys.readouterr().out)["scripts"]) == 7
+    assert sorted(path.name for path in out.iterdir()) == ["outcome.json", "tuning.json"]
+
+
+def test_cancel_means_what_it_names(slurm, out, capsys):
+    assert submit(out) == 0
+    assert main(["cancel", str(out), ""]) == 2
+    assert main(["cancel", str(out), "dit"]) == 2
+    before = live_stages(slurm, out)
+    assert main(["cancel", str(out), "dit-w32d2@4x"]) == 0
+    assert "1 stages cancelled, 1 jobs taken" in capsys.readouterr().out
+    (gone,) = before - live_stages(slurm, out)
+    assert gone.startswith("dit-w32d2")
+    assert main(["cancel", str(out)]) == 0
+    assert live_stages(slurm, out) == {}
+
+
+def test_the_steering_job_outlives_a_full_disk(monkeypatch, out):
+    def full(*arguments, **options):
+        raise NoSpaceError("no space left on the device")
+
+    monkeypatch.setattr(steering, "advance", full)
+    monkeypatch.setattr(steering, "DISK_SECONDS", 0.0)
+    monkeypatch.setattr(steering.requests, "load", lambda out: None)
+    assert steering._carried_on(out) == (AGAIN, "no space left on the device; trying again")
 
 
 # who looks
