@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +33,9 @@ def run(args: argparse.Namespace) -> int:
 
     asked, found = request.load(args.out), {one.id: one for one in collect(args.out)[0]}
     open_ones = [stage for stage in chosen(found, args.runs) if found[stage].state not in DONE]
-    launcher = Launcher(args.out, asked.cluster, Scheduler(args.out / "slurm"), say=_say)
+    launcher = Launcher(
+        args.out, asked.cluster, Scheduler(args.out / "slurm"), say=partial(print, file=sys.stderr, flush=True)
+    )
     elements = launcher.cancel(open_ones, everything=not args.runs)
     print(f"{len(open_ones)} stages cancelled, {len(elements)} jobs taken out of the queue")
     return 0
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)

@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +44,4 @@ def run(args: argparse.Namespace) -> int:
         folder = StageFolder(args.out / "runs" / stage)
         cancel_mark(folder).unlink(missing_ok=True)
         forgive(folder)
-    return print_step(args.out, advance(args.out, asked, say=_say), args.json)
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    return print_step(args.out, advance(args.out, asked, say=partial(print, file=sys.stderr, flush=True)), args.json)

@@ -4,6 +4,7 @@ import argparse
 import json
 import math
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -61,12 +62,14 @@ def run(args: argparse.Namespace) -> int:
         limit = before.budget_gpu_hours
     asked = request.Request(sweep=sweep, cluster=cluster, budget_gpu_hours=limit, command=f"{command} --out {out.name}")
     if args.dry_run:
-        return _print_scripts(advance(out, asked, dry_run=True, say=_say), args.json)
+        return _print_scripts(
+            advance(out, asked, dry_run=True, say=partial(print, file=sys.stderr, flush=True)), args.json
+        )
     with Submissions(out).alone():
         preflight.check(cluster, Scheduler(out / "slurm"))
         request.save(out, asked)
     try:
-        step = advance(out, asked, say=_say)
+        step = advance(out, asked, say=partial(print, file=sys.stderr, flush=True))
     except UserError:
         request.restore(out, before)
         raise
@@ -116,7 +119,3 @@ def print_step(out: Path, step: Any, as_json: bool) -> int:
             print(f"'scaling retry {out}' tries them again, once what is wrong with them is mended")
         print(f"watch it with: scaling status {out} --watch")
     return 0 if jobs or done.busy else 1
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
