@@ -5,6 +5,8 @@ import json
 import math
 import os
 import signal
+import subprocess
+import threading
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,7 @@ from scaling.stage import DataFields, DiTFields, LatentsFields, StageFolder, VAE
 from scaling.stages.run import _last_words, run_stage
 from scaling.store import write_document
 from scaling.training.dit import DiTModule
+from slurm import worker
 from tests.engine_ranks import DIT, OPTIM
 from tests.test_engine import write_latents
 
@@ -107,6 +110,26 @@ def test_a_full_share_of_the_disk_is_a_full_disk(folder, monkeypatch, number):
     monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(NoSpaceError):
         write_document(folder.path / "document.json", {})
+
+
+def test_a_job_waits_for_room_on_a_disk_that_is_full(small_disk, monkeypatch, capsys):
+    disk = small_disk("8m")  # less than anybody begins with
+    stage = make_stage("data", "data", DataFields(data=DataSpec(worlds=WorldSpec(count=2))), {})
+    folder = StageFolder.create(disk, stage)
+    monkeypatch.setattr(worker, "ROOM_SECONDS", 0.05)
+    monkeypatch.setattr(interruption, "_received", [])
+    waiting = threading.Thread(target=worker._wait_for_room, args=(folder,), daemon=True)
+    waiting.start()
+    waiting.join(1.0)
+    assert waiting.is_alive()
+    subprocess.run(["mount", "-o", "remount,size=64m", disk], check=True)
+    waiting.join(30.0)
+    assert not waiting.is_alive()
+    assert capsys.readouterr().out.count("waits for room on the disk") == 1
+    subprocess.run(["mount", "-o", "remount,size=8m", disk], check=True)
+    interruption._received.append("SIGTERM")
+    with pytest.raises(interruption.StoppedError):
+        worker._wait_for_room(folder)
 
 
 def test_a_torn_log_and_an_empty_claim_are_an_attempt_that_said_nothing(folder):
