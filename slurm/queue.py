@@ -45,23 +45,29 @@ class View:
     problem: str = ""
 
 
+_unwritten: dict[Path, Answers] = {}
+"""What this process heard and could not write down, by folder."""
+
+
 def look(folder: Path, scheduler: Scheduler, gone: Callable[[View], Sequence[str]]) -> View:
-    """Asks one question, if the last was long enough ago. `gone` says which arrays left the queue
-    unfinished, as a view has it."""
+    """Asks one question, if the last was long enough ago. `gone` says which arrays left the queue unfinished, as a view
+    has it."""
     with _alone(folder):
         path, now = folder / "queue.json", scheduler.clock()
-        answers = Answers()
+        answers = _unwritten.get(folder, Answers())
         with suppress(UserError):  # torn or of another version: asked again
-            answers = parse_spec(Answers, read_document(path), str(path))
+            written = parse_spec(Answers, read_document(path), str(path))
+            answers = max(answers, written, key=lambda each: each.asked)
         if not 0 <= now - answers.asked < QUERY_SECONDS:
             unexplained = [array for array in gone(_view(answers, now)) if not _is_explained(array, answers)]
             wants_accounting = unexplained and answers.accounting and 0 <= now - answers.seen < 4 * QUERY_SECONDS
             answers = _account(answers, scheduler, unexplained) if wants_accounting else _list(answers, scheduler)
             answers = answers.model_copy(update={"asked": now})
-            with suppress(
-                OSError, UserError
-            ):  # on a full disk, and where only reading is allowed, looking is all the same
+            try:
                 write_document(path, answers.model_dump(mode="json"))
+                _unwritten.pop(folder, None)
+            except (OSError, UserError):  # on a full disk, and where only reading is allowed, looking is all the same
+                _unwritten[folder] = answers
     return _view(answers, now)
 
 

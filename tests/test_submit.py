@@ -454,6 +454,20 @@ def test_ten_onlookers_ask_the_scheduler_once_in_thirty_seconds(slurm, out, cloc
     assert len(view.queue) == 6
 
 
+def test_who_cannot_write_asks_no_more_often(slurm, out, clock, monkeypatch):
+    launcher(out, clock).submit("s", jobs_of(1), print)
+
+    def full(path, document):
+        raise NoSpaceError("no space left on the device")
+
+    monkeypatch.setattr("slurm.queue.write_document", full)
+    before = len(slurm.calls())
+    for _ in range(5):
+        look(out / "slurm", Scheduler(out / "slurm", clock=clock), lambda view: [])
+        clock.sleep(QUERY_SECONDS / 10)
+    assert len(slurm.calls()) == before + 1
+
+
 @pytest.mark.parametrize("accounting", [True, False])
 def test_accounting_is_asked_after_the_queue_and_missed_where_there_is_none(tmp_path, monkeypatch, clock, accounting):
     imitation = Imitation(tmp_path / "slurm", accounting=accounting)
