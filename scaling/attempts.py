@@ -112,14 +112,13 @@ def _end(rows: Sequence[dict[str, Any]], others: Sequence[dict[str, Any]]) -> tu
 def stage_to_try(folder: StageFolder) -> Stage:
     """The stage with its micro-batches halved as often as memory ran out: the batch of an update stays the same."""
     stage = folder.stage()
-    forgiven = _forgiven(folder)
-    halved = sum(attempt.end == "out of memory" and attempt.number > forgiven for attempt in attempts(folder))
+    halved = sum(attempt.end == "out of memory" for attempt in _counted(folder, attempts(folder)))
     return stage.model_copy(update={"engine": stage.engine.model_copy(update={"halved": halved})})
 
 
 def given_up(folder: StageFolder, past: Sequence[Attempt]) -> str | None:
     """Why nobody should try again by himself; None where somebody should. `past` are attempts that have ended."""
-    counted = [attempt for attempt in past if attempt.number > _forgiven(folder)]
+    counted = _counted(folder, past)
     since = counted[max((n for n, attempt in enumerate(counted, 1) if attempt.progress), default=0) :]
     faults = [attempt for attempt in since if attempt.end in ("failed", "out of time")]
     if counted and counted[-1].end == "mendable":
@@ -150,8 +149,10 @@ def forgiven_at(folder: StageFolder) -> float:
     return _pardon(folder).at
 
 
-def _forgiven(folder: StageFolder) -> int:
-    return _pardon(folder).attempts
+def _counted(folder: StageFolder, past: Sequence[Attempt]) -> list[Attempt]:
+    """Those that were not forgiven."""
+    forgiven = _pardon(folder).attempts
+    return [attempt for attempt in past if attempt.number > forgiven]
 
 
 def _pardon(folder: StageFolder) -> Pardon:

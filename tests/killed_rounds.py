@@ -28,15 +28,11 @@ from pathlib import Path
 import scaling.stage
 import scaling.stages.dit
 from scaling.attempts import attempts
-from scaling.presets import VAE_PRESETS
-from scaling.specs import DataSpec, EvalSpec, TextSpec, VAETrainSpec, WorldSpec
-from scaling.stage import DataFields, DiTFields, LatentsFields, StageFolder, VAEFields, make_stage
-from scaling.stages.run import run_stage
+from scaling.stage import StageFolder
 from scaling.store import TEMPORARY, read_document, read_jsonl, temporary
 from scaling.training import fit
 from slurm import worker
-from tests.engine_ranks import DIT, OPTIM
-from tests.test_engine import write_latents
+from tests.tiny_run import make_run
 
 MOST_ATTEMPTS = 10
 WATCHED = ("open", "fsync", "replace", "mkdir", "unlink", "rmdir")
@@ -45,20 +41,7 @@ WATCHED = ("open", "fsync", "replace", "mkdir", "unlink", "rmdir")
 
 def prepare(runs, flop_budget=4e8):
     """The stage's parents and its spec. Returns its id."""
-    spec = DataSpec(worlds=WorldSpec(count=9, frames=10), frames=5, holdout_every=8)
-    data = make_stage("data", "data", DataFields(data=spec), {})
-    run_stage(str(StageFolder.create(runs, data).path))
-    vae_fields = VAEFields(vae=VAE_PRESETS["tiny"], train=VAETrainSpec(steps=1, crop_frames=5))
-    vae = make_stage("vae", "vae", vae_fields, {"data": data.id})
-    run_stage(str(StageFolder.create(runs, vae).path))
-    cache = make_stage("latents", "latents", LatentsFields(text=TextSpec()), {"data": data.id, "vae": vae.id})
-    StageFolder.create(runs, cache).finish()
-    write_latents(runs / cache.id, VAE_PRESETS["tiny"].latent_channels)
-    evaluation = EvalSpec(val_clips=4, val_times=2, prompt_count=1, sample_steps=2, sample_at=(0.5, 1.0))
-    fields = DiTFields(dit=DIT, optim=OPTIM["muon"], evaluation=evaluation, flop_budget=flop_budget)
-    stage = make_stage("dit", "dit", fields, {"vae": vae.id, "latents": cache.id})
-    StageFolder.create(runs, stage)
-    return stage.id
+    return make_run(runs, optimiser="muon", flop_budget=flop_budget, sample_at=(0.5, 1.0)).path.name
 
 
 class Calls:

@@ -15,16 +15,14 @@ import torch
 from scaling import interruption
 from scaling.attempts import attempts, forgive, given_up, stage_to_try
 from scaling.errors import DivergedError, NoSpaceError, UserError
-from scaling.presets import VAE_PRESETS
 from scaling.records import read_record, training_table
-from scaling.specs import DataSpec, EngineSpec, EvalSpec, TextSpec, VAETrainSpec, WorldSpec
-from scaling.stage import DataFields, DiTFields, LatentsFields, StageFolder, VAEFields, make_stage
+from scaling.specs import DataSpec, WorldSpec
+from scaling.stage import DataFields, StageFolder, make_stage
 from scaling.stages.run import _last_words, run_stage
 from scaling.store import write_document
 from scaling.training.dit import DiTModule
 from slurm import worker
-from tests.engine_ranks import DIT, OPTIM
-from tests.test_engine import write_latents
+from tests.tiny_run import make_run
 
 
 @pytest.fixture
@@ -149,32 +147,15 @@ def test_the_word_of_a_rank_counts_where_the_first_was_killed(folder):
 
 # real stages
 
+SMALL = {"optimiser": "adamw", "flop_budget": 6e8, "sample_at": (1.0,)}
+
 
 @pytest.fixture
 def run_folder(tmp_path, monkeypatch):
     """A `dit` stage whose parents are complete, with batches of 64 tokens."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    return make_run(tmp_path)
-
-
-def make_run(runs, **changes):
-    spec = DataSpec(worlds=WorldSpec(count=9, frames=10), frames=5, holdout_every=8)
-    data = make_stage("data", "data", DataFields(data=spec), {})
-    run_stage(str(StageFolder.create(runs, data).path))
-    vae_fields = VAEFields(vae=VAE_PRESETS["tiny"], train=VAETrainSpec(steps=1, crop_frames=5))
-    vae = make_stage("vae", "vae", vae_fields, {"data": data.id})
-    run_stage(str(StageFolder.create(runs, vae).path))
-    cache = make_stage("latents", "latents", LatentsFields(text=TextSpec()), {"data": data.id, "vae": vae.id})
-    folder = StageFolder.create(runs, cache)
-    if not folder.complete:
-        write_latents(folder.path, VAE_PRESETS["tiny"].latent_channels)
-        folder.finish()
-    evaluation = EvalSpec(val_clips=4, val_times=2, prompt_count=1, sample_steps=2, sample_at=(1.0,))
-    fields = DiTFields(dit=DIT, optim=OPTIM["adamw"], evaluation=evaluation, flop_budget=6e8)
-    fields = fields.model_copy(update=changes)
-    stage = make_stage("dit", "dit", fields, {"vae": vae.id, "latents": cache.id}, engine=EngineSpec())
-    return StageFolder.create(runs, stage)
+    return make_run(tmp_path, **SMALL)
 
 
 def test_memory_that_runs_out_halves_the_micro_batch_and_nothing_else(run_folder, monkeypatch):
@@ -200,7 +181,7 @@ def test_memory_that_runs_out_halves_the_micro_batch_and_nothing_else(run_folder
     assert record.engine.halved == 2
     assert max(seen) <= room
     monkeypatch.setattr(DiTModule, "loss", whole)
-    undisturbed = make_run(run_folder.path.parent.parent / "other")
+    undisturbed = make_run(run_folder.path.parent.parent / "other", **SMALL)
     run_stage(str(undisturbed.path))
     expected = read_record(undisturbed.record_path)
     assert (record.steps, record.num_tokens, record.batch_tokens) == (
@@ -275,7 +256,7 @@ def test_a_signal_stops_training_after_an_update_and_the_rest_has_the_same_bits(
         for number, handler in before.items():
             signal.signal(number, handler)
         interruption._listening = False
-    undisturbed = make_run(run_folder.path.parent.parent / "other")
+    undisturbed = make_run(run_folder.path.parent.parent / "other", **SMALL)
     run_stage(str(undisturbed.path))
     model = "model.safetensors"
     assert (run_folder.path / model).read_bytes() == (undisturbed.path / model).read_bytes()

@@ -16,29 +16,18 @@ from scaling.errors import StageError, UserError
 from scaling.flow import seeded_noise
 from scaling.latents import LatentSet, LatentWriter
 from scaling.models.dit import DiT
-from scaling.presets import VAE_PRESETS
 from scaling.ranks import run_together
 from scaling.records import read_record
-from scaling.specs import DataSpec, EngineSpec, EvalSpec, TextSpec, VAETrainSpec, WorldSpec
-from scaling.stage import DataFields, DiTFields, LatentsFields, StageFolder, VAEFields, make_stage
+from scaling.specs import EngineSpec
 from scaling.stages.run import run_stage
 from scaling.training import checkpoints
 from scaling.training.batches import FlowBatches
 from scaling.training.dit import DiTModule
 from scaling.training.engine import prepare
 from tests.engine_ranks import DIT, EVERY, OPTIM, STEPS, WHOLE, train, train_vae, weights
+from tests.tiny_run import make_run, write_latents
 
 ONE = EngineSpec()
-
-
-def write_latents(folder, channels=3):
-    """A cache of latents of two shapes with made-up captions."""
-    writer = LatentWriter(folder)
-    for number in range(24):
-        shape = (2, 4, 4, channels) if number % 3 else (1, 4, 6, channels)
-        writer.add(seeded_noise(shape, 1, number) * 2 + 1, f"caption {number % 5}", number % 6 == 5)
-    mask = torch.ones(5, 4, dtype=torch.bool)
-    writer.finish(Caption(seeded_noise((5, 4, 384), 2), mask, seeded_noise((5, 384), 3)))
 
 
 @pytest.fixture(scope="module")
@@ -237,20 +226,8 @@ def is_alive(pid):
 def test_a_stage_trains_with_as_many_ranks_as_its_engine_wants(tmp_path, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    spec = DataSpec(worlds=WorldSpec(count=9, frames=10), frames=5, holdout_every=8)
-    data = make_stage("data", "data", DataFields(data=spec), {})
-    run_stage(str(StageFolder.create(tmp_path, data).path))
-    vae_fields = VAEFields(vae=VAE_PRESETS["tiny"], train=VAETrainSpec(steps=1, crop_frames=5))
-    vae = make_stage("vae", "vae", vae_fields, {"data": data.id})
-    run_stage(str(StageFolder.create(tmp_path, vae).path))
-    cache = make_stage("latents", "latents", LatentsFields(text=TextSpec()), {"data": data.id, "vae": vae.id})
-    StageFolder.create(tmp_path, cache).finish()
-    write_latents(tmp_path / cache.id, VAE_PRESETS["tiny"].latent_channels)
-    evaluation = EvalSpec(val_clips=4, val_times=2, prompt_count=1, sample_steps=2, sample_at=(0.5, 1.0))
-    fields = DiTFields(dit=DIT, optim=OPTIM["muon"], evaluation=evaluation, flop_budget=3e8)
     engine = EngineSpec(processes=2, sharding="shard")
-    stage = make_stage("dit", "dit", fields, {"vae": vae.id, "latents": cache.id}, engine=engine)
-    folder = StageFolder.create(tmp_path, stage)
+    folder = make_run(tmp_path, optimiser="muon", flop_budget=3e8, sample_at=(0.5, 1.0), engine=engine)
     run_stage(str(folder.path))
     assert folder.complete
     assert any(event.get("done") == event.get("total") for event in folder.events() if "done" in event)

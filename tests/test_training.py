@@ -26,7 +26,7 @@ from scaling.training.batches import FlowBatches
 from scaling.training.dit import DiTModule, flow_losses
 from scaling.training.fit import fit
 from scaling.validation import validation_loss
-from tests.test_engine import write_latents
+from tests.tiny_run import write_latents
 
 STEPS, EVERY = 12, 3
 OPTIM = OptimSpec(batch_tokens=24, given_frames=0.3, ema_widths=(0.1, 0.05))

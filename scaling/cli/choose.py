@@ -5,7 +5,7 @@ from typing import Protocol
 
 from scaling.errors import UserError
 
-NAMED = 4
+NAMED = 5
 """Stages that a message names, at most."""
 
 

@@ -9,15 +9,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from scaling.cli.choose import chosen
+from scaling.cli.choose import NAMED, chosen
 from scaling.errors import UserError
 
 if TYPE_CHECKING:
     from scaling.stage import Stage
     from sweeps.explain import Explainer
-
-NAMED = 5
-"""Folders that an ambiguous name is answered with, at most."""
 
 
 def add_parser(subparsers: Any) -> None:

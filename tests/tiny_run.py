@@ -1,0 +1,40 @@
+"""A `dit` stage with complete parents, small enough to be trained in a second: for tests of how stages are brought to
+their end."""
+
+import torch
+
+from scaling.caption import Caption
+from scaling.flow import seeded_noise
+from scaling.latents import LatentWriter
+from scaling.presets import VAE_PRESETS
+from scaling.specs import DataSpec, EngineSpec, EvalSpec, TextSpec, VAETrainSpec, WorldSpec
+from scaling.stage import DataFields, DiTFields, LatentsFields, StageFolder, VAEFields, make_stage
+from scaling.stages.run import run_stage
+from tests.engine_ranks import DIT, OPTIM
+
+
+def write_latents(folder, channels=3):
+    """A cache of latents of two shapes with made-up captions."""
+    writer = LatentWriter(folder)
+    for number in range(24):
+        shape = (2, 4, 4, channels) if number % 3 else (1, 4, 6, channels)
+        writer.add(seeded_noise(shape, 1, number) * 2 + 1, f"caption {number % 5}", number % 6 == 5)
+    mask = torch.ones(5, 4, dtype=torch.bool)
+    writer.finish(Caption(seeded_noise((5, 4, 384), 2), mask, seeded_noise((5, 384), 3)))
+
+
+def make_run(runs, *, optimiser, flop_budget, sample_at, engine=None):
+    """The folder of the stage, which nobody has tried yet; its parents are beside it, and their latents are made up."""
+    spec = DataSpec(worlds=WorldSpec(count=9, frames=10), frames=5, holdout_every=8)
+    data = make_stage("data", "data", DataFields(data=spec), {})
+    run_stage(str(StageFolder.create(runs, data).path))
+    vae_fields = VAEFields(vae=VAE_PRESETS["tiny"], train=VAETrainSpec(steps=1, crop_frames=5))
+    vae = make_stage("vae", "vae", vae_fields, {"data": data.id})
+    run_stage(str(StageFolder.create(runs, vae).path))
+    cache = make_stage("latents", "latents", LatentsFields(text=TextSpec()), {"data": data.id, "vae": vae.id})
+    StageFolder.create(runs, cache).finish()
+    write_latents(runs / cache.id, VAE_PRESETS["tiny"].latent_channels)
+    evaluation = EvalSpec(val_clips=4, val_times=2, prompt_count=1, sample_steps=2, sample_at=sample_at)
+    fields = DiTFields(dit=DIT, optim=OPTIM[optimiser], evaluation=evaluation, flop_budget=flop_budget)
+    parents = {"vae": vae.id, "latents": cache.id}
+    return StageFolder.create(runs, make_stage("dit", "dit", fields, parents, engine=engine or EngineSpec()))
