@@ -134,7 +134,7 @@ def _words(result: dict[str, Any]) -> str:
     shown = [f"{side} {result['size'][side]} at {rates[side]} fps" for side in SIDES]
     infinity = result["at_infinity"]
     extrapolated = (
-        "{value:.2f}, 95 % interval {low:.2f} to {high:.2f}".format(**infinity) if infinity else "too few clips to say"
+        "{value:z.2f}, 95 % interval {low:z.2f} to {high:z.2f}".format(**infinity) if infinity else "too few clips to say"
     )
     return (
         f"FVD {result['fvd']:.2f}\n"

@@ -88,7 +88,8 @@ def _distance(real: Features, fake: Features) -> float:
     total = np.square(mean_real - mean_fake).sum() + np.square(x).sum() + np.square(y).sum()
     if len(x) > x.shape[1]:  # the triangular factors have the same products and only d rows
         x, y = np.linalg.qr(x, mode="r"), np.linalg.qr(y, mode="r")
-    return float(total - 2 * np.linalg.svd(x @ y.T, compute_uv=False).sum())
+    # The terms cancel where the sets are alike, and what rounding leaves of them may be below zero.
+    return max(0.0, float(total - 2 * np.linalg.svd(x @ y.T, compute_uv=False).sum()))
 
 
 def _intercept(real: Features, fake: Features, rng: np.random.Generator, draws: int) -> float:
