@@ -17,7 +17,7 @@ $(VENV)/.done: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
-	$(BIN)/python -m scaling.weights
+	$(BIN)/python -m scaling.pretrained.weights
 	touch $@
 
 demo: setup  ## the whole story on this machine, into $(OUT); run again, it finds what is done

@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from scaling.cli.progress import stage_progress
-from scaling.records import RunRecord, read_record
-from scaling.stage import DiTFields, Stage, make_stage
+from scaling.core.records import RunRecord, read_record
+from scaling.core.stage import DiTFields, Stage, make_stage
 from slurm.local import execute
+from slurm.progress import stage_progress
 from sweeps.spec import SweepSpec, load_sweep
 from sweeps.stages import Common, common_stages, run_stage
 

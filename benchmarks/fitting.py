@@ -20,7 +20,7 @@ from analysis.laws.fit import fit_law
 from analysis.laws.forms import CHINCHILLA
 from analysis.laws.newton import Objective
 from analysis.laws.points import Points, points
-from analysis.table import read_table
+from analysis.tables.table import read_table
 
 GRID = {
     "alpha": np.arange(0, 2.5, 0.5),

@@ -15,9 +15,9 @@ from benchmarks.measure import Build, Contender
 from benchmarks.peers import count_params, settle
 from benchmarks.precision import Precision, precise
 from benchmarks.shapes import CHANNELS, TEXT_TOKENS, MixedShape
-from scaling import flops
-from scaling.batching import TokenBatches
-from scaling.geometry import TEXT_DIM, Grid
+from scaling.accounting import flops
+from scaling.accounting.geometry import TEXT_DIM, Grid
+from scaling.data.batching import TokenBatches
 from scaling.models.dit import DiT
 
 CLIPS = 2000

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.shapes import CHANNELS, TEXT_TOKENS, Shape
-from scaling.geometry import TEXT_DIM, TIME_FEATURES
+from scaling.accounting.geometry import TEXT_DIM, TIME_FEATURES
+from scaling.core.specs import EngineSpec
 from scaling.models.dit import DiT
-from scaling.specs import EngineSpec
 from scaling.training.engine import prepare
 
 OURS = "ours"

@@ -17,11 +17,11 @@ from typing import Any
 
 import yaml
 
-from scaling.records import RunRecord, write_record
-from scaling.specs import EngineSpec
-from scaling.stage import StageFolder
-from sweeps.outline import outline_of
-from sweeps.plan import plan
+from scaling.core.records import RunRecord, write_record
+from scaling.core.specs import EngineSpec
+from scaling.core.stage import StageFolder
+from sweeps.phases import outline_of
+from sweeps.planning.plan import plan
 from sweeps.spec import SweepSpec, load_sweep
 
 REPEATS = 5

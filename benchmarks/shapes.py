@@ -4,9 +4,9 @@ and the mixed clips that are packed or padded."""
 from dataclasses import dataclass
 from math import prod
 
-from scaling.geometry import Grid
-from scaling.presets import dit_preset
-from scaling.specs import DiTSpec
+from scaling.accounting.geometry import Grid
+from scaling.accounting.presets import dit_preset
+from scaling.core.specs import DiTSpec
 
 CHANNELS = 16
 """Latent channels of the base VAE."""

@@ -3,10 +3,10 @@
 python -m benchmarks.sizes
 """
 
-from scaling import flops
-from scaling.geometry import Grid
-from scaling.presets import PAPER_DITS, VAE_PRESETS, dit_preset
-from scaling.specs import DiTSpec, VAESpec
+from scaling.accounting import flops
+from scaling.accounting.geometry import Grid
+from scaling.accounting.presets import PAPER_DITS, VAE_PRESETS, dit_preset
+from scaling.core.specs import DiTSpec, VAESpec
 
 DIAL = ("100k", "1M", "10M", "100M", "1B", "10B")
 CHANNELS = 16

@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 import yaml
 
 from benchmarks.planning import seconds, sweep_of_1000
-from scaling.store import read_document
+from scaling.core.store import read_document
 from slurm.testbed import Settings, Testbed
 
 

@@ -12,12 +12,12 @@ import math
 import numpy as np
 
 from analysis.laws.bootstrap import bootstrap
-from analysis.laws.calibration import PLANTED, Sweep
 from analysis.laws.design import suggest
 from analysis.laws.fit import fit_law
 from analysis.laws.forms import C_AXIS, CHINCHILLA
 from analysis.laws.newton import Objective
 from analysis.laws.points import points
+from benchmarks.law_calibration import PLANTED, Sweep
 
 SWEEPS = (Sweep(3, 4, 4, 4, 0.01, math.inf), Sweep(4, 5, 4, 4, 0.01, math.inf))
 SHARES = (0.25, 0.5, 1.0, 3.0)

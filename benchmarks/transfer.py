@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.ablation import variant_stage
-from scaling import flops
-from scaling.cli.progress import stage_progress
-from scaling.records import read_record
+from scaling.accounting import flops
+from scaling.core.records import read_record
 from slurm.local import execute
+from slurm.progress import stage_progress
 from sweeps.spec import SweepSpec, load_sweep
 from sweeps.stages import common_stages
 

@@ -10,7 +10,7 @@ from benchmarks.measure import Build, Contender
 from benchmarks.peers import build, count_params, meeting, settle, text_for
 from benchmarks.precision import Precision, precise
 from benchmarks.shapes import Shape
-from scaling.flow import mix
+from scaling.diffusion.flow import mix
 
 GUIDANCE = 2.0
 

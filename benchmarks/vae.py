@@ -1,7 +1,7 @@
 """Encoding and decoding of a clip by our `base` VAE and by diffusers' AutoencoderKLWan, which has the same pyramid.
 
-Wan's takes a clip one latent at a time, always. Ours takes it whole where it fits, as `scaling.frozen` does; a second
-contender of ours goes one latent at a time too, for equal memory.
+Wan's takes a clip one latent at a time, always. Ours takes it whole where it fits, as `scaling.diffusion.inference`
+does; a second contender of ours goes one latent at a time too, for equal memory.
 """
 
 from collections.abc import Callable
@@ -15,10 +15,10 @@ from benchmarks.measure import Build, Contender
 from benchmarks.peers import OURS, count_params, settle
 from benchmarks.precision import Precision, precise
 from benchmarks.shapes import VideoShape
-from scaling.geometry import latent_size
+from scaling.accounting.geometry import latent_size
+from scaling.accounting.presets import VAE_PRESETS
 from scaling.models.causal import FeatureCache
 from scaling.models.vae import VAE
-from scaling.presets import VAE_PRESETS
 
 SPEC = VAE_PRESETS["base"]
 Way = Literal["encode", "decode"]

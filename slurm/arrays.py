@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from scaling.stage import Stage
+from scaling.core.stage import Stage
 from slurm.batch import Array, Resources
 from slurm.cluster import SlurmCluster
 from slurm.submissions import new_name

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from scaling.attempts import attempts
-from scaling.errors import UserError
-from scaling.stage import StageFolder
+from scaling.core.attempts import attempts
+from scaling.core.errors import UserError
+from scaling.core.stage import StageFolder
 from slurm.arrays import Job
-from slurm.live import Live
+from slurm.reconcile import Live
 
 
 def check(runs: Path, live: Sequence[Live], todo: Sequence[Job], limit: float | None) -> dict[str, float | None]:

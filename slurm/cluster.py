@@ -9,9 +9,9 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from scaling.errors import UserError
-from scaling.specs import Spec, load_yaml, parse_spec
-from sweeps.capacity import Capacity
+from scaling.core.errors import UserError
+from scaling.core.specs import Spec, load_yaml, parse_spec
+from sweeps.planning.capacity import Capacity
 
 
 class LightSpec(Spec):

@@ -18,11 +18,11 @@ from typing import Any
 from submitit.core.core import Job
 from submitit.local.local import LocalExecutor
 
-from scaling.attempts import attempts
-from scaling.errors import StageError, UserError
-from scaling.stage import Stage, StageFolder
+from scaling.core.attempts import attempts
+from scaling.core.errors import StageError, UserError
+from scaling.core.stage import Stage, StageFolder
+from scaling.core.store import no_space
 from scaling.stages.run import run_stage
-from scaling.store import no_space
 
 POLL_SECONDS = 0.2
 FOREVER_MINUTES = 60 * 24 * 30

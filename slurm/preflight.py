@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from difflib import get_close_matches
 
-from scaling.errors import UserError
+from scaling.core.errors import UserError
 from slurm.cluster import SlurmCluster
 from slurm.scheduler import Scheduler
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from pydantic import Field
 
-from scaling.errors import UserError
-from scaling.specs import Spec, parse_spec
-from scaling.store import read_document, write_document
+from scaling.core.errors import UserError
+from scaling.core.specs import Spec, parse_spec
+from scaling.core.store import read_document, write_document
 from slurm.cluster import SlurmCluster
 from sweeps.spec import SweepSpec
 

@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from scaling.errors import StageError, UserError
-from scaling.store import read_document, write_document
+from scaling.core.errors import StageError, UserError
+from scaling.core.store import read_document, write_document
 
 PATIENCE_SECONDS = 60.0
 """For one call; a busy controller answers after tens of seconds."""

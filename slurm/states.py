@@ -12,11 +12,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from scaling.attempts import Attempt, attempts, given_up
-from scaling.errors import UserError
-from scaling.stage import StageFolder
-from scaling.store import read_document
-from slurm.queue import View
+from scaling.core.attempts import Attempt, attempts, given_up
+from scaling.core.errors import UserError
+from scaling.core.stage import StageFolder
+from scaling.core.store import read_document
+from slurm.queue_cache import View
 from slurm.submissions import Submission
 from slurm.worker import is_cancelled
 

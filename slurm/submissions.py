@@ -12,9 +12,9 @@ from pathlib import Path
 
 from pydantic import Field
 
-from scaling.errors import UserError
-from scaling.specs import Spec, parse_spec
-from scaling.store import append_jsonl, read_document, sweep, write_document
+from scaling.core.errors import UserError
+from scaling.core.specs import Spec, parse_spec
+from scaling.core.store import append_jsonl, read_document, sweep, write_document
 
 STEERING, PATROL = "steering", "patrol"
 """Stand in place of a stage's id in the jobs that go on with the sweep: when all others have ended, and every now and

@@ -13,15 +13,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from scaling.attempts import SILENT, Attempt, attempts, forgiven_at, given_up
-from scaling.errors import UserError
-from scaling.stage import StageFolder
+from scaling.core.attempts import SILENT, Attempt, attempts, forgiven_at, given_up
+from scaling.core.errors import UserError
+from scaling.core.stage import StageFolder
 from slurm import batch, budget
 from slurm.arrays import Job, cut
 from slurm.batch import Array, Resources
 from slurm.cluster import SlurmCluster
-from slurm.live import Live, glance, look
-from slurm.patience import Patience
+from slurm.reconcile import Live, glance, look
+from slurm.retry import Patience
 from slurm.scheduler import FullError, RefusedError, Scheduler, SchedulerDownError
 from slurm.submissions import PATROL, STEERING, Submission, Submissions, new_name
 from slurm.worker import cancel_mark, is_cancelled, work

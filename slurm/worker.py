@@ -1,7 +1,7 @@
 """What a task of a job does: one stage, in step with the tasks of the other GPUs. No torch until there is work.
 
 The batch script (`slurm.batch`) starts a task for each GPU through Submitit, which gives it one path, and puts the job
-back in the queue where the exit code says so. Whether another attempt is worth while is `scaling.attempts`' word.
+back in the queue where the exit code says so. Whether another attempt is worth while is `scaling.core.attempts`' word.
 """
 
 import os
@@ -10,10 +10,10 @@ import traceback
 from pathlib import Path
 from typing import NoReturn
 
-from scaling import interruption
-from scaling.attempts import attempts, given_up, room_to_try
-from scaling.ranks import join_slurm, leave, rank
-from scaling.stage import StageFolder
+from scaling.core import signals
+from scaling.core.attempts import attempts, given_up, room_to_try
+from scaling.core.stage import StageFolder
+from scaling.distributed.ranks import join_slurm, leave, rank
 from scaling.stages.run import run_stage, take_part
 
 AGAIN = 85
@@ -27,7 +27,7 @@ GPUS, DUE = "SCALING_GPUS", "SCALING_DUE"
 
 def work(path: str) -> NoReturn:
     """Brings the stage in this folder to COMPLETE, as one of the tasks of a job. Ends the process."""
-    interruption.listen()
+    signals.listen()
     join_slurm()
     leave(_outcome(StageFolder(Path(path))))
 
@@ -45,7 +45,7 @@ def _outcome(folder: StageFolder) -> int:
             run_stage(str(folder.path), job, int(os.environ[GPUS]), float(os.environ[DUE]))
         else:
             take_part(folder)
-    except interruption.StoppedError as stop:
+    except signals.StoppedError as stop:
         print(f"{folder.path.name}: {stop}", flush=True)
     except Exception:
         traceback.print_exc()
@@ -82,7 +82,7 @@ def _wait_for_room(folder: StageFolder) -> None:
                 flush=True,
             )
             said = True
-        interruption.check()
+        signals.check()
         time.sleep(ROOM_SECONDS)
 
 

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from scaling.attempts import Attempt, attempts
-from scaling.errors import UserError
-from scaling.identity import RECIPE_VERSION
-from scaling.stage import Stage, StageFolder
+from scaling.core.attempts import Attempt, attempts
+from scaling.core.errors import UserError
+from scaling.core.identity import RECIPE_VERSION
+from scaling.core.stage import Stage, StageFolder
 
 State = Literal["complete", "unfinished", "never tried"]
 SHOWN = 60

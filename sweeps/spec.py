@@ -7,9 +7,9 @@ from typing import Any, Self
 
 from pydantic import Field, model_validator
 
-from scaling.errors import UserError
-from scaling.presets import VAE_PRESETS, dit_preset
-from scaling.specs import (
+from scaling.accounting.presets import VAE_PRESETS, dit_preset
+from scaling.core.errors import UserError
+from scaling.core.specs import (
     DataSpec,
     DiTSpec,
     EngineSpec,
@@ -27,7 +27,7 @@ from scaling.specs import (
 from scaling.text.source import is_folder
 
 FEWEST_RUNS = 6
-"""Runs below the target that `analysis.forecast` needs."""
+"""Runs below the target that `analysis.forecast.forecast` needs."""
 
 
 class HardwareSpec(Spec):
@@ -123,7 +123,7 @@ class SweepSpec(Spec):
     prediction: Prediction = "velocity"
     """What every model of the sweep predicts."""
     shift_tokens: int = Field(256, ge=1)
-    """Tokens of a clip whose flow times are not shifted; see `scaling.flow.shift`."""
+    """Tokens of a clip whose flow times are not shifted; see `scaling.diffusion.flow.shift`."""
     base_flops: float = Field(gt=0)
     """Training FLOPs of the base budget."""
     branches: bool = False

@@ -1,11 +1,11 @@
-"""From a sweep to its stages: which there are, and what each needs. What they cost, `sweeps.plan` says. No torch."""
+"""From a sweep to its stages: which there are, and what each needs. What they cost, `sweeps.planning.plan` says. No
+torch."""
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from scaling.data.index import folder_manifest
-from scaling.stage import (
+from scaling.core.stage import (
     DataFields,
     DiTFields,
     LatentsFields,
@@ -17,6 +17,7 @@ from scaling.stage import (
     VAEFields,
     make_stage,
 )
+from scaling.data.index import folder_manifest
 from scaling.text.source import encoder_manifest, is_folder, pin
 from sweeps.spec import SweepSpec
 

@@ -4,7 +4,7 @@
 
 Which trials come next follows from the sweep and the losses so far, and from nothing else: there is no storage and no
 lock, and whoever asks again, after a crash or on another machine, is told the same. What is not here: running trials,
-and keeping what they found (`scaling.cli.rounds`).
+and keeping what they found (`sweeps.controller`).
 """
 
 import math
@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from scaling.errors import UserError
-from scaling.records import TUNING, Trial, Tuning
-from scaling.specs import parse_spec
-from scaling.stage import Stage
-from scaling.store import read_document
+from scaling.core.errors import UserError
+from scaling.core.records import TUNING, Trial, Tuning
+from scaling.core.specs import parse_spec
+from scaling.core.stage import Stage
+from scaling.core.store import read_document
 from sweeps.spec import SweepSpec, TuningSpec
 from sweeps.stages import Common, run_stage
 

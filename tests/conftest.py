@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from scaling.errors import UserError
+from scaling.core.errors import UserError
 from slurm.testbed import Settings, Testbed
 
 

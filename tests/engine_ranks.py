@@ -7,20 +7,20 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from scaling.flow import seeded_noise
-from scaling.latents import LatentSet
+from scaling.core.specs import DiTSpec, EngineSpec, OptimSpec, VAESpec, VAEStage, VAETrainSpec
+from scaling.core.stage import Events
+from scaling.diffusion.flow import seeded_noise
+from scaling.diffusion.latents import LatentSet
+from scaling.distributed.group import everywhere, together
+from scaling.distributed.ranks import leave, leave_with_starter, rank, ranks
+from scaling.distributed.shards import gathered
 from scaling.models.dit import DiT
 from scaling.models.vae import VAE
-from scaling.ranks import leave, leave_with_starter, rank, ranks
-from scaling.shards import gathered
-from scaling.specs import DiTSpec, EngineSpec, OptimSpec, VAESpec, VAEStage, VAETrainSpec
-from scaling.stage import Events
 from scaling.training.batches import FlowBatches
 from scaling.training.crops import Crops
 from scaling.training.dit import DiTModule
 from scaling.training.engine import prepare
 from scaling.training.fit import fit
-from scaling.training.group import everywhere, together
 from scaling.training.vae import VAEModule
 
 STEPS, EVERY = 6, 2

@@ -25,11 +25,11 @@ import time
 import traceback
 from pathlib import Path
 
-import scaling.stage
+import scaling.core.stage
 import scaling.stages.dit
-from scaling.attempts import attempts
-from scaling.stage import StageFolder
-from scaling.store import TEMPORARY, read_document, read_jsonl, temporary
+from scaling.core.attempts import attempts
+from scaling.core.stage import StageFolder
+from scaling.core.store import TEMPORARY, read_document, read_jsonl, temporary
 from scaling.training import fit
 from slurm import worker
 from tests.tiny_run import make_run
@@ -56,7 +56,9 @@ class Calls:
         for name in WATCHED:
             setattr(os, name, self._watched(name, getattr(os, name)))
         Path.write_bytes = self._halved(Path.write_bytes, bytes)
-        scaling.stage.append_jsonl = self._halved(scaling.stage.append_jsonl, lambda row: json.dumps(row).encode())
+        scaling.core.stage.append_jsonl = self._halved(
+            scaling.core.stage.append_jsonl, lambda row: json.dumps(row).encode()
+        )
         if "loader" in self.fault:
             length = fit.StepBatches.__len__
             fit.StepBatches.__len__ = lambda batches: (self._strike("loader"), length(batches))[1]

@@ -3,10 +3,10 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from scaling import flops
-from scaling.records import Metric, RunRecord, write_record
-from scaling.specs import OptimSpec
-from scaling.stage import Stage, StageFolder
+from scaling.accounting import flops
+from scaling.core.records import Metric, RunRecord, write_record
+from scaling.core.specs import OptimSpec
+from scaling.core.stage import Stage, StageFolder
 
 Loss = Callable[[float, float, OptimSpec], float | None]
 """Of N, of C and of the rates; None is a run that diverged."""

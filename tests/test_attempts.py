@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from scaling import interruption
-from scaling.attempts import attempts, forgive, given_up, stage_to_try
-from scaling.errors import DivergedError, NoSpaceError, UserError
-from scaling.records import read_record, training_table
-from scaling.specs import DataSpec, WorldSpec
-from scaling.stage import DataFields, StageFolder, make_stage
+from scaling.core import signals
+from scaling.core.attempts import attempts, forgive, given_up, stage_to_try
+from scaling.core.errors import DivergedError, NoSpaceError, UserError
+from scaling.core.records import read_record, training_table
+from scaling.core.specs import DataSpec, WorldSpec
+from scaling.core.stage import DataFields, StageFolder, make_stage
+from scaling.core.store import write_document
 from scaling.stages.run import _last_words, run_stage
-from scaling.store import write_document
 from scaling.training.dit import DiTModule
 from slurm import worker
 from tests.tiny_run import make_run
@@ -115,7 +115,7 @@ def test_a_job_waits_for_room_on_a_disk_that_is_full(small_disk, monkeypatch, ca
     stage = make_stage("data", "data", DataFields(data=DataSpec(worlds=WorldSpec(count=2))), {})
     folder = StageFolder.create(disk, stage)
     monkeypatch.setattr(worker, "ROOM_SECONDS", 0.05)
-    monkeypatch.setattr(interruption, "_received", [])
+    monkeypatch.setattr(signals, "_received", [])
     waiting = threading.Thread(target=worker._wait_for_room, args=(folder,), daemon=True)
     waiting.start()
     waiting.join(1.0)
@@ -125,8 +125,8 @@ def test_a_job_waits_for_room_on_a_disk_that_is_full(small_disk, monkeypatch, ca
     assert not waiting.is_alive()
     assert capsys.readouterr().out.count("waits for room on the disk") == 1
     subprocess.run(["mount", "-o", "remount,size=8m", disk], check=True)
-    interruption._received.append("SIGTERM")
-    with pytest.raises(interruption.StoppedError):
+    signals._received.append("SIGTERM")
+    with pytest.raises(signals.StoppedError):
         worker._wait_for_room(folder)
 
 
@@ -231,9 +231,9 @@ def test_a_vae_that_diverges_is_the_users_to_mend():
 
 
 def test_a_signal_stops_training_after_an_update_and_the_rest_has_the_same_bits(run_folder, monkeypatch):
-    monkeypatch.setattr(interruption, "_received", [])
-    before = {number: signal.getsignal(number) for number in interruption.SIGNALS}
-    interruption.listen()
+    monkeypatch.setattr(signals, "_received", [])
+    before = {number: signal.getsignal(number) for number in signals.SIGNALS}
+    signals.listen()
     whole = DiTModule.loss
 
     def loss(self, batch, step):
@@ -244,9 +244,9 @@ def test_a_signal_stops_training_after_an_update_and_the_rest_has_the_same_bits(
     try:
         with monkeypatch.context() as patch:
             patch.setattr(DiTModule, "loss", loss)
-            with pytest.raises(interruption.StoppedError):
+            with pytest.raises(signals.StoppedError):
                 run_stage(str(run_folder.path), job="7_0.0", gpus=1)
-        interruption._received.clear()
+        signals._received.clear()
         (one,) = attempts(run_folder)
         assert (one.end, one.done, one.progress) == ("stopped", 3, True)
         saved = sorted(path.name for path in (run_folder.path / "checkpoints").glob("step-*"))
@@ -255,7 +255,7 @@ def test_a_signal_stops_training_after_an_update_and_the_rest_has_the_same_bits(
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        interruption._listening = False
+        signals._listening = False
     undisturbed = make_run(run_folder.path.parent.parent / "other", **SMALL)
     run_stage(str(undisturbed.path))
     model = "model.safetensors"
@@ -264,8 +264,8 @@ def test_a_signal_stops_training_after_an_update_and_the_rest_has_the_same_bits(
 
 
 def test_a_signal_late_in_a_job_is_put_down_to_its_time_limit(run_folder, monkeypatch):
-    monkeypatch.setattr(interruption, "_received", ["SIGUSR2"])
-    with pytest.raises(interruption.StoppedError):
+    monkeypatch.setattr(signals, "_received", ["SIGUSR2"])
+    with pytest.raises(signals.StoppedError):
         run_stage(str(run_folder.path), due=0.0)
     assert attempts(run_folder)[0].end == "out of time"
 

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from scaling.attempts import attempts
 from scaling.cli.main import main
-from scaling.records import read_record, read_records
-from scaling.specs import EngineSpec, parse_spec
-from scaling.stage import DiTFields, StageFolder, make_stage
+from scaling.core.attempts import attempts
+from scaling.core.records import read_record, read_records
+from scaling.core.specs import EngineSpec, parse_spec
+from scaling.core.stage import DiTFields, StageFolder, make_stage
 from slurm.arrays import Job
 from slurm.cluster import load_cluster
 from slurm.scheduler import Scheduler

@@ -11,15 +11,15 @@ import torch
 from safetensors.torch import load_file
 from torch._dynamo.utils import counters
 
-from scaling.caption import Caption
-from scaling.errors import StageError, UserError
-from scaling.flow import seeded_noise
-from scaling.latents import LatentSet, LatentWriter
+from scaling.core.errors import StageError, UserError
+from scaling.core.records import read_record
+from scaling.core.specs import EngineSpec
+from scaling.diffusion.flow import seeded_noise
+from scaling.diffusion.latents import LatentSet, LatentWriter
+from scaling.distributed.ranks import run_together
 from scaling.models.dit import DiT
-from scaling.ranks import run_together
-from scaling.records import read_record
-from scaling.specs import EngineSpec
 from scaling.stages.run import run_stage
+from scaling.text.caption import Caption
 from scaling.training import checkpoints
 from scaling.training.batches import FlowBatches
 from scaling.training.dit import DiTModule
@@ -192,11 +192,11 @@ def test_what_a_rank_says_is_wrong_is_passed_on(tmp_path):
 
 def test_ranks_die_with_the_process_that_started_them(tmp_path):
     rank = (
-        "import os, pathlib, time; from scaling.ranks import leave_with_starter; leave_with_starter(); "
+        "import os, pathlib, time; from scaling.distributed.ranks import leave_with_starter; leave_with_starter(); "
         f"pathlib.Path({str(tmp_path)!r}, os.environ['RANK']).write_text(str(os.getpid())); time.sleep(600)"
     )
     starter = (
-        "import sys; from pathlib import Path; from scaling.ranks import run_together; "
+        "import sys; from pathlib import Path; from scaling.distributed.ranks import run_together; "
         f"run_together([sys.executable, '-c', {rank!r}], 2, Path({str(tmp_path / 'logs')!r}))"
     )
     process = subprocess.Popen([sys.executable, "-c", starter], cwd=Path(__file__).parents[1])

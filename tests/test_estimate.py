@@ -13,21 +13,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from analysis.assumptions import Assumption, override
-from analysis.estimate_figure import outputs_figure
-from analysis.preset import load_preset
-from analysis.published import Published, compare
-from analysis.quantity import Quantity
-from analysis.sora import estimate
-from analysis.worksheet import DRAWS, MOST_RANGES, Worksheet
-from scaling import flops
-from scaling.cli.estimate_text import number
+from analysis.estimate.assumptions import Assumption, override
+from analysis.estimate.preset import load_preset
+from analysis.estimate.published import Published, compare
+from analysis.estimate.quantity import Quantity
+from analysis.estimate.sora import estimate
+from analysis.estimate.text import number
+from analysis.estimate.worksheet import DRAWS, MOST_RANGES, Worksheet
+from analysis.figures.estimate import outputs_figure
+from scaling.accounting import flops
+from scaling.accounting.presets import VAE_PRESETS, dial, dit_preset
 from scaling.cli.main import main
-from scaling.errors import UserError
-from scaling.presets import VAE_PRESETS, dial, dit_preset
-from scaling.records import Metric, RunRecord, write_record
-from scaling.specs import DataSpec, EngineSpec, EvalSpec, OptimSpec, TextSpec, VAETrainSpec, WorldSpec
-from scaling.stage import DataFields, DiTFields, LatentsFields, StageFolder, VAEFields, make_stage
+from scaling.core.errors import UserError
+from scaling.core.records import Metric, RunRecord, write_record
+from scaling.core.specs import DataSpec, EngineSpec, EvalSpec, OptimSpec, TextSpec, VAETrainSpec, WorldSpec
+from scaling.core.stage import DataFields, DiTFields, LatentsFields, StageFolder, VAEFields, make_stage
 
 SORA = load_preset("sora")
 PRESET = ["estimate", "--preset", "sora"]
@@ -301,7 +301,8 @@ def test_the_figure_shows_the_values_on_a_log_scale():
 def test_no_torch_is_imported():
     code = (
         "import sys; from scaling.cli.main import main; assert main(['estimate', '--preset', 'sora', '--json']) == 0; "
-        "import scaling.cli.estimate_runs, analysis.own, analysis.estimate_figure; assert 'torch' not in sys.modules"
+        "import sweeps.estimate_inputs, analysis.estimate.from_runs, analysis.figures.estimate; "
+        "assert 'torch' not in sys.modules"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr

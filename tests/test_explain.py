@@ -5,15 +5,15 @@ import shutil
 
 import pytest
 
-from scaling.attempts import attempts
 from scaling.cli.main import main
-from scaling.errors import UserError
-from scaling.identity import RECIPE_VERSION, stage_id
-from scaling.specs import DataSpec
-from scaling.stage import StageFolder
-from scaling.store import read_document, write_document
+from scaling.core.attempts import attempts
+from scaling.core.errors import UserError
+from scaling.core.identity import RECIPE_VERSION, stage_id
+from scaling.core.specs import DataSpec
+from scaling.core.stage import StageFolder
+from scaling.core.store import read_document, write_document
 from sweeps.explain import Explainer, explain
-from sweeps.outline import outline_of
+from sweeps.phases import outline_of
 from sweeps.spec import load_sweep
 from sweeps.stages import common_stages, possible_stages, run_stage
 from tests.planted import complete

@@ -10,7 +10,7 @@ import pytest
 from analysis.laws.forms import LAWS
 from scaling.cli import fit, forecast
 from scaling.cli.main import main
-from scaling.records import Metric, RunRecord, write_record
+from scaling.core.records import Metric, RunRecord, write_record
 from tests.public_data import DATA, needs_data
 from tests.test_law import PLANTED, planted
 from tests.test_trust import isoflops

@@ -7,14 +7,14 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from scaling import flops
-from scaling.caption import Caption
-from scaling.geometry import TEXT_DIM
+from scaling.accounting import flops
+from scaling.accounting.geometry import TEXT_DIM
+from scaling.accounting.presets import PAPER_DITS, VAE_PRESETS, family
+from scaling.core.specs import EvalSpec, VAESpec, VAEStage
+from scaling.diffusion.sampling import Sampler, sample
 from scaling.models.dit import DiT
 from scaling.models.vae import VAE
-from scaling.presets import PAPER_DITS, VAE_PRESETS, family
-from scaling.sampling import Sampler, sample
-from scaling.specs import EvalSpec, VAESpec, VAEStage
+from scaling.text.caption import Caption
 
 CHANNELS, WORDS = 8, 12
 DITS = {f"w{dit.width}d{dit.depth}": dit for dit in family()[::4]} | PAPER_DITS

@@ -9,15 +9,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.calibration import BASE, DESIGNS, LAWS, TARGET, Loss, plant, trial
-from analysis.drawing import save_one
-from analysis.figures import isoflop_figure, scaling_figure
-from analysis.forecast import Forecast, compare, forecast
-from analysis.frontier import COLUMNS, fit_frontier, fit_power
-from analysis.valley import PRIOR, fit_valleys
+from analysis.figures.forecast import isoflop_figure, scaling_figure
+from analysis.figures.style import save_one
+from analysis.forecast.forecast import Forecast, compare, forecast
+from analysis.forecast.joint_isoflop import PRIOR, fit_valleys
+from analysis.laws.isoflop import COLUMNS, fit_frontier, fit_power
+from benchmarks.forecast_calibration import BASE, DESIGNS, LAWS, TARGET, Loss, plant, trial
 from scaling.cli import forecast as command
-from scaling.errors import UserError
-from scaling.records import Metric, RunRecord, write_record
+from scaling.core.errors import UserError
+from scaling.core.records import Metric, RunRecord, write_record
 from tests.public_data import DATA, needs_data
 
 

@@ -11,10 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
+from scaling.accounting.flops import I3D_FLOPS_PER_FRAME
 from scaling.cli.main import main
+from scaling.core.errors import UserError
 from scaling.data.video import write_video
-from scaling.errors import UserError
-from scaling.flops import I3D_FLOPS_PER_FRAME
 from scaling.metrics.fvd import frechet_distance, fvd_at_infinity
 from scaling.metrics.i3d import BATCH_NORM_EPS, I3D, Unit, max_pool_same, same_padding
 

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 from scaling.cli.data import add_parser
+from scaling.core.errors import UserError
+from scaling.core.specs import DataSpec
 from scaling.data.clips import Clip, list_clips, read, split
 from scaling.data.index import Index, examine, folder_manifest, index_folder
 from scaling.data.video import UnreadableVideo, Window, inspect, read_clips, write_video
-from scaling.errors import UserError
-from scaling.specs import DataSpec
 
 
 def levels(count: int, height: int = 32, width: int = 48, step: int = 4) -> np.ndarray:

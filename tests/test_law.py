@@ -14,8 +14,8 @@ from analysis.laws.newton import Objective, minimise
 from analysis.laws.points import Points, points
 from analysis.laws.repeats import effective_tokens
 from analysis.laws.search import Problem
-from analysis.varpro import project
-from scaling.errors import UserError
+from analysis.laws.varpro import project
+from scaling.core.errors import UserError
 from tests.public_data import DATA, ROOT, needs_data
 
 PLANTED = {"E": 0.3, "A": 90.0, "B": 400.0, "alpha": 0.45, "beta": 0.5}
@@ -317,6 +317,8 @@ def test_projection_is_the_constrained_optimum() -> None:
 
 
 def test_analysis_and_its_commands_never_import_torch() -> None:
-    modules = "analysis.laws.study, analysis.forecast, analysis.law_figures, scaling.cli.fit, scaling.cli.forecast"
+    modules = (
+        "analysis.laws.study, analysis.forecast.forecast, analysis.figures.laws, scaling.cli.fit, scaling.cli.forecast"
+    )
     code = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0

@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from scaling.errors import UserError
+from scaling.core.errors import UserError
 from scaling.metrics import lpips
 from scaling.metrics.lpips import LPIPS, SMALLEST
 

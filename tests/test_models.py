@@ -5,12 +5,12 @@ import math
 import pytest
 import torch
 
-from scaling.caption import Caption
-from scaling.geometry import TEXT_DIM
+from scaling.accounting.geometry import TEXT_DIM
+from scaling.core.specs import DiTSpec
 from scaling.models.attention import Segments, Words, attend, cross_attend
 from scaling.models.dit import DiT, patchify, unpatchify
 from scaling.models.rope import RMSNormRotate, rotation
-from scaling.specs import DiTSpec
+from scaling.text.caption import Caption
 
 WORDS, CHANNELS = 6, 4
 GRIDS = [(2, 3, 4), (1, 2, 2), (2, 3, 4), (3, 1, 5)]

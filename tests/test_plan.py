@@ -9,15 +9,15 @@ import pytest
 import yaml
 
 from benchmarks.planning import sweep_of_1000
-from scaling import flops
-from scaling.batching import TokenBatches
-from scaling.records import RunRecord, Trial, write_record
-from scaling.specs import EngineSpec
-from scaling.stage import StageFolder
-from scaling.store import write_document
-from sweeps.capacity import Capacity
-from sweeps.plan import plan, price_stages
-from sweeps.schedule import Job, wall_hours
+from scaling.accounting import flops
+from scaling.core.records import RunRecord, Trial, write_record
+from scaling.core.specs import EngineSpec
+from scaling.core.stage import StageFolder
+from scaling.core.store import write_document
+from scaling.data.batching import TokenBatches
+from sweeps.planning.capacity import Capacity
+from sweeps.planning.plan import plan, price_stages
+from sweeps.planning.schedule import Job, wall_hours
 from sweeps.spec import TuningSpec, load_sweep
 from sweeps.stages import common_stages, ladder_stages, metrics_stage, run_stage, trunk_stages
 from sweeps.tuning import choose, trial_stage, with_rates
@@ -52,10 +52,10 @@ def in_fresh_process(code):
     "code",
     [
         "import analysis",
-        "import analysis.forecast, analysis.report, analysis.figures",
-        "import sweeps.plan, sweeps.spec",
+        "import analysis.forecast.forecast, analysis.report.page, analysis.figures.forecast",
+        "import sweeps.planning.plan, sweeps.spec",
         "import slurm.local",
-        "import scaling.cli.advance, scaling.cli.status, slurm.states, slurm.submit, slurm.worker",
+        "import slurm.controller_job, scaling.cli.status, slurm.states, slurm.submit, slurm.worker",
         "import scaling.cli.main; scaling.cli.main.main(['submit', 'demo', '--cluster', 'h100', '--dry-run'])",
         "import scaling.cli.main; scaling.cli.main.main(['plan', 'base_4x_32x'])",
         "import scaling.cli.main; scaling.cli.main.main(['plan', 'demo', '--json'])",

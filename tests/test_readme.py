@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from scaling.cli.main import VERBS
-from sweeps.plan import plan
+from sweeps.planning.plan import plan
 from sweeps.spec import load_sweep
 
 ROOT = Path(__file__).parents[1]

@@ -7,10 +7,10 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
-from scaling.errors import UserError
+from scaling.core.errors import UserError
+from scaling.core.records import read_record
+from scaling.core.stage import StageFolder
 from scaling.metrics.fidelity import Fidelity
-from scaling.records import read_record
-from scaling.stage import StageFolder
 from scaling.stages import reconstruction
 from scaling.stages.run import run_stage
 from sweeps.spec import load_sweep

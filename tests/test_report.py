@@ -14,16 +14,16 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from analysis.forecast import Band, Forecast, LawCheck
-from analysis.report import build_report, script_json
-from analysis.report_data import Clip, Column, Figure, Prediction, Prompt, ReportData
-from analysis.report_figures import draw_tuning
-from scaling.cli import report as verb
-from scaling.errors import UserError
-from scaling.records import Metric, RunRecord, Trial, Tuning, read_record, write_record
-from scaling.specs import DiTSpec, EvalSpec, OptimSpec, VAESpec, VAETrainSpec
-from scaling.stage import DiTFields, StageFolder, VAEFields, make_stage
-from scaling.store import write_document
+from analysis.forecast.forecast import Band, Forecast, LawCheck
+from analysis.report.data import Clip, Column, Figure, Prediction, Prompt, ReportData
+from analysis.report.figures import draw_tuning
+from analysis.report.page import build_report, script_json
+from scaling.core.errors import UserError
+from scaling.core.records import Metric, RunRecord, Trial, Tuning, read_record, write_record
+from scaling.core.specs import DiTSpec, EvalSpec, OptimSpec, VAESpec, VAETrainSpec
+from scaling.core.stage import DiTFields, StageFolder, VAEFields, make_stage
+from scaling.core.store import write_document
+from sweeps import report_inputs as verb
 
 CHROMIUM = shutil.which("chromium")
 COMPUTE = ("base", "4x", "32x")

@@ -7,11 +7,11 @@ import sys
 
 import pytest
 
-from scaling import flops
-from scaling.cli.rounds import finish, next_round
-from scaling.errors import UserError
-from scaling.records import read_record
-from scaling.stage import StageFolder
+from scaling.accounting import flops
+from scaling.core.errors import UserError
+from scaling.core.records import read_record
+from scaling.core.stage import StageFolder
+from sweeps.controller import finish, next_round
 from sweeps.spec import load_sweep
 from sweeps.stages import common_stages, ladder_stages
 from tests.planted import complete, law
@@ -140,7 +140,7 @@ def test_other_runs_make_another_forecast_and_the_old_comparison_goes(tmp_path):
 
 def test_a_login_node_asks_for_rounds_without_torch(tmp_path):
     code = (
-        "import sys; from pathlib import Path; from scaling.cli.rounds import next_round; "
+        "import sys; from pathlib import Path; from sweeps.controller import next_round; "
         "from sweeps.stages import common_stages; from sweeps.spec import load_sweep; sweep = load_sweep('tiny'); "
         f"assert next_round(sweep, common_stages(sweep), Path({str(tmp_path)!r})); assert 'torch' not in sys.modules"
     )

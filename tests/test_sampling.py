@@ -13,15 +13,15 @@ from av import VideoFrame
 from PIL import Image
 
 from scaling.cli.main import main
+from scaling.core.specs import EvalSpec, Prediction
+from scaling.core.stage import StageFolder
 from scaling.data.clips import read_whole
 from scaling.data.video import write_video
-from scaling.drawing import Order, TrainedRun
-from scaling.flow import mix, seeded_noise, to_velocity
-from scaling.frozen import decode, encode, load_vae
-from scaling.sampling import Edit, Given, Sampler, sample
-from scaling.solvers import integrate, times
-from scaling.specs import EvalSpec, Prediction
-from scaling.stage import StageFolder
+from scaling.diffusion.flow import mix, seeded_noise, to_velocity
+from scaling.diffusion.inference import decode, encode, load_vae
+from scaling.diffusion.sampling import Edit, Given, Sampler, sample
+from scaling.diffusion.solvers import integrate, times
+from scaling.diffusion.video_sampling import Order, TrainedRun
 from scaling.stages.run import run_stage
 from sweeps.spec import load_sweep
 from sweeps.stages import common_stages, ladder_stages

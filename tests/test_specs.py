@@ -6,13 +6,13 @@ import math
 import pytest
 import yaml
 
-from scaling import flops
-from scaling.errors import UserError
-from scaling.identity import canonical_json, stage_id
-from scaling.presets import dit_preset, family
-from scaling.specs import DataSpec, DiTSpec, EngineSpec, EvalSpec, WorldSpec, parse_spec
-from scaling.stage import DataFields, StageFolder, make_stage
-from scaling.store import append_jsonl, read_jsonl, temporary, write_document
+from scaling.accounting import flops
+from scaling.accounting.presets import dit_preset, family
+from scaling.core.errors import UserError
+from scaling.core.identity import canonical_json, stage_id
+from scaling.core.specs import DataSpec, DiTSpec, EngineSpec, EvalSpec, WorldSpec, parse_spec
+from scaling.core.stage import DataFields, StageFolder, make_stage
+from scaling.core.store import append_jsonl, read_jsonl, temporary, write_document
 from sweeps.spec import load_sweep
 from sweeps.stages import common_stages, ladder_stages
 

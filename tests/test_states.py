@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from scaling.attempts import attempts
 from scaling.cli.main import main
-from scaling.records import RunRecord, write_record
-from scaling.specs import DataSpec, WorldSpec
-from scaling.stage import DataFields, StageFolder, make_stage
+from scaling.core.attempts import attempts
+from scaling.core.records import RunRecord, write_record
+from scaling.core.specs import DataSpec, WorldSpec
+from scaling.core.stage import DataFields, StageFolder, make_stage
 from slurm import request
 from slurm.cluster import load_cluster
-from slurm.queue import View
+from slurm.queue_cache import View
 from slurm.request import Request
 from slurm.states import STATES, statuses
 from slurm.submissions import STEERING, Submission, Submissions

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from scaling.cli.report import collect
-from scaling.records import read_record, read_records
-from scaling.specs import parse_spec
+from scaling.core.records import read_record, read_records
+from scaling.core.specs import parse_spec
 from scaling.stages.run import run_stage
 from slurm.local import execute
+from sweeps.report_inputs import collect
 from sweeps.spec import SweepSpec
 from sweeps.stages import common_stages, ladder_stages, trunk_stages
 

@@ -12,17 +12,17 @@ from pathlib import Path
 
 import pytest
 
-from scaling.attempts import SILENT
-from scaling.cli import advance as steering
+from scaling.accounting.presets import VAE_PRESETS
 from scaling.cli.main import main
-from scaling.errors import NoSpaceError, UserError
-from scaling.presets import VAE_PRESETS
-from scaling.specs import DataSpec, VAETrainSpec, WorldSpec
-from scaling.stage import DataFields, Stage, StageFolder, VAEFields, make_stage
+from scaling.core.attempts import SILENT
+from scaling.core.errors import NoSpaceError, UserError
+from scaling.core.specs import DataSpec, VAETrainSpec, WorldSpec
+from scaling.core.stage import DataFields, Stage, StageFolder, VAEFields, make_stage
+from slurm import controller_job as steering
 from slurm import request
 from slurm.arrays import Job
 from slurm.cluster import load_cluster
-from slurm.queue import look
+from slurm.queue_cache import look
 from slurm.scheduler import FAILURES, LONGEST_PAUSE, QUERY_SECONDS, FullError, Scheduler, SchedulerDownError
 from slurm.submissions import Submissions
 from slurm.submit import Launcher
@@ -460,7 +460,7 @@ def test_who_cannot_write_asks_no_more_often(slurm, out, clock, monkeypatch):
     def full(path, document):
         raise NoSpaceError("no space left on the device")
 
-    monkeypatch.setattr("slurm.queue.write_document", full)
+    monkeypatch.setattr("slurm.queue_cache.write_document", full)
     before = len(slurm.calls())
     for _ in range(5):
         look(out / "slurm", Scheduler(out / "slurm", clock=clock), lambda view: [])

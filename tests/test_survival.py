@@ -4,7 +4,7 @@ from benchmarks.survival import cluster
 from benchmarks.survival.faults import FAULTS, TOOLS, Result
 from benchmarks.survival.report import BY_DESIGN, FOOTNOTES, markdown
 from benchmarks.survival.task import Case
-from scaling.store import append_jsonl
+from scaling.core.store import append_jsonl
 
 
 def result(tool, fault, **measured):

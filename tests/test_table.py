@@ -8,9 +8,9 @@ import pytest
 
 from analysis.laws.forms import CHINCHILLA
 from analysis.laws.study import gather
-from analysis.table import Reading, read_table
-from scaling.errors import UserError
-from scaling.records import Metric, RunRecord, write_record
+from analysis.tables.table import Reading, read_table
+from scaling.core.errors import UserError
+from scaling.core.records import Metric, RunRecord, write_record
 from tests.public_data import DATA, needs_data
 from tests.test_law import planted
 

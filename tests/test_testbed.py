@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from scaling.errors import UserError
+from scaling.core.errors import UserError
 from slurm.testbed import Settings, Testbed
 from slurm.testbed.check import check
 from slurm.testbed.daemons import daemons

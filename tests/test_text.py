@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from scaling.errors import UserError
+from scaling.core.errors import UserError
 from scaling.text.minilm import MiniLM
 
 SENTENCES = ["The weather is lovely today.", "It's so sunny outside!", "He drove to the stadium."]

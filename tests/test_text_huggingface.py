@@ -10,11 +10,11 @@ import torch
 import yaml
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
-from scaling.errors import UserError
-from scaling.specs import TextSpec
-from scaling.stage import LatentsFields, Stage, make_stage
+from scaling.core.errors import UserError
+from scaling.core.specs import TextSpec
+from scaling.core.stage import LatentsFields, Stage, make_stage
 from scaling.text.load import load_text_encoder
-from sweeps.plan import plan
+from sweeps.planning.plan import plan
 from sweeps.spec import load_sweep
 from sweeps.stages import common_stages
 

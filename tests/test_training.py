@@ -7,25 +7,25 @@ import numpy as np
 import pytest
 import torch
 
-from scaling.caption import Caption
+from scaling.accounting.presets import VAE_PRESETS
+from scaling.core.errors import UserError
+from scaling.core.records import read_record
+from scaling.core.specs import DataSpec, DiTSpec, EvalSpec, OptimSpec, VAETrainSpec, WorldSpec
+from scaling.core.stage import DataFields, Events, StageFolder, VAEFields, make_stage
 from scaling.data.clips import list_clips, split, spread
-from scaling.errors import UserError
-from scaling.flow import seeded_noise, shift, stratified_times, to_velocity
-from scaling.latents import LatentSet, LatentWriter, Moments
+from scaling.diffusion.flow import seeded_noise, shift, stratified_times, to_velocity
+from scaling.diffusion.latents import LatentSet, LatentWriter, Moments
 from scaling.models.dit import DiT
-from scaling.optim import Muon, PowerEMA, orthogonalise, schedule, updates_before_decay
-from scaling.presets import VAE_PRESETS
-from scaling.records import read_record
-from scaling.specs import DataSpec, DiTSpec, EvalSpec, OptimSpec, VAETrainSpec, WorldSpec
-from scaling.stage import DataFields, Events, StageFolder, VAEFields, make_stage
 from scaling.stages import vae
 from scaling.stages.data import load_index
 from scaling.stages.run import run_stage
+from scaling.text.caption import Caption
 from scaling.training import checkpoints
 from scaling.training.batches import FlowBatches
 from scaling.training.dit import DiTModule, flow_losses
 from scaling.training.fit import fit
-from scaling.validation import validation_loss
+from scaling.training.optim import Muon, PowerEMA, orthogonalise, schedule, updates_before_decay
+from scaling.training.validation import validation_loss
 from tests.tiny_run import write_latents
 
 STEPS, EVERY = 12, 3
@@ -150,7 +150,9 @@ def test_latents_on_a_full_disk_are_said_and_not_believed(small_disk):
 
 
 def test_shards_hold_what_one_file_holds(latents, tmp_path, monkeypatch):
-    monkeypatch.setattr("scaling.latents.SHARD_BYTES", 3 * 2 * 4 * 4 * 3 * 4)  # three clips of the larger shape
+    monkeypatch.setattr(
+        "scaling.diffusion.latents.SHARD_BYTES", 3 * 2 * 4 * 4 * 3 * 4
+    )  # three clips of the larger shape
     write_latents(tmp_path)
     assert len(list(tmp_path.glob("latents-train-2x4x4-*"))) == 4
     for held_out in (False, True):

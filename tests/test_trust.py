@@ -6,22 +6,22 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.frontier import PowerLaw
 from analysis.laws.allocation import best_split, cost, on_frontier, purchase
 from analysis.laws.bootstrap import bootstrap
 from analysis.laws.budgets import budget_numbers, is_isoflop
-from analysis.laws.calibration import SWEEPS, Sweep, coverage
 from analysis.laws.design import suggest
 from analysis.laws.fit import fit_law
 from analysis.laws.forms import CHINCHILLA, law
+from analysis.laws.isoflop import PowerLaw
 from analysis.laws.noise import noise_weights, run_noise
 from analysis.laws.optima import allometry
 from analysis.laws.points import Points, points
 from analysis.laws.sensitivity import sensitivity
 from analysis.laws.validation import compare_forms, expanding_windows
-from analysis.table import read_table
+from analysis.tables.table import read_table
 from benchmarks.extrapolation import curve_errors
-from scaling.errors import UserError
+from benchmarks.law_calibration import SWEEPS, Sweep, coverage
+from scaling.core.errors import UserError
 from tests.public_data import DATA, needs_data
 from tests.test_law import PLANTED, SQUARES, planted
 

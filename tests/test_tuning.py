@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-from analysis.table import read_runs
-from scaling.cli.report import collect
-from scaling.cli.rounds import finish, next_round
-from scaling.errors import UserError
-from scaling.records import TUNING, Trial, read_record
-from scaling.specs import OptimSpec, parse_spec
-from scaling.stage import StageFolder
-from sweeps.plan import plan
+from analysis.tables.table import read_runs
+from scaling.core.errors import UserError
+from scaling.core.records import TUNING, Trial, read_record
+from scaling.core.specs import OptimSpec, parse_spec
+from scaling.core.stage import StageFolder
+from sweeps.controller import finish, next_round
+from sweeps.planning.plan import plan
+from sweeps.report_inputs import collect
 from sweeps.spec import SweepSpec, load_sweep
 from sweeps.stages import common_stages
 from sweeps.tuning import ask, choose, trial_stage, with_rates

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from scaling import frozen
+from scaling.accounting.presets import VAE_PRESETS
+from scaling.core.specs import VAESpec, VAEStage
+from scaling.diffusion import inference
 from scaling.models.causal import CausalConv, FeatureCache, TemporalConv
 from scaling.models.depth import depth_to_space, space_to_depth
 from scaling.models.vae import VAE
-from scaling.presets import VAE_PRESETS
-from scaling.specs import VAESpec, VAEStage
 
 LEVELS = (("space", 8), ("both", 12), ("both", 16), ("none", 16))
 SPECS = {
@@ -178,13 +178,13 @@ def frames_of(count, side=16):
 
 
 def test_a_long_video_takes_the_memory_of_one_chunk(vae, monkeypatch):
-    monkeypatch.setattr(frozen, "CHUNK_PIXELS", 8 * 16 * 16)
+    monkeypatch.setattr(inference, "CHUNK_PIXELS", 8 * 16 * 16)
     watch = Watch(vae)
     peaks = []
     for count in (13, 101):
-        latents = list(frozen.encode_stream(vae, frames_of(count)))
+        latents = list(inference.encode_stream(vae, frames_of(count)))
         assert sum(map(len, latents)) == 1 + (count - 1) // 4
-        assert sum(map(len, frozen.decode_stream(vae, [torch.cat(latents)]))) == count
+        assert sum(map(len, inference.decode_stream(vae, [torch.cat(latents)]))) == count
         peaks.append((watch.frames, watch.numel))
     assert peaks[0] == peaks[1]
     assert watch.frames <= 8
@@ -204,27 +204,27 @@ def test_a_cache_keeps_no_more_than_two_frames_a_layer(vae):
 
 def test_streams_give_what_the_whole_gives(vae, monkeypatch):
     clip = np.stack(list(frames_of(21)))
-    whole = frozen.encode(vae, clip[None])[0]
-    pictures = frozen.decode(vae, whole[None])[0]
-    monkeypatch.setattr(frozen, "CHUNK_PIXELS", 8 * 16 * 16)
+    whole = inference.encode(vae, clip[None])[0]
+    pictures = inference.decode(vae, whole[None])[0]
+    monkeypatch.setattr(inference, "CHUNK_PIXELS", 8 * 16 * 16)
     # in bfloat16, equal to its rounding
-    streamed = torch.cat(list(frozen.encode_stream(vae, frames_of(21))))
+    streamed = torch.cat(list(inference.encode_stream(vae, frames_of(21))))
     torch.testing.assert_close(streamed, whole, rtol=0.02, atol=0.02)
-    torch.testing.assert_close(frozen.encode(vae, clip[None])[0], streamed, rtol=0, atol=0)
-    shown = np.concatenate(list(frozen.decode_stream(vae, whole.split(2))))
+    torch.testing.assert_close(inference.encode(vae, clip[None])[0], streamed, rtol=0, atol=0)
+    shown = np.concatenate(list(inference.decode_stream(vae, whole.split(2))))
     assert np.abs(shown.astype(int) - pictures).max() <= 3
     assert shown.shape == clip.shape
 
 
 def test_large_batches_are_encoded_in_groups(vae, monkeypatch):
     clips = np.stack([np.stack(list(frames_of(9))) for _ in range(5)])
-    whole = frozen.encode(vae, clips)
-    monkeypatch.setattr(frozen, "CHUNK_PIXELS", 8 * 16 * 16)
+    whole = inference.encode(vae, clips)
+    monkeypatch.setattr(inference, "CHUNK_PIXELS", 8 * 16 * 16)
     seen = []
     vae.patch_in.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0].numel()))
-    torch.testing.assert_close(frozen.encode(vae, clips), whole, rtol=0.02, atol=0.02)
+    torch.testing.assert_close(inference.encode(vae, clips), whole, rtol=0.02, atol=0.02)
     assert max(seen) <= 8 * 16 * 16 * 3
 
 
 def test_nothing_to_encode_gives_nothing(vae):
-    assert list(frozen.encode_stream(vae, [])) == []
+    assert list(inference.encode_stream(vae, [])) == []

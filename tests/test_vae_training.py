@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from scaling.errors import UserError
+from scaling.core.errors import UserError
+from scaling.core.specs import VAESpec, VAEStage, VAETrainSpec
+from scaling.core.stage import Events
 from scaling.metrics.lpips import LPIPS
 from scaling.models.discriminator import Discriminator
 from scaling.models.vae import VAE
-from scaling.specs import VAESpec, VAEStage, VAETrainSpec
-from scaling.stage import Events
 from scaling.training.adversary import Pair
 from scaling.training.crops import Crops
 from scaling.training.fit import fit

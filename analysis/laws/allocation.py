@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from analysis.frontier import PowerLaw, fit_power
 from analysis.laws.bootstrap import Draws, interval
 from analysis.laws.fit import Fit
 from analysis.laws.forms import C_AXIS, D_AXIS, N_AXIS, U_AXIS, Form
-from analysis.varpro import Array
-from scaling.errors import UserError
+from analysis.laws.isoflop import PowerLaw, fit_power
+from analysis.laws.varpro import Array
+from scaling.core.errors import UserError
 
 LEVEL = 0.90
 SEARCHED = 1e12

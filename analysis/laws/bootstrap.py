@@ -3,7 +3,7 @@
 From ENOUGH runs on, whole runs are drawn with replacement (never the checkpoints of a run one by one, which share its
 noise). With fewer, resampling would often lose whole budgets or sizes, so the design is kept and residuals are given
 new random signs (wild bootstrap, Wu 1986). Either way a fit hugs its own runs: see `_spread` and `_wild` for what is
-done about it, and `analysis.laws.calibration` for how often the intervals hold. Both are blind to the error of the
+done about it, and `benchmarks.law_calibration` for how often the intervals hold. Both are blind to the error of the
 law's form.
 """
 
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from analysis.laws.fit import Fit, natural
-from analysis.varpro import Array
+from analysis.laws.varpro import Array
 
 ENOUGH = 30
 """Fewer runs than this keep their design."""

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.varpro import Array
+from analysis.laws.varpro import Array
 
 SAME = 0.10
 """Runs whose compute differs by a smaller share from their neighbour's are of one budget."""

@@ -19,8 +19,8 @@ from analysis.laws.fit import Fit, natural
 from analysis.laws.forms import C_AXIS, D_AXIS, N_AXIS, U_AXIS
 from analysis.laws.points import Points
 from analysis.laws.search import Problem
-from analysis.varpro import Array
-from scaling.errors import UserError
+from analysis.laws.varpro import Array
+from scaling.core.errors import UserError
 
 COUNTS = (1, 2, 4, 8, 16)
 SIZES = 41

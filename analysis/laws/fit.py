@@ -16,7 +16,7 @@ from analysis.laws.points import Points, check
 from analysis.laws.repeats import HALF_LIVES
 from analysis.laws.search import Optimum, Problem
 from analysis.laws.starts import EXPONENTS, OUTER
-from analysis.varpro import Array
+from analysis.laws.varpro import Array
 
 SINGULAR = 3000.0
 """Condition number of the column-scaled Jacobian above which runs do not separate the parameters. Measured: 33 for the

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from analysis.laws.repeats import effective_tokens
-from analysis.varpro import Array
-from scaling.errors import UserError
+from analysis.laws.varpro import Array
+from scaling.core.errors import UserError
 
 N_AXIS, D_AXIS, C_AXIS, U_AXIS = "n_params", "num_tokens", "train_flops", "unique_tokens"
 

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.varpro import Array
+from analysis.laws.varpro import Array
 
 STEPS = 1000
 """The smooth part of a fit takes about ten; a Huber loss that passes through a few points exactly, some hundred."""

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.varpro import Array
-from scaling.errors import UserError
+from analysis.laws.varpro import Array
+from scaling.core.errors import UserError
 
 
 @dataclass(frozen=True)

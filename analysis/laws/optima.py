@@ -13,13 +13,13 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from analysis.frontier import Optimum, fit_frontier, fit_power
 from analysis.laws.budgets import budget_numbers, is_isoflop
 from analysis.laws.forms import C_AXIS, D_AXIS, N_AXIS
+from analysis.laws.isoflop import Optimum, fit_frontier, fit_power
 from analysis.laws.points import points
-from analysis.table import Table
-from analysis.varpro import Array
-from scaling.errors import UserError
+from analysis.laws.varpro import Array
+from analysis.tables.table import Table
+from scaling.core.errors import UserError
 
 Method = Literal["isoflop", "envelope"]
 FLAT = 2.0

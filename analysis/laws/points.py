@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from analysis.laws.forms import D_AXIS, U_AXIS, Form
-from analysis.varpro import Array
-from scaling.errors import UserError
+from analysis.laws.varpro import Array
+from scaling.core.errors import UserError
 
 
 @dataclass(frozen=True, eq=False)

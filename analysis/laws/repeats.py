@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from analysis.varpro import Array
+from analysis.laws.varpro import Array
 
 HALF_LIVES = (0.3, 300.0)
 """Bounds of R, in repetitions. Published for text: 15.4. Below, the second pass is already worth little; above, data

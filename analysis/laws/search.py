@@ -16,7 +16,7 @@ from analysis.laws.newton import Design, Objective, minimise
 from analysis.laws.points import Points
 from analysis.laws.repeats import HALF_LIVES, effective_tokens
 from analysis.laws.starts import EXPONENTS, OUTER, Axes, centre, grid_starts
-from analysis.varpro import Array
+from analysis.laws.varpro import Array
 
 SMALLEST = 20.0
 """Logarithm of the metric over the least coefficient: e^-20 = 2e-9 of the metric is called 0."""

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from analysis.laws.fit import Fit, fit_law
 from analysis.laws.forms import C_AXIS
 from analysis.laws.newton import Objective
-from scaling.errors import UserError
+from scaling.core.errors import UserError
 
 HIGHEST = (1, 2, 5, 10)
 """Numbers of highest values left out."""

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.laws.forms import Form
-from analysis.varpro import Array
+from analysis.laws.varpro import Array
 
 EXPONENTS = (0.01, 3.0)
 """Published exponents lie between .03 and .8; an optimum at an end of this range is reported as a bound."""

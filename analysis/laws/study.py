@@ -13,8 +13,8 @@ from analysis.laws.noise import Noise, noise_weights, run_noise
 from analysis.laws.points import Points, points
 from analysis.laws.sensitivity import Variant, sensitivity
 from analysis.laws.validation import Comparison, Holdout, compare_forms, expanding_windows
-from analysis.table import Table
-from scaling.errors import UserError
+from analysis.tables.table import Table
+from scaling.core.errors import UserError
 
 RIVALS = {
     "chinchilla": ("chinchilla-no-floor", "shared", "kaplan"),

@@ -14,8 +14,8 @@ from analysis.laws.fit import Fit, fit_law
 from analysis.laws.forms import C_AXIS, Form
 from analysis.laws.newton import Objective
 from analysis.laws.points import Points
-from analysis.varpro import Array
-from scaling.errors import UserError
+from analysis.laws.varpro import Array
+from scaling.core.errors import UserError
 
 LEVEL = 0.90
 DRAWS = 200

@@ -12,7 +12,7 @@ from pathlib import Path
 from benchmarks.survival.faults import run_all
 from benchmarks.survival.report import markdown
 from benchmarks.survival.task import UPDATES_FLOP
-from scaling.store import write_document
+from scaling.core.store import write_document
 from slurm.testbed import Settings, Testbed
 
 GRACE_SECONDS = 10

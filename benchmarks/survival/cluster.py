@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.survival.task import Case
-from scaling.store import read_jsonl
+from scaling.core.store import read_jsonl
 from slurm.testbed import Testbed
 
 QUIET_SECONDS = 6.0

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from benchmarks.survival.task import DIES_IN_SAVE, Case, die_in, disturbed, stage_id
-from scaling.attempts import attempts
-from scaling.ranks import leave
-from scaling.stage import StageFolder
+from scaling.core.attempts import attempts
+from scaling.core.stage import StageFolder
+from scaling.distributed.ranks import leave
 from slurm import submit as launching
 from slurm import worker
 from slurm.cluster import SlurmCluster

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from scaling.store import append_jsonl, read_document, read_jsonl, write_document
+from scaling.core.store import append_jsonl, read_document, read_jsonl, write_document
 
 UPDATES_FLOP = 2e9
 """What 120 updates take."""
@@ -103,7 +103,7 @@ class PlainTraining:
     def __init__(self, case: Case) -> None:
         import torch
 
-        from scaling.stage import StageFolder
+        from scaling.core.stage import StageFolder
         from scaling.stages.dit import Training
         from scaling.training.dit import DiTModule
 
@@ -130,6 +130,6 @@ def finish(case: Case, model: Any) -> None:
     """Leaves the weights in the end."""
     from safetensors.torch import save
 
-    from scaling.store import write_bytes
+    from scaling.core.store import write_bytes
 
     write_bytes(case.final, save({name: value.detach() for name, value in model.state_dict().items()}))

@@ -25,7 +25,7 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Cancels and says what. Raises UserError."""
-    from scaling.cli.choose import chosen
+    from scaling.cli.selection import chosen
     from scaling.cli.status import collect
     from slurm import request
     from slurm.scheduler import Scheduler

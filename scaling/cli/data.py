@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from scaling.cli.progress import count_progress
-from scaling.specs import WorldSpec, parse_spec
+from scaling.core.specs import WorldSpec, parse_spec
 
 NUMBERS = {name: field for name, field in WorldSpec.model_fields.items() if field.annotation is int}
 

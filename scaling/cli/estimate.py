@@ -9,12 +9,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from scaling.errors import UserError
+from scaling.core.errors import UserError
 
 if TYPE_CHECKING:
-    from analysis.assumptions import Assumption
-    from analysis.published import Published
-    from analysis.worksheet import Result
+    from analysis.estimate.assumptions import Assumption
+    from analysis.estimate.published import Published
+    from analysis.estimate.worksheet import Result
 
 DESCRIPTION = """Prints every step of an estimate with unit and formula.
 
@@ -71,20 +71,20 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _run_preset(args: argparse.Namespace) -> int:
-    from analysis.preset import load_preset
-    from analysis.sora import OUTPUTS, estimate
+    from analysis.estimate.preset import load_preset
+    from analysis.estimate.sora import OUTPUTS, estimate
 
     preset = load_preset(args.preset)
     assumptions = _overridden(args, preset.assumptions)
     results = estimate(assumptions)
     if args.plot:
-        from analysis.drawing import save_one
-        from analysis.estimate_figure import outputs_figure
+        from analysis.figures.estimate import outputs_figure
+        from analysis.figures.style import save_one
 
         save_one(outputs_figure(results), args.plot)
         print(f"wrote {args.plot}", file=sys.stderr)
     if args.json:
-        from analysis.published import compare
+        from analysis.estimate.published import compare
 
         beside = {
             name: {
@@ -103,7 +103,7 @@ def _run_preset(args: argparse.Namespace) -> int:
         }
         _print_json(preset.title, numbers, assumptions, results, preset.published)
     else:
-        from scaling.cli.estimate_text import assumption_lines, joined, output_lines, result_lines
+        from analysis.estimate.text import assumption_lines, joined, output_lines, result_lines
 
         steps = result_lines(results, preset.published)
         print(joined([preset.title, ""], assumption_lines(assumptions), steps, output_lines(results)))
@@ -111,8 +111,8 @@ def _run_preset(args: argparse.Namespace) -> int:
 
 
 def _run_own(args: argparse.Namespace) -> int:
-    from analysis.own import estimate_own
-    from scaling.cli.estimate_runs import Video, assume
+    from analysis.estimate.from_runs import estimate_own
+    from sweeps.estimate_inputs import Video, assume
 
     assumptions, target = assume(args.runs, args.flops, args.loss, Video(args.frames, args.height, args.width))
     assumptions = _overridden(args, assumptions)
@@ -129,7 +129,7 @@ def _run_own(args: argparse.Namespace) -> int:
         }
         _print_json(title, numbers, assumptions, results, {})
     else:
-        from scaling.cli.estimate_text import assumption_lines, joined, result_lines
+        from analysis.estimate.text import assumption_lines, joined, result_lines
 
         notes = [f"! {note}" for note in target.notes]
         print(joined([title, *notes, ""], assumption_lines(assumptions), result_lines(results, {})))
@@ -153,8 +153,8 @@ def _check(args: argparse.Namespace) -> None:
 
 def _overridden(args: argparse.Namespace, assumptions: "Mapping[str, Assumption]") -> "dict[str, Assumption]":
     """The assumptions after the user's file and the user's options."""
-    from analysis.assumptions import override
-    from scaling.specs import load_yaml
+    from analysis.estimate.assumptions import override
+    from scaling.core.specs import load_yaml
 
     changed = dict(assumptions)
     if args.assumptions:
@@ -185,7 +185,7 @@ def _print_json(
     published: "Mapping[str, Published]",
 ) -> None:
     """One object: the numbers first, then everything that they follow from."""
-    from analysis.published import compare
+    from analysis.estimate.published import compare
 
     steps = []
     for name, result in results.items():

@@ -9,11 +9,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from scaling.cli.choose import NAMED, chosen
-from scaling.errors import UserError
+from scaling.cli.selection import NAMED, chosen
+from scaling.core.errors import UserError
 
 if TYPE_CHECKING:
-    from scaling.stage import Stage
+    from scaling.core.stage import Stage
     from sweeps.explain import Explainer
 
 
@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _causes(runs: Path, sweep_name: str) -> list[dict[str, Any]]:
     from sweeps.explain import explain
-    from sweeps.outline import outline_of
+    from sweeps.phases import outline_of
     from sweeps.spec import load_sweep
 
     causes = explain(outline_of(load_sweep(sweep_name), runs).stages, runs)
@@ -66,8 +66,8 @@ def _causes(runs: Path, sweep_name: str) -> list[dict[str, Any]]:
 
 
 def _incomplete(runs: Path) -> dict[str, Any]:
-    from scaling.attempts import attempts
-    from scaling.stage import StageFolder
+    from scaling.core.attempts import attempts
+    from scaling.core.stage import StageFolder
     from sweeps.explain import state, unfinished
 
     folders = [StageFolder(path) for path in sorted(runs.iterdir()) if (path / "spec.json").exists()]
@@ -84,8 +84,8 @@ def _incomplete(runs: Path) -> dict[str, Any]:
 
 def _in_full(runs: Path, names: Sequence[str], sweep_name: str | None) -> list[dict[str, Any]]:
     """Everything about single stages."""
-    from scaling.attempts import attempts
-    from scaling.stage import StageFolder
+    from scaling.core.attempts import attempts
+    from scaling.core.stage import StageFolder
     from sweeps.explain import state
 
     folders = {path.name: StageFolder(path) for path in sorted(runs.iterdir()) if (path / "spec.json").exists()}

@@ -8,8 +8,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from scaling.cli.tables import add_table, numbers_of, read
-from scaling.errors import UserError
+from scaling.cli.options import add_table, numbers_of, read
+from scaling.core.errors import UserError
 
 if TYPE_CHECKING:
     from analysis.laws.optima import Allometry
@@ -105,7 +105,7 @@ def run(args: argparse.Namespace) -> int:
         lean=args.lean,
     )
     if args.plot:
-        from analysis.law_figures import draw_study
+        from analysis.figures.laws import draw_study
 
         for path in draw_study(found, args.plot):
             print(f"wrote {path}", file=sys.stderr)

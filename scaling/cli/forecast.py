@@ -11,11 +11,11 @@ from dataclasses import asdict
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from scaling.cli.tables import add_table, read
-from scaling.errors import UserError
+from scaling.cli.options import add_table, read
+from scaling.core.errors import UserError
 
 if TYPE_CHECKING:
-    from analysis.forecast import Forecast
+    from analysis.forecast.forecast import Forecast
     from analysis.laws.allocation import Cost, Estimate, Purchase
     from analysis.laws.bootstrap import Draws
     from analysis.laws.design import Suggestion
@@ -58,8 +58,8 @@ def run(args: argparse.Namespace) -> int:
     _check(args)
     whole = args.law is None and args.target is None and args.add is None and args.metric == "loss"
     if args.table.is_dir() and whole:
-        from analysis.forecast import forecast
-        from analysis.table import read_runs
+        from analysis.forecast.forecast import forecast
+        from analysis.tables.table import read_runs
 
         found = forecast(read_runs(args.table), args.flops, seed=args.seed)
         print(json.dumps(found.to_document(), indent=1, allow_nan=False) if args.json else _text(found))

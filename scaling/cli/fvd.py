@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scaling.cli.progress import count_progress
-from scaling.errors import UserError
+from scaling.core.errors import UserError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -134,7 +134,9 @@ def _words(result: dict[str, Any]) -> str:
     shown = [f"{side} {result['size'][side]} at {rates[side]} fps" for side in SIDES]
     infinity = result["at_infinity"]
     extrapolated = (
-        "{value:z.2f}, 95 % interval {low:z.2f} to {high:z.2f}".format(**infinity) if infinity else "too few clips to say"
+        "{value:z.2f}, 95 % interval {low:z.2f} to {high:z.2f}".format(**infinity)
+        if infinity
+        else "too few clips to say"
     )
     return (
         f"FVD {result['fvd']:.2f}\n"

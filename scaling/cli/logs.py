@@ -28,7 +28,7 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prints the logs. Raises UserError where there are none."""
-    from scaling.errors import UserError
+    from scaling.core.errors import UserError
 
     files = _files(args.out, args.stage, args.rank)
     if not files:
@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _files(out: Path, name: str, rank: int) -> list[Path]:
     """Those of the latest job that there are."""
-    from scaling.cli.choose import chosen
+    from scaling.cli.selection import chosen
     from scaling.cli.status import collect
     from slurm.submissions import Submissions
 

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-from scaling.errors import StageError, UserError
+from scaling.core.errors import StageError, UserError
 
 VERBS = {
     "demo": "the whole story on this machine, small, from nothing",

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sweeps.plan import Plan
+    from sweeps.planning.plan import Plan
     from sweeps.spec import SweepSpec
 
 
@@ -38,8 +38,8 @@ def run(args: argparse.Namespace) -> int:
     """Prints the plan. Raises UserError."""
     from slurm.cluster import LocalCluster, load_cluster
     from sweeps.explain import explain
-    from sweeps.outline import outline_of
-    from sweeps.plan import plan
+    from sweeps.phases import outline_of
+    from sweeps.planning.plan import plan
     from sweeps.spec import load_sweep
 
     sweep, cluster = load_sweep(args.sweep), load_cluster(args.cluster)

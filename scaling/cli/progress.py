@@ -1,20 +1,10 @@
-"""Progress on stderr, so that stdout holds results alone: of a count, or of a set of stages."""
+"""A progress bar of a count on stderr, so that stdout holds results alone."""
 
-import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-if TYPE_CHECKING:
-    from scaling.stage import Stage
-    from slurm.local import Snapshot
-
-LINE_SECONDS = 15.0
-"""How often a log that is no terminal hears of running stages."""
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 
 @contextmanager
@@ -24,91 +14,3 @@ def count_progress(what: str) -> Iterator[Callable[[int, int], None]]:
     with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task(what, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
-
-
-@contextmanager
-def stage_progress(title: str) -> "Iterator[Bars | Lines]":
-    """Something to call with each Snapshot: bars on a terminal, a line now and then elsewhere."""
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield Lines(title)
-        return
-    columns = (
-        TextColumn("{task.description}", justify="left"),
-        BarColumn(bar_width=28),
-        TextColumn("{task.percentage:>3.0f}%"),
-        TextColumn("{task.fields[note]}"),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=console) as progress:
-        yield Bars(progress, title)
-
-
-class Bars:
-    """One bar for the whole and one for each running stage."""
-
-    def __init__(self, progress: Progress, title: str) -> None:
-        self.progress = progress
-        self.whole = progress.add_task(title, note="", total=None)
-        self.tasks: dict[str, Any] = {}
-
-    def __call__(self, snapshot: "Snapshot") -> None:
-        total = len(snapshot.done) + len(snapshot.running) + len(snapshot.waiting)
-        self.progress.update(
-            self.whole, completed=len(snapshot.done), total=total, note=f"{len(snapshot.done)}/{total}"
-        )
-        for stage, event in snapshot.running:
-            if stage.id not in self.tasks:
-                self.tasks[stage.id] = self.progress.add_task(f"  {_name(stage)}", note="", total=None)
-            self.progress.update(
-                self.tasks[stage.id], completed=event.get("done", 0), total=event.get("total"), note=_note(event)
-            )
-        alive = {stage.id for stage, _ in snapshot.running}
-        for gone in self.tasks.keys() - alive:
-            self.progress.remove_task(self.tasks.pop(gone))
-
-
-class Lines:
-    """A line when a stage starts or ends, and now and then how far the running ones are."""
-
-    def __init__(self, title: str) -> None:
-        self.title, self.started, self.said = title, time.monotonic(), time.monotonic()
-        self.seen: dict[str, str] = {}
-
-    def __call__(self, snapshot: "Snapshot") -> None:
-        total = len(snapshot.done) + len(snapshot.running) + len(snapshot.waiting)
-        first = not self.seen
-        for stage in snapshot.done:
-            if self._changed(stage, "done") and not first:
-                self._say(f"{_name(stage)} done ({len(snapshot.done)}/{total})")
-        for stage, _ in snapshot.running:
-            if self._changed(stage, "running"):
-                self._say(f"{_name(stage)} started")
-        if first and snapshot.done:
-            self._say(f"{len(snapshot.done)} of {total} stages were done before")
-        if snapshot.running and time.monotonic() - self.said > LINE_SECONDS:
-            self._say(
-                "; ".join(
-                    f"{_name(stage)} {_share(event)} {_note(event)}".rstrip() for stage, event in snapshot.running
-                )
-            )
-
-    def _changed(self, stage: "Stage", state: str) -> bool:
-        before, self.seen[stage.id] = self.seen.get(stage.id), state
-        return before != state
-
-    def _say(self, text: str) -> None:
-        self.said = time.monotonic()
-        print(f"[{self.said - self.started:5.0f} s] {self.title}: {text}", file=sys.stderr, flush=True)
-
-
-def _name(stage: "Stage") -> str:
-    return f"{stage.slug} {stage.compute}".rstrip()
-
-
-def _share(event: dict[str, Any]) -> str:
-    return f"{event['done']}/{event['total']}" if "total" in event else "starting"
-
-
-def _note(event: dict[str, Any]) -> str:
-    return f"loss {event['loss']:.3f}" if "loss" in event else str(event.get("doing", ""))

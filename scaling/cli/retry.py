@@ -26,14 +26,14 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Forgives and submits. Raises UserError."""
-    from scaling.attempts import forgive
-    from scaling.cli.advance import advance
-    from scaling.cli.choose import chosen
+    from scaling.cli.selection import chosen
     from scaling.cli.status import collect
     from scaling.cli.submit import print_step
-    from scaling.errors import UserError
-    from scaling.stage import StageFolder
+    from scaling.core.attempts import forgive
+    from scaling.core.errors import UserError
+    from scaling.core.stage import StageFolder
     from slurm import request
+    from slurm.controller_job import advance
     from slurm.worker import cancel_mark
 
     asked, found = request.load(args.out), {one.id: one for one in collect(args.out)[0]}

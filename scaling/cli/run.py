@@ -32,8 +32,8 @@ def run(args: argparse.Namespace) -> int:
 
 def tell_and_print(sweep: Any, out: Path, command: str, as_json: bool) -> int:
     """Tells the story and prints its outcome, for people or as one JSON object."""
-    from scaling.cli.outcome import summary
-    from scaling.cli.story import tell
+    from slurm.run_local import tell
+    from sweeps.result import summary
 
     outcome = tell(sweep, out, (f"{command} --out {out.name}",))
     print(json.dumps(outcome.to_document()) if as_json else summary(outcome))

@@ -7,13 +7,13 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from scaling.cli.sizes import require_frames, require_side
-from scaling.errors import UserError
-from scaling.specs import EvalSpec, Solver
+from scaling.accounting.video_size import require_frames, require_side
+from scaling.core.errors import UserError
+from scaling.core.specs import EvalSpec, Solver
 
 if TYPE_CHECKING:
+    from scaling.core.stage import StageFolder
     from scaling.data.video import Frames
-    from scaling.stage import StageFolder
 
 DEFAULT = EvalSpec()
 FRAMES = 17
@@ -91,7 +91,7 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Draws the video. Raises UserError where the run is not finished, or an option or a file cannot be used."""
-    from scaling.stage import StageFolder
+    from scaling.core.stage import StageFolder
 
     folder = StageFolder(args.folder)
     if not folder.complete or folder.stage().kind != "dit":
@@ -116,8 +116,8 @@ def draw(folder: "StageFolder", args: argparse.Namespace) -> tuple["Frames", flo
     import numpy as np
 
     from scaling.data.clips import read_whole
-    from scaling.drawing import Order, TrainedRun
-    from scaling.sampling import Sampler
+    from scaling.diffusion.sampling import Sampler
+    from scaling.diffusion.video_sampling import Order, TrainedRun
     from scaling.stages.data import load_index
 
     fps = load_index(folder.parent("latents").parent("data"))[1].fps

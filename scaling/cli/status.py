@@ -52,9 +52,9 @@ def run(args: argparse.Namespace) -> int:
 
 def collect(out: Path) -> "tuple[list[Status], dict[str, Any]]":
     """The stages, and what concerns all of them. Raises UserError."""
-    from scaling.errors import UserError
+    from scaling.core.errors import UserError
     from slurm import request
-    from slurm.queue import View, look
+    from slurm.queue_cache import View, look
     from slurm.scheduler import Scheduler
     from slurm.states import gone, is_steered, statuses, unfinished
     from slurm.submissions import Submissions

@@ -34,11 +34,11 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Submits, or prints what it would. Raises UserError."""
-    from scaling.cli.advance import advance
     from scaling.cli.run import tell_and_print
-    from scaling.errors import UserError
+    from scaling.core.errors import UserError
     from slurm import preflight, request
     from slurm.cluster import LocalCluster, load_cluster
+    from slurm.controller_job import advance
     from slurm.scheduler import Scheduler
     from slurm.submissions import Submissions
     from sweeps.spec import load_sweep
@@ -89,7 +89,7 @@ def _print_scripts(step: Any, as_json: bool) -> int:
 
 def print_step(out: Path, step: Any, as_json: bool) -> int:
     """Prints what a step came to, and gives the exit code."""
-    from scaling.cli.outcome import summary
+    from sweeps.result import summary
 
     if step.told is not None:
         print(json.dumps({"outcome": step.told.to_document()}) if as_json else summary(step.told))

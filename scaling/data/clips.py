@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
+from scaling.core.errors import UserError
+from scaling.core.specs import DataSpec, WorldSpec
 from scaling.data.index import Index
 from scaling.data.video import Frames, UnreadableVideo, VideoInfo, Window, inspect, read_clips
-from scaling.errors import UserError
-from scaling.specs import DataSpec, WorldSpec
 
 SHORTEST = 5
 """Frames of the shortest window that moves: 1 + 4, two latent frames."""

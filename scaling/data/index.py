@@ -17,11 +17,11 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from scaling.core.errors import UserError
+from scaling.core.identity import digest
+from scaling.core.specs import Spec, parse_spec
+from scaling.core.store import read_document, write_document
 from scaling.data.video import UnreadableVideo, VideoInfo, inspect
-from scaling.errors import UserError
-from scaling.identity import digest
-from scaling.specs import Spec, parse_spec
-from scaling.store import read_document, write_document
 
 VIDEO_SUFFIXES = frozenset(
     {".avi", ".flv", ".gif", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ogv", ".ts", ".webm", ".wmv"}

@@ -18,11 +18,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from scaling.core.errors import UserError
+from scaling.core.specs import WorldSpec, parse_spec
+from scaling.core.store import read_document, replacing, write_document
 from scaling.data.video import write_video
 from scaling.data.worlds import render, simulate
-from scaling.errors import UserError
-from scaling.specs import WorldSpec, parse_spec
-from scaling.store import read_document, replacing, write_document
 
 
 def make_worlds(

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from scaling.core.store import replacing
 from scaling.data.video import Frames
-from scaling.store import replacing
 
 FRAMES = 9
 """Most frames in a strip."""

@@ -21,8 +21,8 @@ from av.video.reformatter import Interpolation, VideoReformatter
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from scaling.specs import Spec
-from scaling.store import replacing
+from scaling.core.specs import Spec
+from scaling.core.store import replacing
 
 Frames = NDArray[np.uint8]  # (t, h, w, 3)
 

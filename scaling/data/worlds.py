@@ -12,8 +12,8 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
+from scaling.core.specs import WorldSpec
 from scaling.data.physics import GRAVITY, Body, apart, trajectory
-from scaling.specs import WorldSpec
 
 COLOURS = {
     "red": (225, 45, 40),

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure
 
+from scaling.core.records import Metric
 from scaling.metrics.lpips import LPIPS, SMALLEST, Backbone
 from scaling.metrics.precision import full_precision
 from scaling.models.vae import to_float
-from scaling.records import Metric
 
 FRAMES = 8
 """Frames of a clip on which SSIM and LPIPS are measured, at even distances and both ends among them; all if there are

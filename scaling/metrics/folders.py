@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from scaling.core.errors import UserError
 from scaling.data.clips import Clip, read
 from scaling.data.index import Index, Progress
-from scaling.errors import UserError
 
 if TYPE_CHECKING:
     from scaling.metrics.i3d import I3D

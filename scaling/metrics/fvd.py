@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from scaling.errors import UserError
+from scaling.core.errors import UserError
 
 Features = NDArray[np.floating]
 """(n, d): one row for each clip."""

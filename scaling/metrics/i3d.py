@@ -14,9 +14,9 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from scaling import weights
-from scaling.errors import UserError
+from scaling.core.errors import UserError
 from scaling.metrics.precision import full_precision
+from scaling.pretrained import weights
 
 EXTRACTOR = "i3d_k400"
 """Name under which every distance on these features is reported."""
@@ -127,7 +127,7 @@ class I3D(nn.Module):
     logits_bias: Tensor
 
     def __init__(self, path: Path | None = None) -> None:
-        """Loads the safetensors file of `scaling.weights.i3d`, which is fetched if `path` is None."""
+        """Loads the safetensors file of `scaling.pretrained.weights.i3d`, which is fetched if `path` is None."""
         super().__init__()
         tensors = load_file(path or weights.i3d())
         self.blocks = nn.Sequential(

@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from scaling import weights
-from scaling.errors import UserError
+from scaling.core.errors import UserError
+from scaling.pretrained import weights
 
 Backbone = Literal["alex", "vgg"]
 
@@ -55,7 +55,7 @@ class LPIPS(nn.Module):
     scale: Tensor
 
     def __init__(self, backbone: Backbone = "alex", folder: Path | None = None) -> None:
-        """Loads a file of `scaling.weights.lpips`, which is fetched if `folder` is None."""
+        """Loads a file of `scaling.pretrained.weights.lpips`, which is fetched if `folder` is None."""
         super().__init__()
         self.backbone, self.layers = backbone, LAYERS[backbone]
         for name, tensor in load_file((folder or weights.lpips()) / f"{backbone}.safetensors").items():

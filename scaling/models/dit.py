@@ -13,12 +13,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from scaling.geometry import POSITION_FEATURES, TIME_FEATURES, Grid
+from scaling.accounting.geometry import POSITION_FEATURES, TIME_FEATURES, Grid
+from scaling.core.specs import DiTSpec
 from scaling.models.attention import Words, attend, cross_attend
 from scaling.models.fused import FusedLinear, linear_matrices
 from scaling.models.packing import Layout
 from scaling.models.rope import RMSNormRotate
-from scaling.specs import DiTSpec
 
 
 def patchify(latents: Tensor, patch: int) -> Tensor:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scaling.geometry import Grid
+from scaling.accounting.geometry import Grid
 from scaling.models.attention import Segments
 from scaling.models.rope import absolute, rotation
 

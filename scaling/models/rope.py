@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scaling.geometry import POSITION_FEATURES, Grid
+from scaling.accounting.geometry import POSITION_FEATURES, Grid
 
 THETA = 100.0
 """Longest wavelength over 2 pi, in tokens: our axes are short, so the 10 000 of language models would idle."""

@@ -10,11 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from scaling.geometry import PIXEL_CHANNELS
+from scaling.accounting.geometry import PIXEL_CHANNELS
+from scaling.core.specs import VAESpec
 from scaling.models import vae_factorised, vae_full
 from scaling.models.causal import FeatureCache, run
 from scaling.models.depth import depth_to_space, space_to_depth
-from scaling.specs import VAESpec
 
 
 def to_float(pixels: Tensor) -> Tensor:

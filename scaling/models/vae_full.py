@@ -8,9 +8,9 @@ largest. (b, t, h, w, c) throughout. Every normalisation is over the channels of
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from scaling.core.specs import VAESpec, VAEStage
 from scaling.models.causal import Causal, CausalConv, Chain, FeatureCache, TemporalConv, unfold_pairs
 from scaling.models.fused import FusedLinear
-from scaling.specs import VAESpec, VAEStage
 
 
 class PositionNorm(nn.RMSNorm):

@@ -3,13 +3,13 @@
 from functools import partial
 from pathlib import Path
 
+from scaling.core.errors import UserError
+from scaling.core.records import RunRecord
+from scaling.core.specs import DataSpec
+from scaling.core.stage import DataFields, Events, Stage, StageFolder
 from scaling.data.clips import list_clips, split
 from scaling.data.index import Index, index_folder
 from scaling.data.make import make_worlds
-from scaling.errors import UserError
-from scaling.records import RunRecord
-from scaling.specs import DataSpec
-from scaling.stage import DataFields, Events, Stage, StageFolder
 
 
 def work(folder: StageFolder, stage: Stage, events: Events) -> RunRecord:

@@ -14,30 +14,30 @@ from pathlib import Path
 import torch
 from safetensors.torch import save
 
-from scaling import flops
+from scaling.accounting import flops
+from scaling.core.errors import DivergedError, UserError
+from scaling.core.records import Metric, RunRecord, read_record
+from scaling.core.specs import EngineSpec, OptimSpec
+from scaling.core.stage import DiTFields, Events, Stage, StageFolder, TrainingFields, moment
+from scaling.core.store import read_document, write_bytes, write_document
+from scaling.core.streams import Stream
 from scaling.data.video import write_video
-from scaling.errors import DivergedError, UserError
-from scaling.frozen import decode, device, load_dit, load_vae
-from scaling.latents import LatentSet
+from scaling.diffusion.inference import decode, device, load_dit, load_vae
+from scaling.diffusion.latents import LatentSet
+from scaling.diffusion.sampling import Sampler, sample
+from scaling.distributed.devices import peak_flops
+from scaling.distributed.group import together
+from scaling.distributed.ranks import rank, ranks
+from scaling.distributed.shards import gathered
 from scaling.models.dit import DiT
-from scaling.peak import peak_flops
-from scaling.ranks import rank, ranks
-from scaling.records import Metric, RunRecord, read_record
-from scaling.sampling import Sampler, sample
-from scaling.shards import gathered
-from scaling.specs import EngineSpec, OptimSpec
-from scaling.stage import DiTFields, Events, Stage, StageFolder, TrainingFields, moment
 from scaling.stages.data import load_index
 from scaling.stages.run import train_together
-from scaling.store import read_document, write_bytes, write_document
-from scaling.streams import Stream
 from scaling.text.load import load_text_encoder
 from scaling.training.batches import Budget, FlowBatches
 from scaling.training.dit import DiTModule
 from scaling.training.engine import prepare
 from scaling.training.fit import Visit, fit
-from scaling.training.group import together
-from scaling.validation import validation_loss
+from scaling.training.validation import validation_loss
 
 CHECKPOINTS = "checkpoints"
 SPEED = "speed.json"

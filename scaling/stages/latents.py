@@ -1,16 +1,16 @@
-"""Stage `latents`: encodes every clip and every caption once. See `scaling.latents` for what it makes."""
+"""Stage `latents`: encodes every clip and every caption once. See `scaling.diffusion.latents` for what it makes."""
 
 from collections.abc import Iterable, Iterator
 from itertools import groupby
 
 import numpy as np
 
+from scaling.core.records import RunRecord
+from scaling.core.stage import Events, LatentsFields, Stage, StageFolder
 from scaling.data.clips import Clip, list_clips, read, split
 from scaling.data.video import Frames
-from scaling.frozen import device, encode, load_vae
-from scaling.latents import LatentWriter
-from scaling.records import RunRecord
-from scaling.stage import Events, LatentsFields, Stage, StageFolder
+from scaling.diffusion.inference import device, encode, load_vae
+from scaling.diffusion.latents import LatentWriter
 from scaling.stages.data import load_index
 from scaling.text.load import load_text_encoder
 

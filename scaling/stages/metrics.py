@@ -5,18 +5,18 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from safetensors.numpy import save
 
+from scaling.accounting.geometry import Grid
+from scaling.core.records import RunRecord
+from scaling.core.stage import DiTFields, Events, MetricsFields, Stage, StageFolder
+from scaling.core.store import write_bytes
+from scaling.core.streams import Stream
 from scaling.data.clips import list_clips, split
-from scaling.frozen import decode, device, load_dit, load_vae
-from scaling.geometry import Grid
-from scaling.latents import LatentSet
+from scaling.diffusion.inference import decode, device, load_dit, load_vae
+from scaling.diffusion.latents import LatentSet
+from scaling.diffusion.sampling import BATCH_CLIPS, Sampler, sample
 from scaling.metrics.i3d import I3D
-from scaling.records import RunRecord
-from scaling.sampling import BATCH_CLIPS, Sampler, sample
-from scaling.stage import DiTFields, Events, MetricsFields, Stage, StageFolder
 from scaling.stages.data import load_index
 from scaling.stages.reference import comparable, distances
-from scaling.store import write_bytes
-from scaling.streams import Stream
 
 
 def work(folder: StageFolder, stage: Stage, events: Events) -> RunRecord:

@@ -5,14 +5,14 @@ features.safetensors."""
 import numpy as np
 from safetensors.numpy import save
 
+from scaling.core.records import RunRecord
+from scaling.core.stage import Events, ReconstructionFields, Stage, StageFolder
+from scaling.core.store import write_bytes
 from scaling.data.clips import read
-from scaling.frozen import decode, device, encode, load_vae
+from scaling.diffusion.inference import decode, device, encode, load_vae
 from scaling.metrics.i3d import I3D
-from scaling.records import RunRecord
-from scaling.stage import Events, ReconstructionFields, Stage, StageFolder
 from scaling.stages.data import load_index
 from scaling.stages.reference import comparable, distances
-from scaling.store import write_bytes
 
 
 def work(folder: StageFolder, stage: Stage, events: Events) -> RunRecord:

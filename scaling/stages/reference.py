@@ -9,17 +9,17 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load_file, save
 
+from scaling.core.errors import UserError
+from scaling.core.records import Metric, RunRecord
+from scaling.core.specs import DataSpec
+from scaling.core.stage import Events, ReferenceFields, Stage, StageFolder
+from scaling.core.store import write_bytes
 from scaling.data.clips import Clip, list_clips, read, split, spread
 from scaling.data.index import Index
-from scaling.errors import UserError
-from scaling.frozen import device
+from scaling.diffusion.inference import device
 from scaling.metrics.fvd import MIN_CLIPS_TO_EXTRAPOLATE, frechet_distance, fvd_at_infinity
 from scaling.metrics.i3d import EXTRACTOR, I3D
-from scaling.records import Metric, RunRecord
-from scaling.specs import DataSpec
-from scaling.stage import Events, ReferenceFields, Stage, StageFolder
 from scaling.stages.data import load_index
-from scaling.store import write_bytes
 
 
 def work(folder: StageFolder, stage: Stage, events: Events) -> RunRecord:

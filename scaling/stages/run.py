@@ -10,12 +10,12 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
 
-from scaling import interruption
-from scaling.attempts import stage_to_try
-from scaling.errors import NoSpaceError, UserError
-from scaling.ranks import in_slurm, leave, leave_with_starter, rank, run_together
-from scaling.records import RunRecord, git_revision, versions, write_record
-from scaling.stage import Events, Stage, StageFolder
+from scaling.core import signals
+from scaling.core.attempts import stage_to_try
+from scaling.core.errors import NoSpaceError, UserError
+from scaling.core.records import RunRecord, git_revision, versions, write_record
+from scaling.core.stage import Events, Stage, StageFolder
+from scaling.distributed.ranks import in_slurm, leave, leave_with_starter, rank, run_together
 
 WORDS = 2000
 """Characters of an error that are kept; all of it is in the job's own log."""
@@ -51,8 +51,9 @@ def run_stage(path: str, job: str = "", gpus: int = 0, due: float = math.inf) ->
 
 
 def _last_words(error: Exception, due: float) -> dict[str, Any]:
-    """What an attempt that did not finish says; `scaling.attempts` reads it from the end of the log, so it is short."""
-    if isinstance(error, interruption.StoppedError):
+    """What an attempt that did not finish says; `scaling.core.attempts` reads it from the end of the log, so it is
+    short."""
+    if isinstance(error, signals.StoppedError):
         return {"stopped": str(error)[:WORDS], "out_of_time": time.time() > due}
     if isinstance(error, UserError):
         return {"error": str(error)[:WORDS], "mendable": True, "no_space": isinstance(error, NoSpaceError)}

@@ -4,14 +4,14 @@ One long training at a constant rate, branched into a decay at several lengths, 
 more than the longest (warmup-stable-decay, arXiv 2405.18392). A branch has the same bits as the run that never left it.
 """
 
-from scaling.errors import UserError
-from scaling.frozen import device
-from scaling.optim import updates_before_decay
-from scaling.records import RunRecord, read_record
-from scaling.stage import Events, Stage, StageFolder, TrainingFields
+from scaling.core.errors import UserError
+from scaling.core.records import RunRecord, read_record
+from scaling.core.stage import Events, Stage, StageFolder, TrainingFields
+from scaling.diffusion.inference import device
+from scaling.distributed.group import together
 from scaling.stages.dit import Training
 from scaling.stages.run import train_together
-from scaling.training.group import together
+from scaling.training.optim import updates_before_decay
 
 
 def train(folder: StageFolder, stage: Stage, events: Events) -> None:

@@ -6,24 +6,24 @@ from collections import Counter
 import torch
 from safetensors.torch import save
 
-from scaling import flops
+from scaling.accounting import flops
+from scaling.core.errors import UserError
+from scaling.core.records import Metric, RunRecord
+from scaling.core.stage import Events, Stage, StageFolder, VAEFields
+from scaling.core.store import write_bytes
 from scaling.data.clips import Clip, list_clips, read, split, spread
 from scaling.data.video import write_video
-from scaling.errors import UserError
-from scaling.frozen import decode, device, encode, load_vae
+from scaling.diffusion.inference import decode, device, encode, load_vae
+from scaling.distributed.group import together
+from scaling.distributed.ranks import rank, ranks
 from scaling.metrics.fidelity import Fidelity
 from scaling.models.causal import Causal
 from scaling.models.vae import VAE
-from scaling.ranks import rank, ranks
-from scaling.records import Metric, RunRecord
-from scaling.stage import Events, Stage, StageFolder, VAEFields
 from scaling.stages.data import load_index
 from scaling.stages.run import train_together
-from scaling.store import write_bytes
 from scaling.training.crops import Crops, drawn
 from scaling.training.engine import prepare
 from scaling.training.fit import fit
-from scaling.training.group import together
 from scaling.training.vae import VAEModule
 
 CHECKPOINTS = 6

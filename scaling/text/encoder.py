@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from scaling.caption import Caption
+from scaling.text.caption import Caption
 
 BATCH_CAPTIONS = 64
 

@@ -10,7 +10,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from scaling.errors import UserError
+from scaling.core.errors import UserError
 from scaling.text.encoder import TextEncoder
 
 OUR_OWN = {"trust_remote_code": False, "local_files_only": True}

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from scaling.errors import UserError
-from scaling.stage import LatentsFields, Stage
+from scaling.core.errors import UserError
+from scaling.core.stage import LatentsFields, Stage
 from scaling.text.encoder import TextEncoder
 from scaling.text.huggingface import HuggingFaceEncoder
 from scaling.text.minilm import MiniLM

@@ -1,6 +1,6 @@
 """The default text encoder, which needs no further package: all-MiniLM-L6-v2, a BERT of 6 layers and width 384.
 
-Wang et al., arXiv 2002.10957; fine-tuned by sentence-transformers. `scaling.weights` fetches it.
+Wang et al., arXiv 2002.10957; fine-tuned by sentence-transformers. `scaling.pretrained.weights` fetches it.
 """
 
 from pathlib import Path
@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from scaling import weights
+from scaling.pretrained import weights
 from scaling.text.encoder import TextEncoder
 
 WIDTH = 384
@@ -23,7 +23,7 @@ class MiniLM(TextEncoder):
     """MiniLM with its tokenizer."""
 
     def __init__(self, folder: Path | None = None) -> None:
-        """Loads the folder of `scaling.weights.minilm`, which is fetched if `folder` is None."""
+        """Loads the folder of `scaling.pretrained.weights.minilm`, which is fetched if `folder` is None."""
         super().__init__()
         folder = folder or weights.minilm()
         self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))

@@ -8,9 +8,9 @@ import json
 from importlib.util import find_spec
 from pathlib import Path
 
-from scaling.errors import UserError
-from scaling.identity import digest
-from scaling.specs import TextSpec
+from scaling.core.errors import UserError
+from scaling.core.identity import digest
+from scaling.core.specs import TextSpec
 
 READ = ("*.json", "*.safetensors", "*.txt", "*.model")
 """Files of a model's folder that a loader may read: config, weights, and the tokenizers' vocabularies."""

@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from scaling.distributed.group import sum_over_ranks
 from scaling.models.discriminator import Discriminator
 from scaling.training.checkpoints import Groups, optimiser_tensors, restore_optimiser
-from scaling.training.group import sum_over_ranks
 
 RATE, BETAS = 1e-4, (0.0, 0.99)
 """Those of MAGVIT (arXiv 2212.05199), without a schedule."""

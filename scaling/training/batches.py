@@ -10,14 +10,14 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from scaling import flops
-from scaling.batching import TokenBatches, micro_batches, share_out
-from scaling.errors import UserError
-from scaling.flow import seeded, seeded_noise, shift, stratified_times
-from scaling.geometry import Grid
-from scaling.latents import LatentSet, Packed
-from scaling.specs import DiTSpec, OptimSpec
-from scaling.streams import Stream
+from scaling.accounting import flops
+from scaling.accounting.geometry import Grid
+from scaling.core.errors import UserError
+from scaling.core.specs import DiTSpec, OptimSpec
+from scaling.core.streams import Stream
+from scaling.data.batching import TokenBatches, micro_batches, share_out
+from scaling.diffusion.flow import seeded, seeded_noise, shift, stratified_times
+from scaling.diffusion.latents import LatentSet, Packed
 
 FROM_THE_END = 1 / 3
 """Of the clips with given frames, how many have their last ones given: for extending backwards."""

@@ -18,12 +18,12 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
-from scaling.errors import UserError
-from scaling.ranks import rank, ranks
-from scaling.shards import local, part_of_whole
-from scaling.specs import Spec, parse_spec
-from scaling.store import FULL, no_space, read_document, sync, temporary, write_document
-from scaling.training.group import everywhere
+from scaling.core.errors import UserError
+from scaling.core.specs import Spec, parse_spec
+from scaling.core.store import FULL, no_space, read_document, sync, temporary, write_document
+from scaling.distributed.group import everywhere
+from scaling.distributed.ranks import rank, ranks
+from scaling.distributed.shards import local, part_of_whole
 
 KEEP = 2
 """The newest and the one before it, in case the newest turns out to be damaged."""

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from scaling.batching import share_out
-from scaling.geometry import Grid
-from scaling.specs import VAETrainSpec
-from scaling.streams import Stream
+from scaling.accounting.geometry import Grid
+from scaling.core.specs import VAETrainSpec
+from scaling.core.streams import Stream
+from scaling.data.batching import share_out
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor
 
-from scaling.flow import SMALLEST_TIME, mix, to_velocity
-from scaling.latents import Packed
+from scaling.core.specs import OptimSpec
+from scaling.diffusion.flow import SMALLEST_TIME, mix, to_velocity
+from scaling.diffusion.latents import Packed
 from scaling.models.dit import DiT
-from scaling.specs import OptimSpec
 from scaling.training.batches import FlowBatch
 from scaling.training.module import Rates, StepModule
 

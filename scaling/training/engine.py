@@ -13,9 +13,9 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.utils.checkpoint import checkpoint
 
-from scaling.frozen import device
-from scaling.ranks import ranks
-from scaling.specs import EngineSpec
+from scaling.core.specs import EngineSpec
+from scaling.diffusion.inference import device
+from scaling.distributed.ranks import ranks
 
 
 def prepare(model: nn.Module, blocks: Iterable[nn.Module], engine: EngineSpec) -> None:

@@ -22,14 +22,14 @@ from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, Str
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from scaling import interruption
-from scaling.frozen import device
-from scaling.ranks import in_slurm, rank, ranks, ranks_on_node
-from scaling.shards import gathered
-from scaling.specs import EngineSpec
-from scaling.stage import Events
+from scaling.core import signals
+from scaling.core.specs import EngineSpec
+from scaling.core.stage import Events
+from scaling.diffusion.inference import device
+from scaling.distributed.group import everywhere
+from scaling.distributed.ranks import in_slurm, rank, ranks, ranks_on_node
+from scaling.distributed.shards import gathered
 from scaling.training import checkpoints
-from scaling.training.group import everywhere
 from scaling.training.module import StepModule
 
 LOG_SECONDS = 1.0, 30.0
@@ -109,7 +109,7 @@ class Keeper(lightning.Callback):
             self.losses, self.logged_at = [], now
         if module.stopping:
             everywhere(torch.zeros(1))  # where one rank ends, the scheduler kills the others: not before all are done
-            raise interruption.StoppedError(f"stopped after {module.done} of {self.until} updates")
+            raise signals.StoppedError(f"stopped after {module.done} of {self.until} updates")
 
     def _save(self, module: StepModule) -> None:
         began = time.monotonic()
@@ -187,7 +187,7 @@ def fit(
         enable_model_summary=False,
         callbacks=[keeper],
     )
-    if interruption.is_listening():
+    if signals.is_listening():
         # Lightning's handler for SIGTERM broadcasts from inside itself, whatever the ranks are at: they wait for ever,
         # or end without a word and with exit code 0. No setting of its leaves the signal alone.
         trainer._signal_connector.register_signal_handlers = _nothing  # type: ignore[method-assign]
@@ -203,7 +203,7 @@ def _nothing() -> None:
 
 
 def _deafen(worker: int) -> None:
-    interruption.deafen()
+    signals.deafen()
 
 
 def _environment() -> ClusterEnvironment:

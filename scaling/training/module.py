@@ -12,13 +12,13 @@ from lightning.pytorch.strategies import ParallelStrategy
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 
-from scaling import interruption
-from scaling.errors import DivergedError
-from scaling.optim import Muon, PowerEMA, schedule
-from scaling.ranks import ranks
-from scaling.shards import part_of_whole
+from scaling.core import signals
+from scaling.core.errors import DivergedError
+from scaling.distributed.group import everywhere, sum_over_ranks
+from scaling.distributed.ranks import ranks
+from scaling.distributed.shards import part_of_whole
 from scaling.training.checkpoints import Groups, optimiser_tensors, restore_optimiser
-from scaling.training.group import everywhere, sum_over_ranks
+from scaling.training.optim import Muon, PowerEMA, schedule
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ class StepModule(lightning.LightningModule):
                 loss = self.loss(part, self.done) * weight
                 self.manual_backward(loss * ranks())  # ranks take the mean of their gradients
             total += loss.detach()
-        asked = torch.tensor(float(interruption.requested()), device=self.device)
+        asked = torch.tensor(float(signals.requested()), device=self.device)
         total, stopping = sum_over_ranks(torch.stack([total, asked]))
         self.stopping = bool(stopping)
         if not torch.isfinite(total):

@@ -5,12 +5,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scaling.flow import seeded, seeded_noise
+from scaling.core.specs import VAETrainSpec
+from scaling.core.streams import Stream
+from scaling.diffusion.flow import seeded, seeded_noise
 from scaling.metrics.lpips import LPIPS
 from scaling.models.fused import linear_matrices
 from scaling.models.vae import VAE, to_float
-from scaling.specs import VAETrainSpec
-from scaling.streams import Stream
 from scaling.training.adversary import Adversary, Pair
 from scaling.training.checkpoints import Groups
 from scaling.training.crops import CropBatch

@@ -5,7 +5,7 @@ import json
 import sys
 from pathlib import Path
 
-from scaling.errors import UserError
+from scaling.core.errors import UserError
 from slurm.testbed.check import check
 from slurm.testbed.cluster import Testbed
 from slurm.testbed.settings import Settings, default_folder

@@ -2,8 +2,8 @@
 
 import time
 
-from scaling.errors import UserError
-from scaling.store import read_document
+from scaling.core.errors import UserError
+from scaling.core.store import read_document
 from slurm.testbed.cluster import Testbed
 from slurm.testbed.settings import GPUS_PER_NODE, NODES
 

@@ -16,8 +16,8 @@ from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
-from scaling.errors import UserError
-from scaling.store import read_document, write_document
+from scaling.core.errors import UserError
+from scaling.core.store import read_document, write_document
 from slurm.testbed.configuration import Ports, free_ports, munge_socket, slurm_conf, write_configuration
 from slurm.testbed.daemons import SYSTEM_PATH, daemons, end_all, launch, processes, program, run_step, wait_until
 from slurm.testbed.settings import NODES, Settings

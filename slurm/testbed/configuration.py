@@ -11,7 +11,7 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from scaling.errors import UserError
+from scaling.core.errors import UserError
 from slurm.testbed.settings import CPUS_PER_NODE, GPUS_PER_NODE, MEMORY_MB, NODES, Settings
 
 LONGEST_SOCKET_PATH = 107

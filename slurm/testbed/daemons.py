@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from scaling.errors import UserError
+from scaling.core.errors import UserError
 
 MARK = "SCALING_SLURM_TESTBED"
 """Holds the folder of the testbed that a process belongs to."""

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from scaling.store import read_jsonl
+from scaling.core.store import read_jsonl
 from tests.imitation import state as cluster
 from tests.imitation.commands import COMMANDS
 from tests.imitation.srun import fill_in

@@ -1,0 +1,231 @@
+"""Figures of a study of a law, for papers: what was fitted, what it hangs on, what it foretold.
+
+They draw what the study computed; all they evaluate is the law itself, along lines.
+"""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import seaborn as sns
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from analysis.figures.style import (
+    INK,
+    LOSS_TICKS,
+    MEASURED,
+    PREDICTED,
+    SIZES,
+    count,
+    dots,
+    flops_text,
+    framed,
+    log_axes,
+    number,
+    save_one,
+    size_bar,
+    size_steps,
+    ticks,
+)
+from analysis.laws.allocation import best_split, flops_per_token, on_frontier
+from analysis.laws.budgets import budget_numbers, is_isoflop
+from analysis.laws.forms import C_AXIS, D_AXIS, N_AXIS, U_AXIS
+from analysis.laws.study import Study
+from scaling.core.errors import UserError
+
+AXIS_NAMES = {N_AXIS: "parameters N", D_AXIS: "training tokens D", C_AXIS: "training compute C (FLOPs)",
+              U_AXIS: "unique tokens U", "loss": "loss L", "fvd": "FVD"}  # fmt: skip
+KINDS = (".png", ".svg")
+
+
+def draw_study(study: Study, path: Path) -> list[Path]:
+    """Draws fit and residuals into a file, or into a folder every figure that the study has, as PNG and SVG.
+
+    Raises UserError for a file of an unknown kind, or a folder that cannot be written.
+    """
+    if path.suffix:
+        save_one(fit_figure(study), path)
+        return [path]
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be made ({error.strerror}); choose another folder for --plot") from None
+    drawn = []
+    for name, draw in _figures(study):
+        figure = draw(study)
+        for kind in KINDS:
+            drawn.append(path / f"{name}{kind}")
+            save_one(figure, drawn[-1])
+    return drawn
+
+
+def _figures(study: Study) -> Iterator[tuple[str, Callable[[Study], Figure]]]:
+    yield "fit", fit_figure
+    fit = study.fit
+    if fit.form.splits_compute and fit.status != "underdetermined":
+        yield "compute", compute_figure
+        yield "contours", contour_figure
+        if is_isoflop(fit.points.axes[C_AXIS]):
+            yield "isoflop", isoflop_figure
+    elif len(fit.form.axes) == 1:
+        yield "curve", curve_figure
+    if study.sensitivity:
+        yield "sensitivity", sensitivity_figure
+    if study.holdouts:
+        yield "foretold", foretold_figure
+
+
+def fit_figure(study: Study) -> Figure:
+    """Measured against fitted, and the residuals."""
+    fit, points = study.fit, study.fit.points
+    with framed(7.4, 3.3, columns=2) as (figure, (left, right)):
+        fitted = fit.predict(points.axes)
+        colour = fit.form.axes[0]
+        values = points.axes[colour]
+        norm = LogNorm(values.min(), values.max())
+        shade: dict[str, Any] = {"c": values, "cmap": SIZES, "norm": norm}
+        ends = [min(fitted.min(), points.metric.min()), max(fitted.max(), points.metric.max())]
+        left.plot(ends, ends, color=INK, lw=1, zorder=1)
+        left.scatter(fitted, points.metric, **shade, **dots(22))
+        log_axes(left, f"fitted {study.metric}", f"measured {study.metric}")
+        ticks(left.xaxis, LOSS_TICKS, number)
+        share = fit.residuals / fitted if fit.measure.raw else fit.residuals
+        right.scatter(fitted, 100 * share, **shade, **dots(22))
+        right.axhline(0, color=INK, lw=1, zorder=1)
+        right.set(xscale="log", xlabel=f"fitted {study.metric}", ylabel="residual (%)")
+        ticks(right.xaxis, LOSS_TICKS, number)
+        size_bar(figure, right, norm, AXIS_NAMES.get(colour, colour))
+        return figure
+
+
+def compute_figure(study: Study) -> Figure:
+    """The metric against compute: runs, the law's frontier, and its interval."""
+    fit, points = study.fit, study.fit.points
+    with framed(5.8, 3.9) as (figure, (axes,)):
+        per_token = flops_per_token(fit)
+        flops = np.geomspace(points.axes[C_AXIS].min(), 10 * points.axes[C_AXIS].max(), 100)
+        N, D = best_split(fit.form, fit.params, flops, per_token)
+        if study.draws:
+            low, high = study.draws.band({N_AXIS: N, D_AXIS: D, U_AXIS: D})
+            axes.fill_between(flops, low, high, color=PREDICTED, alpha=0.16, lw=0)
+        axes.plot(flops, on_frontier(fit.form, fit.params, flops, per_token), color=PREDICTED, lw=1.4,
+                  label=rf"best $N \propto C^{{{fit.a:.3f}}}$")  # fmt: skip
+        norm = LogNorm(points.axes[N_AXIS].min(), points.axes[N_AXIS].max())
+        shade: dict[str, Any] = {"c": points.axes[N_AXIS], "cmap": SIZES, "norm": norm}
+        axes.scatter(points.axes[C_AXIS], points.metric, **shade, **dots(24))
+        log_axes(axes, AXIS_NAMES[C_AXIS], AXIS_NAMES.get(study.metric, study.metric))
+        size_bar(figure, axes, norm)
+        axes.legend(frameon=False)
+        return figure
+
+
+def isoflop_figure(study: Study) -> Figure:
+    """The metric against N: runs and the law of each budget, and the law's minima."""
+    fit, points = study.fit, study.fit.points
+    with framed(5.8, 3.9) as (figure, (axes,)):
+        per_token = flops_per_token(fit)
+        budgets = budget_numbers(points.axes[C_AXIS])
+        numbers = np.unique(budgets)
+        colours = sns.color_palette("flare", len(numbers))
+        minima = []
+        for budget, colour in zip(numbers, colours, strict=True):
+            rows = budgets == budget
+            N, C = points.axes[N_AXIS][rows], float(np.exp(np.log(points.axes[C_AXIS][rows]).mean()))
+            axes.scatter(N, points.metric[rows], color=colour, label=f"C = {flops_text(C)}", **dots(26))
+            sizes = np.geomspace(N.min(), N.max(), 100)
+            tokens = C / per_token(sizes)
+            axes.plot(sizes, fit.predict({N_AXIS: sizes, D_AXIS: tokens, U_AXIS: tokens}), color=colour, lw=1.2)
+            best, _ = best_split(fit.form, fit.params, C, per_token)
+            minima.append((float(best), float(on_frontier(fit.form, fit.params, C, per_token))))
+        axes.plot(
+            *zip(*minima, strict=True), "D--", ms=6, mfc="white", color=INK, lw=0.8, zorder=4, label="law's minimum"
+        )
+        log_axes(axes, AXIS_NAMES[N_AXIS], AXIS_NAMES.get(study.metric, study.metric))
+        ticks(axes.xaxis, size_steps(points.axes[N_AXIS]), count)
+        axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+        return figure
+
+
+def contour_figure(study: Study) -> Figure:
+    """L(N, D) with the runs and the path of best N and D."""
+    fit, points = study.fit, study.fit.points
+    with framed(5.4, 4.2) as (figure, (axes,)):
+        N, D = (points.axes[name] for name in (N_AXIS, D_AXIS))
+        sizes, tokens = (np.geomspace(v.min() / 2, v.max() * 2, 120) for v in (N, D))
+        surface = fit.predict({N_AXIS: sizes, D_AXIS: tokens[:, None], U_AXIS: tokens[:, None]})
+        levels = np.geomspace(surface.min(), surface.max(), 14)[1:-1]
+        lines = axes.contour(sizes, tokens, surface, levels=levels, colors=INK, linewidths=0.6, alpha=0.55)
+        axes.clabel(lines, fmt="%.3g", fontsize=7)
+        axes.scatter(N, D, c=points.metric, cmap="flare_r", norm=LogNorm(), **dots(24))
+        flops = np.geomspace(points.axes[C_AXIS].min() / 100, points.axes[C_AXIS].max() * 100, 200)
+        best = best_split(fit.form, fit.params, flops, flops_per_token(fit))
+        axes.plot(*best, color=PREDICTED, lw=1.6, label=rf"best $N \propto C^{{{fit.a:.3f}}}$")
+        axes.set(xscale="log", yscale="log", xlabel=AXIS_NAMES[N_AXIS], ylabel=AXIS_NAMES[D_AXIS],
+                 xlim=(sizes[0], sizes[-1]), ylim=(tokens[0], tokens[-1]))  # fmt: skip
+        for axis, values in ((axes.xaxis, sizes), (axes.yaxis, tokens)):
+            ticks(axis, size_steps(values), count)
+        axes.legend(loc="lower right", frameon=True, edgecolor="none")
+        return figure
+
+
+def curve_figure(study: Study) -> Figure:
+    """A law of one axis: runs, curve and interval."""
+    fit, points = study.fit, study.fit.points
+    with framed(5.2, 3.6) as (figure, (axes,)):
+        name = fit.form.axes[0]
+        values = points.axes[name]
+        line = np.geomspace(values.min(), values.max() * (1 if fit.form.terms[-1].rising else 10), 100)
+        if study.draws:
+            axes.fill_between(line, *study.draws.band({name: line}), color=PREDICTED, alpha=0.16, lw=0)
+        axes.plot(line, fit.predict({name: line}), color=PREDICTED, lw=1.4, label=fit.form.formula)
+        axes.scatter(values, points.metric, color=MEASURED, **dots(26))
+        log_axes(axes, AXIS_NAMES.get(name, name), AXIS_NAMES.get(study.metric, study.metric))
+        axes.legend(frameon=False)
+        return figure
+
+
+def sensitivity_figure(study: Study) -> Figure:
+    """An exponent under every other choice, beside the fit and its interval."""
+    fit = study.fit
+    name = "a" if fit.a is not None else fit.form.exponents[0]
+    chosen = fit.a if fit.a is not None else fit.params[name]
+    variants = study.sensitivity
+    with framed(5.6, 0.9 + 0.24 * len(variants)) as (figure, (axes,)):
+        palette = dict(zip(("outliers", "delta", "window"), sns.color_palette("deep", 3), strict=True))
+        values = [variant.a if variant.a is not None else variant.params[name] for variant in variants]
+        if name in study.intervals:
+            axes.axvspan(*study.intervals[name], color=PREDICTED, alpha=0.14, lw=0, label="95% interval")
+        axes.axvline(chosen, color=PREDICTED, lw=1.4, label="fit")
+        for i, (variant, value) in enumerate(zip(variants, values, strict=True)):
+            axes.plot(value, i, "o", ms=5, color=palette[variant.choice])
+        axes.set_yticks(range(len(variants)), [f"{v.choice}: {v.setting}" for v in variants])
+        axes.invert_yaxis()
+        axes.xaxis.set_major_locator(MaxNLocator(4))
+        axes.set_xlabel("exponent a of the best N in C" if name == "a" else f"exponent {name}")
+        axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+        return figure
+
+
+def foretold_figure(study: Study) -> Figure:
+    """Errors of runs foretold from smaller budgets, and the floor or first exponent as budgets are added."""
+    with framed(7.4, 3.3, columns=2) as (figure, (left, right)):
+        seen = [holdout.up_to_flops for holdout in study.holdouts]
+        for holdout in study.holdouts:
+            left.plot([holdout.up_to_flops] * len(holdout.errors), [100 * e for e in holdout.errors], "o", ms=3,
+                      color=MEASURED, alpha=0.25, mew=0)  # fmt: skip
+        left.plot(seen, [100 * holdout.bias for holdout in study.holdouts], "D-", ms=5, mfc="white", color=PREDICTED,
+                  label="mean")  # fmt: skip
+        left.axhline(0, color=INK, lw=1)
+        left.set(xscale="log", xlabel="largest compute seen (FLOPs)", ylabel="log(predicted / measured) (%)")
+        left.legend(frameon=False)
+        drifting = "E" if "E" in study.fit.form.free else study.fit.form.exponents[0]
+        right.plot(
+            seen, [holdout.params[drifting] for holdout in study.holdouts], "D-", ms=5, mfc="white", color=PREDICTED
+        )
+        right.axhline(study.fit.params[drifting], color=INK, lw=1, ls="--", label="from all runs")
+        right.set(xscale="log", xlabel="largest compute seen (FLOPs)", ylabel=drifting)
+        right.legend(frameon=False)
+        return figure

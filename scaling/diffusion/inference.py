@@ -1,0 +1,108 @@
+"""Trained models of complete stages, for use: load them, encode and decode clips. Nothing here trains."""
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+
+from scaling.core.stage import DiTFields, StageFolder, VAEFields
+from scaling.diffusion.latents import LatentSet
+from scaling.models.causal import FeatureCache
+from scaling.models.dit import DiT
+from scaling.models.vae import VAE, to_float, to_uint8
+
+CHUNK_PIXELS = 2**22
+"""Most pixels, over frames and clips, that are in the VAE at once, or four frames where those have more. Four frames of
+720p fit, or eight of 480p; the largest activation of `base`, in its decoder, is then 1.6 GB in bfloat16."""
+
+
+def device() -> torch.device:
+    """Where models live: the first GPU that this process sees, or the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def load_vae(folder: StageFolder) -> VAE:
+    """The averaged weights of a `vae` stage whose training is done, in evaluation mode."""
+    fields: VAEFields = folder.stage().parsed()
+    vae = VAE(fields.vae)
+    vae.load_state_dict(load_file(folder.path / "model.safetensors"))
+    return vae.to(device()).eval()
+
+
+def load_dit(folder: StageFolder, data: LatentSet) -> DiT:
+    """The averaged weights of a `dit` stage whose training is done, in evaluation mode."""
+    fields: DiTFields = folder.stage().parsed()
+    model = DiT(fields.dit, data.channels, data.text_dim)
+    model.load_state_dict(load_file(folder.path / "model.safetensors"))
+    return model.to(device()).eval()
+
+
+def encode(vae: VAE, clips: np.ndarray) -> torch.Tensor:
+    """uint8 (b, t, h, w, 3) -> posterior means (b, t, h, w, c), float32 on the CPU. Large clips go through in chunks.
+
+    Raises ValueError if a size does not divide (see `VAE.encode`).
+    """
+    _, t, h, w, _ = clips.shape
+    stride, room = vae.spec.temporal_stride, _latents_at_once(vae, h, w)
+    encoded = []
+    for group in np.split(clips, range(room, len(clips), room)):
+        latents, cache = max(1, room // len(group)), FeatureCache()
+        starts = range(1 + stride * (latents - 1), t, stride * latents)
+        encoded.append(torch.cat([_encode(vae, chunk, cache) for chunk in np.split(group, starts, axis=1)], dim=1))
+    return torch.cat(encoded)
+
+
+def decode(vae: VAE, latents: torch.Tensor) -> np.ndarray:
+    """Latents (b, t, h, w, c) -> uint8 (b, t, h, w, 3), a clip at a time: a picture never depends on its batch. Large
+    clips go through in chunks."""
+    return np.stack([np.concatenate(list(decode_stream(vae, [latent]))) for latent in latents])
+
+
+def encode_stream(vae: VAE, frames: Iterable[np.ndarray]) -> Iterator[torch.Tensor]:
+    """Frames of one video, each uint8 (h, w, 3) -> its posterior means in parts (t, h, w, c), float32 on the CPU.
+
+    However long the video, one chunk of it is in memory. The parts joined are what `encode` gives for the whole; raises
+    ValueError where that would, which for a number of frames that is not 1 + 4k is at the end.
+    """
+    source, cache, stride = iter(frames), FeatureCache(), vae.spec.temporal_stride
+    chunk = list(islice(source, 1))
+    if not chunk:
+        return
+    latents = _latents_at_once(vae, *chunk[0].shape[:2])
+    chunk += islice(source, stride * (latents - 1))
+    while chunk:
+        yield _encode(vae, np.stack(chunk)[None], cache)[0]
+        chunk = list(islice(source, stride * latents))
+
+
+def decode_stream(vae: VAE, parts: Iterable[torch.Tensor]) -> Iterator[np.ndarray]:
+    """Latents of one video in parts (t, h, w, c) of any lengths -> its frames in parts, uint8 (t, h, w, 3).
+
+    However long the video, one chunk of it is in memory. The frames joined are what `decode` gives for the whole.
+    """
+    cache, stride = FeatureCache(), vae.spec.spatial_stride
+    for part in parts:
+        _, h, w, _ = part.shape
+        for chunk in part.split(_latents_at_once(vae, h * stride, w * stride)):
+            yield _decode(vae, chunk[None], cache)[0]
+
+
+def _latents_at_once(vae: VAE, height: int, width: int) -> int:
+    """Latent frames of a chunk; heights and widths in pixels."""
+    return max(1, CHUNK_PIXELS // (vae.spec.temporal_stride * height * width))
+
+
+@torch.no_grad()
+def _encode(vae: VAE, chunk: np.ndarray, cache: FeatureCache) -> torch.Tensor:
+    with torch.autocast(device().type, torch.bfloat16):
+        mean, _ = vae.encode(to_float(torch.from_numpy(chunk).to(device())), cache)
+    return mean.float().cpu()
+
+
+@torch.no_grad()
+def _decode(vae: VAE, chunk: torch.Tensor, cache: FeatureCache) -> np.ndarray:
+    with torch.autocast(device().type, torch.bfloat16):
+        pixels: np.ndarray = to_uint8(vae.decode(chunk.to(device()), cache)).cpu().numpy()
+    return pixels

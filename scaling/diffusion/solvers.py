@@ -1,0 +1,81 @@
+"""Ways to integrate the flow's velocity dz/dt from noise at t = 1 to data at t = 0, all on one grid of times.
+
+A solver knows nothing of networks or guidance: it takes a velocity, a state in float32, and falling times of any
+spacing. On a straight path each is exact. Where the velocity jumps, as at the ends of a guidance interval, one step
+has the error of the first order, whatever the solver.
+"""
+
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from scaling.core.specs import Solver
+from scaling.diffusion.flow import shift
+
+Velocity = Callable[[Tensor, float], Tensor]
+"""dz/dt of a state at a flow time."""
+
+
+def times(steps: int, tokens: int, shift_tokens: int, start: float = 1.0) -> list[float]:
+    """steps + 1 flow times that fall from `start` to 0: equal steps, shifted for a clip of so many tokens as the times
+    of its training are (`scaling.diffusion.flow.shift`). From a later start, the grid is as dense as a whole one
+    there."""
+    assert steps > 0
+    assert 0 < start <= 1, f"start is {start}"
+    length, short = torch.tensor(tokens), torch.tensor(shift_tokens)
+    first = shift(torch.tensor(start), short, tokens).item()  # a shift by 1/a is the inverse of one by a
+    even = torch.linspace(first, 0, steps + 1)[1:]
+    return [start, *shift(even, length, shift_tokens).tolist()]
+
+
+def integrate(solver: Solver, velocity: Velocity, z: Tensor, times: Sequence[float]) -> Tensor:
+    """The state at the last of the times, from the state z at the first one."""
+    return _SOLVERS[solver](velocity, z.float(), times)
+
+
+def _euler(velocity: Velocity, z: Tensor, times: Sequence[float]) -> Tensor:
+    """First order, one evaluation a step."""
+    for now, then in pairwise(times):
+        z = z + (then - now) * velocity(z, now)
+    return z
+
+
+def _heun(velocity: Velocity, z: Tensor, times: Sequence[float]) -> Tensor:
+    """Second order, two evaluations a step: the mean of the velocities at both ends, the far one where Euler's step
+    leads (EDM, arXiv 2206.00364, algorithm 1 without its noise).
+
+    As there, the last step is Euler's: at t = 0 nothing is left to predict, and a clean prediction says nothing of the
+    velocity. One such step has an error of second order, so the whole keeps its order.
+    """
+    for now, then in pairwise(times):
+        slope = velocity(z, now)
+        ahead = z + (then - now) * slope
+        z = ahead if then == 0 else z + (then - now) / 2 * (slope + velocity(ahead, then))
+    return z
+
+
+def _multistep(velocity: Velocity, z: Tensor, times: Sequence[float]) -> Tensor:
+    """Second order, one evaluation a step: the integral of the line through the last two velocities,
+
+        z' = z + h (v + (h / 2 h_before) (v - v_before))        h = then - now,
+
+    the two-step method of Adams and Bashforth with variable steps (Hairer, Norsett & Wanner, Solving Ordinary
+    Differential Equations I, section III.5). PNDM (arXiv 2202.09778) brought such methods to diffusion. The first
+    step, which has no velocity before it, is Euler's.
+    """
+    slope_before, h_before = None, 0.0
+    for now, then in pairwise(times):
+        slope, h = velocity(z, now), then - now
+        bend = 0 if slope_before is None else h / (2 * h_before) * (slope - slope_before)
+        z = z + h * (slope + bend)
+        slope_before, h_before = slope, h
+    return z
+
+
+_SOLVERS: dict[Solver, Callable[[Velocity, Tensor, Sequence[float]], Tensor]] = {
+    "euler": _euler,
+    "heun": _heun,
+    "multistep": _multistep,
+}
