@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from scaling.core.records import RunRecord, read_record
-from scaling.core.stage import DiTFields, Stage, make_stage
+from scaling.core.stage import DiTFields, Stage
 from slurm.local import execute
 from slurm.progress import stage_progress
 from sweeps.spec import SweepSpec, load_sweep
@@ -26,11 +26,11 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
     "as shipped: velocity, Muon, shared modulation": {},
     "clean prediction": {"dit": {"prediction": "clean"}},
     "modulation per block": {"dit": {"modulation": "per_block"}},
-    "AdamW alone, rate .004": {"optim": {"optimiser": "adamw", "adamw_lr": 0.004}},
-    "AdamW alone, rate .008, as beside Muon": {"optim": {"optimiser": "adamw"}},
-    "AdamW alone, rate .016": {"optim": {"optimiser": "adamw", "adamw_lr": 0.016}},
-    "AdamW alone, rate .032": {"optim": {"optimiser": "adamw", "adamw_lr": 0.032}},
-    "tenth of the clips with given frames": {"optim": {"given_frames": 0.1}},
+    "AdamW alone, rate .004": {"optim": {"optimizer": "adamw", "adamw_lr": 0.004}},
+    "AdamW alone, rate .008, as beside Muon": {"optim": {"optimizer": "adamw"}},
+    "AdamW alone, rate .016": {"optim": {"optimizer": "adamw", "adamw_lr": 0.016}},
+    "AdamW alone, rate .032": {"optim": {"optimizer": "adamw", "adamw_lr": 0.032}},
+    "tenth of the clips with given frames": {"optim": {"conditioning_frames": 0.1}},
 }
 """Name -> part of the run's fields -> what is changed."""
 
@@ -42,14 +42,16 @@ SEEDS = (0, 1)
 def variant_stage(sweep: SweepSpec, common: Common, model: tuple[int, str], changes: dict, seed: int) -> Stage:
     """The demo's run of this budget and size with something changed."""
     usual = run_stage(sweep, common, *model)
-    fields: DiTFields = usual.parsed()
-    dit = fields.dit.model_copy(update=changes.get("dit", {}))
-    optim = fields.optim.model_copy(update=changes.get("optim", {}))
+    fields = usual.fields_as(DiTFields)
+    dit = fields.dit.replace(**changes.get("dit", {}))
+    optim = fields.optim.replace(**changes.get("optim", {}))
     if optim.base_width is None:
-        optim = optim.model_copy(update={"base_width": dit.width})
-    evaluation = fields.evaluation.model_copy(update={"prompts": fields.evaluation.prompts[:1], "sample_at": (1.0,)})
+        optim = optim.replace(base_width=dit.width)
+    evaluation = fields.evaluation.replace(prompts=fields.evaluation.prompts[:1], sample_at=(1.0,))
     changed = DiTFields(dit=dit, optim=optim, evaluation=evaluation, flop_budget=fields.flop_budget, seed=seed)
-    return make_stage("dit", f"ablation-{model[1]}", changed, usual.parents, sweep="ablation", compute=usual.compute)
+    return Stage(
+        slug=f"ablation-{model[1]}", fields=changed, parents=usual.parents, sweep="ablation", compute=usual.compute
+    )
 
 
 def ablate(out: Path) -> list[dict[str, Any]]:

@@ -114,7 +114,7 @@ def count_flops(step: Callable[[], object]) -> float:
 
 
 def peak_memory(build: Build, device: torch.device, threads: int) -> int:
-    """Bytes that a contender holds at its peak, weights and optimiser included: on a GPU what torch allocates, on a CPU
+    """Bytes that a contender holds at its peak, weights and optimizer included: on a GPU what torch allocates, on a CPU
     how far the resident memory of a fresh process rises above where it stood after the imports."""
     if device.type == "cuda":
         torch.cuda.empty_cache()

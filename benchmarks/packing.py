@@ -39,7 +39,7 @@ def training(shape: MixedShape, precision: Precision, padded: bool, name: str, d
     rows = [max(grids, key=math.prod)] * len(grids) if padded else grids
     model = DiT(shape.dit, CHANNELS, TEXT_DIM).to(device).train()
     settle(model)
-    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
     noisy, wanted = torch.randn(2, sum(map(math.prod, rows)), CHANNELS * shape.dit.patch**2, device=device)
     t_flow = torch.rand(len(rows), device=device)
     text = torch.randn(len(rows), TEXT_TOKENS, TEXT_DIM, device=device)
@@ -50,8 +50,8 @@ def training(shape: MixedShape, precision: Precision, padded: bool, name: str, d
         with precise(device, precision):
             output = model(noisy, rows, t_flow, text, mask, pooled)
         (output - wanted).square().mean().backward()
-        optimiser.step()
-        optimiser.zero_grad()
+        optimizer.step()
+        optimizer.zero_grad()
 
     useful = flops.dit_training(shape.dit, CHANNELS, grids, TEXT_TOKENS)
     return Contender(name, step, count_params(model), sum(map(math.prod, grids)), useful)

@@ -38,7 +38,7 @@ def sweep_rates(out: Path) -> list[dict[str, Any]]:
     for size, factor, transfer in cases:
         rates = {"muon_lr": sweep.optim.muon_lr * factor, "adamw_lr": sweep.optim.adamw_lr * factor}
         changes = {"optim": rates if transfer else {**rates, "base_width": None}}
-        priced = sweep.model_copy(update={"base_flops": _budget(sweep, size)})
+        priced = sweep.replace(base_flops=_budget(sweep, size))
         stages[size, factor, transfer] = variant_stage(priced, common, (1, size), changes, 0)
     needed = {stage.id: stage for stage in [common.data, common.vae, common.latents, *stages.values()]}
     with stage_progress("learning rates") as watch:

@@ -20,7 +20,7 @@ def training(shape: Shape, precision: Precision, name: str, device: torch.device
     network = build(name, shape)
     model = network.model.to(device).train()
     settle(model)
-    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
     clean, noise = torch.randn(2, *network.latents, device=device)
     t_flow, text = torch.rand(shape.clips, device=device), text_for(shape, device)
     t_row = _per_row(t_flow, network.rows, clean)
@@ -30,8 +30,8 @@ def training(shape: Shape, precision: Precision, name: str, device: torch.device
         with precise(device, precision):
             output = network.velocity(noisy, t_flow, text)
         (output.float() - (noise - clean)).square().mean().backward()
-        optimiser.step()
-        optimiser.zero_grad()
+        optimizer.step()
+        optimizer.zero_grad()
 
     return Contender(name, step, count_params(model), shape.tokens)
 

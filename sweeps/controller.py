@@ -177,7 +177,7 @@ def _foretell(out: Path, table: "pandas.DataFrame", sweep: SweepSpec) -> Forecas
 def _labelled(runs: Path, stage: Stage) -> RunRecord:
     """The record of a complete stage under the labels of this sweep: another may have trained the same run before."""
     record = read_record(runs / stage.id / "record.json")
-    return record.model_copy(update={"sweep": stage.sweep, "compute": stage.compute})
+    return record.replace(**stage.label.model_dump())
 
 
 def _loss(record: RunRecord) -> float | None:

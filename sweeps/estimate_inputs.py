@@ -15,8 +15,8 @@ from scaling.accounting import flops
 from scaling.accounting.geometry import latent_size, token_grid
 from scaling.accounting.video_size import require_frames, require_side
 from scaling.core.errors import UserError
-from scaling.core.records import TUNING, RunRecord, read_records
-from scaling.core.stage import StageFolder
+from scaling.core.records import RunRecord, read_records
+from scaling.core.stage import DataFields, DiTFields, LatentsFields, StageFolder, VAEFields
 
 
 @dataclass(frozen=True)
@@ -72,9 +72,9 @@ def _drawing(folders: list[StageFolder], video: Video) -> tuple[dict[str, Assump
     """What drawing one video takes with the settings that drew the runs' samples; and the FLOPs of one forward of each
     run's model on it."""
     largest = folders[-1]  # the table ends with the largest budget
-    fields, latents = largest.stage().parsed(), largest.parent("latents")
-    vae, text = largest.parent("vae").stage().parsed().vae, latents.stage().parsed().text
-    data = latents.parent("data").stage().parsed().data
+    fields, latents = largest.stage().fields_as(DiTFields), largest.parent("latents")
+    vae, text = largest.parent("vae").stage().fields_as(VAEFields).vae, latents.stage().fields_as(LatentsFields).text
+    data = latents.parent("data").stage().fields_as(DataFields).data
     side = math.isqrt(data.pixels) // data.multiple * data.multiple
     frames, height, width = video.frames or data.frames, video.height or side, video.width or side
     require_frames("frames", frames, vae.temporal_stride)
@@ -83,7 +83,7 @@ def _drawing(folders: list[StageFolder], video: Video) -> tuple[dict[str, Assump
     latent = latent_size(frames, height, width, vae)
     forwards = [
         flops.dit_forward(dit, vae.latent_channels, [token_grid(latent, dit.patch)], text.max_tokens, text.width)
-        for dit in (folder.stage().parsed().dit for folder in folders)
+        for dit in (folder.stage().fields_as(DiTFields).dit for folder in folders)
     ]
     evaluation = fields.evaluation
     least, most = flops.sampling_forwards(evaluation)
@@ -112,7 +112,7 @@ def _speed(records: Iterable[RunRecord]) -> Assumption:
     """Measured training FLOP/s of one device, over all training runs but tuning's; on a CPU a core is the device."""
     measured: dict[str, list[float]] = {}
     for record in records:
-        if record.stage != "dit" or record.compute == TUNING:
+        if record.stage != "dit" or record.phase == "tuning":
             continue
         if record.flops_per_second is not None and record.engine is not None:
             devices = record.engine.cores if record.device == "cpu" else record.engine.processes

@@ -131,7 +131,7 @@ class Explainer:
             if found is None or not self._is_like(stage, found[0]):
                 continue
             old, complete = found[0], StageFolder(self.runs / name).complete
-            differing = len(list(_differing(stage.fields, old.fields)))
+            differing = len(list(_differing(stage.fields.model_dump(mode="json"), old.fields.model_dump(mode="json"))))
             ranked.append((old.sweep != stage.sweep, differing, not complete, name))
         return min(ranked)[-1] if ranked else None
 
@@ -154,7 +154,10 @@ class Explainer:
         if found is None:
             return
         old, recipe = found
-        own = [_difference(stage.kind, *one) for one in _differing(stage.fields, old.fields)]
+        own = [
+            _difference(stage.kind, *one)
+            for one in _differing(stage.fields.model_dump(mode="json"), old.fields.model_dump(mode="json"))
+        ]
         inherited = dict[_Change, None]()
         for role in sorted(stage.parents.keys() | old.parents.keys()):
             parent, before = stage.parents.get(role), old.parents.get(role)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scaling.core.errors import UserError
+from scaling.core.stage import DiTFields
 from scaling.core.store import read_document
 
 if TYPE_CHECKING:
@@ -53,7 +54,9 @@ def collect(out: Path, commands: tuple[str, ...] = ()) -> "ReportData":
     finished = [column for column in columns if not column.reason]
     sampled = [_folder(out, column.run_id) for column in finished]
     prompts = _prompts(sampled)
-    fractions = tuple(sorted({at for folder in sampled for at in folder.stage().parsed().evaluation.sample_at}))
+    fractions = tuple(
+        sorted({at for folder in sampled for at in folder.stage().fields_as(DiTFields).evaluation.sample_at})
+    )
     if finished and not prompts:
         missing["comparison"] = "The runs of the columns have no samples."
     forecast = _forecast(out)
@@ -114,7 +117,7 @@ def _with_quality(run: "RunRecord", records: "dict[str, RunRecord]") -> "RunReco
     of a VAE."""
     role, stage = ("vae", "reconstruction") if run.stage == "vae" else ("dit", "metrics")
     measured = [r for r in records.values() if r.stage == stage and r.parents.get(role) == run.run_id]
-    return run.model_copy(update={"metrics": run.metrics + tuple(m for r in measured for m in r.metrics)})
+    return run.replace(metrics=run.metrics + tuple(m for r in measured for m in r.metrics))
 
 
 def _columns(out: Path, records: "dict[str, RunRecord]") -> "tuple[tuple[Column, ...], dict[Any, str]]":
@@ -133,7 +136,7 @@ def _columns(out: Path, records: "dict[str, RunRecord]") -> "tuple[tuple[Column,
         column = parse_spec(Column, entry, f"{path}: column {number}")
         started = _folder(out, column.run_id).path.is_dir()
         reason = "this run has not finished" if started else "this run has not started"
-        columns.append(column.model_copy(update={"reason": "" if column.run_id in records else reason}))
+        columns.append(column.replace(reason="" if column.run_id in records else reason))
     return tuple(columns), {}
 
 
@@ -234,10 +237,10 @@ def _recipe(out: Path, columns: "list[Column]", records: "dict[str, RunRecord]",
     from analysis.report.data import Recipe
 
     record = records[columns[-1].run_id]
-    fields = _folder(out, record.run_id).stage().parsed()
+    fields = _folder(out, record.run_id).stage().fields_as(DiTFields)
     settings = {name: str(value) for name, value in fields.evaluation.model_dump(exclude={"prompts", "seed"}).items()}
     for column in columns:
-        dit = _folder(out, column.run_id).stage().parsed().dit
+        dit = _folder(out, column.run_id).stage().fields_as(DiTFields).dit
         settings[f"{column.compute} model"] = ", ".join(f"{name} {value}" for name, value in dit.model_dump().items())
     seeds = {"sampling": fields.evaluation.seed, "training": fields.seed}
     return Recipe(

@@ -62,12 +62,12 @@ class HardwareSpec(Spec):
 
     def training(self, *, alone: bool) -> EngineSpec:
         """The engine of a stage that trains a DiT."""
-        return self.engine.model_copy(update={"threads": self.target_threads if alone else self.threads})
+        return self.engine.replace(threads=self.target_threads if alone else self.threads)
 
     def training_vae(self) -> EngineSpec:
         """The engine of the stage that trains the VAE, which has the machine to itself: like a DiT's, but its weights
         are never divided, and its micro-batches are crops of one size."""
-        return self.training(alone=True).model_copy(update={"sharding": "replicate", "micro_tokens": None})
+        return self.training(alone=True).replace(sharding="replicate", micro_tokens=None)
 
     def price(self, hours: float) -> float:
         """US dollars for so many hours of one job."""
@@ -128,7 +128,7 @@ class SweepSpec(Spec):
     """Training FLOPs of the base budget."""
     branches: bool = False
     """Whether the runs of one size share their beginning: one long run at a constant rate, which branches into a decay
-    at every budget. Needs `optim.warmup_steps`, and a short `optim.decay`."""
+    at every budget. Needs `optim.warmup_steps`, and a short `optim.decay_fraction`."""
     ladder: dict[int, tuple[str, ...]]
     """Multiple of the base budget -> model sizes trained at it. Holds 1 and 4."""
     target: int = Field(32, ge=2)
@@ -158,9 +158,10 @@ class SweepSpec(Spec):
             raise ValueError(f"ladder: {runs} runs, but a forecast needs {FEWEST_RUNS}, of two sizes at least")
         if self.branches and self.optim.warmup_steps is None:
             raise ValueError("branches: runs that share a beginning warm up alike; give optim.warmup_steps")
-        if self.branches and self.optim.decay > 0.5:
+        if self.branches and self.optim.decay_fraction > 0.5:
             raise ValueError(
-                f"branches: optim.decay is {self.optim.decay:g}, which leaves little to share; at most 0.5"
+                f"branches: optim.decay_fraction is {self.optim.decay_fraction:g}, which leaves "
+                "little to share; at most 0.5"
             )
         if self.fvd.frames > self.data.frames:
             raise ValueError(f"fvd.frames is {self.fvd.frames}, but clips have at most data.frames {self.data.frames}")
@@ -189,15 +190,15 @@ class SweepSpec(Spec):
             raise ValueError(f"tuning.size: {problem}") from None
         if self.tuning.multiple >= self.target:
             raise ValueError(f"tuning.multiple is {self.tuning.multiple}, but trials are smaller than the target")
-        if self.optim.optimiser == "adamw" and self.tuning.muon_lr is not None:
+        if self.optim.optimizer == "adamw" and self.tuning.muon_lr is not None:
             raise ValueError(
-                "tuning.muon_lr: no weight is trained by Muon where optim.optimiser is adamw; leave it out"
+                "tuning.muon_lr: no weight is trained by Muon where optim.optimizer is adamw; leave it out"
             )
         return self
 
     def size(self, name: str) -> DiTSpec:
         """A model of the ladder as this sweep trains it."""
-        return dit_preset(name).model_copy(update={"prediction": self.prediction, "shift_tokens": self.shift_tokens})
+        return dit_preset(name).replace(prediction=self.prediction, shift_tokens=self.shift_tokens)
 
     def label(self, multiple: int) -> str:
         """`base`, `4x`, `32x`, ..."""

@@ -13,9 +13,8 @@ from scaling.core.stage import (
     ReconstructionFields,
     ReferenceFields,
     Stage,
-    TrainingFields,
+    TrunkFields,
     VAEFields,
-    make_stage,
 )
 from scaling.data.index import folder_manifest
 from scaling.text.source import encoder_manifest, is_folder, pin
@@ -46,12 +45,12 @@ def common_stages(sweep: SweepSpec) -> Common:
     data = _data_stage(sweep)
     fields = VAEFields(vae=sweep.vae, train=sweep.vae_train)
     trained = {"sweep": sweep.name, "engine": sweep.hardware.training_vae()}
-    vae = make_stage("vae", "vae", fields, {"data": data.id}, **trained)
+    vae = Stage(slug="vae", fields=fields, parents={"data": data.id}, **trained)
     latents = _latents_stage(sweep, {"data": data.id, "vae": vae.id}, alone)
     against = ReferenceFields(fvd=sweep.fvd)
-    reference = make_stage("reference", "reference", against, {"data": data.id}, **placed)
+    reference = Stage(slug="reference", fields=against, parents={"data": data.id}, **placed)
     compared, measures = {"vae": vae.id, "reference": reference.id}, ReconstructionFields(seed=sweep.evaluation.seed)
-    reconstruction = make_stage("reconstruction", "reconstruction", measures, compared, **placed)
+    reconstruction = Stage(slug="reconstruction", fields=measures, parents=compared, **placed)
     return Common(data, vae, latents, reference, reconstruction)
 
 
@@ -59,11 +58,11 @@ def _data_stage(sweep: SweepSpec) -> Stage:
     """A user's videos are known by their manifest: the same ones elsewhere are the same data."""
     spec, placed = sweep.data, {"sweep": sweep.name, "engine": sweep.hardware.threads_of(alone=False)}
     if spec.folder is None:
-        return make_stage("data", "data", DataFields(data=spec), {}, **placed)
+        return Stage(slug="data", fields=DataFields(data=spec), parents={}, **placed)
     captions = Path(spec.captions) if spec.captions else None
     manifest = folder_manifest(Path(spec.folder), captions, spec.images)
-    fields = DataFields(data=spec.model_copy(update={"folder": ".", "captions": None}), manifest=manifest)
-    return make_stage("data", "data", fields, {}, folder=spec.folder, captions=spec.captions or "", **placed)
+    fields = DataFields(data=spec.replace(folder=".", captions=None), manifest=manifest)
+    return Stage(slug="data", fields=fields, parents={}, folder=spec.folder, captions=spec.captions or "", **placed)
 
 
 def _latents_stage(sweep: SweepSpec, parents: dict[str, str], placed: dict[str, Any]) -> Stage:
@@ -73,10 +72,10 @@ def _latents_stage(sweep: SweepSpec, parents: dict[str, str], placed: dict[str, 
     if is_folder(text.encoder):
         folder = text.encoder
         manifest = encoder_manifest(Path(folder), text)
-        fields = LatentsFields(text=text.model_copy(update={"encoder": "."}), manifest=manifest)
+        fields = LatentsFields(text=text.replace(encoder="."), manifest=manifest)
     elif text.encoder != "minilm":
         fields = LatentsFields(text=pin(text))
-    return make_stage("latents", "latents", fields, parents, folder=folder, **placed)
+    return Stage(slug="latents", fields=fields, parents=parents, folder=folder, **placed)
 
 
 def run_stage(sweep: SweepSpec, common: Common, multiple: int, size: str) -> Stage:
@@ -85,10 +84,10 @@ def run_stage(sweep: SweepSpec, common: Common, multiple: int, size: str) -> Sta
     evaluation, parents = sweep.evaluation, {"vae": common.vae.id, "latents": common.latents.id}
     if trunk := trunk_stage(sweep, common, multiple, size):
         parents["trunk"] = trunk.id
-        after = tuple(share for share in evaluation.sample_at if share > 1 - sweep.optim.decay)
-        evaluation = evaluation.model_copy(update={"sample_at": after})
+        after = tuple(share for share in evaluation.sample_at if share > 1 - sweep.optim.decay_fraction)
+        evaluation = evaluation.replace(sample_at=after)
     fields = DiTFields(**_training(sweep, multiple, size), evaluation=evaluation)
-    return make_stage("dit", f"dit-{size}", fields, parents, **_placed(sweep, multiple))
+    return Stage(slug=f"dit-{size}", fields=fields, parents=parents, **_placed(sweep, multiple, size))
 
 
 def trunk_stage(sweep: SweepSpec, common: Common, multiple: int, size: str) -> Stage | None:
@@ -99,8 +98,8 @@ def trunk_stage(sweep: SweepSpec, common: Common, multiple: int, size: str) -> S
         return None
     parents, stage = {"vae": common.vae.id, "latents": common.latents.id}, None
     for budget in budgets:
-        fields = TrainingFields(**_training(sweep, budget, size))
-        stage = make_stage("trunk", f"trunk-{size}", fields, parents, **_placed(sweep, budget))
+        fields = TrunkFields(**_training(sweep, budget, size))
+        stage = Stage(slug=f"trunk-{size}", fields=fields, parents=parents, **_placed(sweep, budget, size))
         parents = {**parents, "trunk": stage.id}
     return stage
 
@@ -114,10 +113,12 @@ def _training(sweep: SweepSpec, multiple: int, size: str) -> dict[str, Any]:
     }
 
 
-def _placed(sweep: SweepSpec, multiple: int) -> dict[str, Any]:
+def _placed(sweep: SweepSpec, multiple: int, size: str) -> dict[str, Any]:
     return {
         "sweep": sweep.name,
-        "compute": sweep.label(multiple),
+        "phase": "training",
+        "size": size,
+        "multiple": multiple,
         "engine": sweep.hardware.training(alone=multiple == sweep.target),
     }
 
@@ -125,13 +126,14 @@ def _placed(sweep: SweepSpec, multiple: int) -> dict[str, Any]:
 def metrics_stage(sweep: SweepSpec, common: Common, run: Stage) -> Stage:
     """The `metrics` stage of a run."""
     parents = {"dit": run.id, "vae": common.vae.id, "latents": common.latents.id, "reference": common.reference.id}
-    return make_stage(
-        "metrics",
-        "metrics",
-        MetricsFields(evaluation=sweep.evaluation),
-        parents,
+    return Stage(
+        slug="metrics",
+        fields=MetricsFields(evaluation=sweep.evaluation),
+        parents=parents,
         sweep=sweep.name,
-        compute=run.compute,
+        phase="metrics",
+        size=run.size,
+        multiple=run.multiple,
         engine=sweep.hardware.threads_of(alone=False),
     )
 

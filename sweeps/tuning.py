@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from scaling.core.errors import UserError
-from scaling.core.records import TUNING, Trial, Tuning
+from scaling.core.records import Trial, Tuning
 from scaling.core.specs import parse_spec
 from scaling.core.stage import Stage
 from scaling.core.store import read_document
@@ -46,14 +46,14 @@ def trial_stage(sweep: SweepSpec, common: Common, rates: Rates) -> Stage:
     """The `dit` stage of a trial: the run that the ladder would have of this size, budget and rates, so that neither
     is trained twice. It shares no trunk."""
     tuning = _section(sweep)
-    whole = with_rates(sweep, rates).model_copy(update={"branches": False})
+    whole = with_rates(sweep, rates).replace(branches=False)
     stage = run_stage(whole, common, tuning.multiple, tuning.size)
-    return stage.model_copy(update={"compute": TUNING})
+    return stage.replace(phase="tuning")
 
 
 def with_rates(sweep: SweepSpec, rates: Rates) -> SweepSpec:
     """The sweep whose every run is trained at these rates."""
-    return sweep.model_copy(update={"optim": sweep.optim.model_copy(update=rates)})
+    return sweep.replace(optim=sweep.optim.replace(**rates))
 
 
 def choose(sweep: SweepSpec, trials: Sequence[Trial]) -> Tuning:

@@ -27,7 +27,14 @@ STEPS, EVERY = 6, 2
 DIT = DiTSpec(width=32, depth=2, head_dim=16)
 OPTIM = {
     # clipping is at work in every update
-    kind: OptimSpec(optimiser=kind, adamw_lr=1e-3, batch_tokens=64, given_frames=0.3, ema_widths=(0.1, 0.05), clip=0.1)
+    kind: OptimSpec(
+        optimizer=kind,
+        adamw_lr=1e-3,
+        batch_tokens=64,
+        conditioning_frames=0.3,
+        ema_widths=(0.1, 0.05),
+        max_grad_norm=0.1,
+    )
     for kind in ("adamw", "muon")
 }
 
@@ -36,10 +43,10 @@ class Killed(BaseException):
     pass
 
 
-def train(latents, folder, engine, optimiser="adamw", precision="32-true", until=STEPS, visits=None):
+def train(latents, folder, engine, optimizer="adamw", precision="32-true", until=STEPS, visits=None):
     """Trains; raises Killed before the update `until`, as if the process had died there."""
     torch.manual_seed(0)
-    data, optim = LatentSet(latents, held_out=False, patch=2), OPTIM[optimiser]
+    data, optim = LatentSet(latents, held_out=False, patch=2), OPTIM[optimizer]
     model = DiT(DIT, data.channels, data.text_dim)
     prepare(model, model.blocks, engine)
     module = DiTModule(model, optim, STEPS)
@@ -85,13 +92,13 @@ def weights(module):
 REPLICATE, SHARD = EngineSpec(processes=2), EngineSpec(processes=2, sharding="shard")
 WHOLE = {
     "ddp": {"engine": REPLICATE},
-    "ddp-micro": {"engine": REPLICATE.model_copy(update={"micro_tokens": 12})},
-    "ddp-muon": {"engine": REPLICATE, "optimiser": "muon"},
-    "ddp-bf16": {"engine": REPLICATE, "optimiser": "muon", "precision": "bf16-mixed"},
+    "ddp-micro": {"engine": REPLICATE.replace(micro_tokens=12)},
+    "ddp-muon": {"engine": REPLICATE, "optimizer": "muon"},
+    "ddp-bf16": {"engine": REPLICATE, "optimizer": "muon", "precision": "bf16-mixed"},
     "fsdp": {"engine": SHARD},
-    "fsdp-micro": {"engine": SHARD.model_copy(update={"micro_tokens": 12, "checkpoint_activations": True})},
-    "fsdp-muon": {"engine": SHARD, "optimiser": "muon"},
-    "fsdp-bf16": {"engine": SHARD, "optimiser": "muon", "precision": "bf16-mixed"},
+    "fsdp-micro": {"engine": SHARD.replace(micro_tokens=12, checkpoint_activations=True)},
+    "fsdp-muon": {"engine": SHARD, "optimizer": "muon"},
+    "fsdp-bf16": {"engine": SHARD, "optimizer": "muon", "precision": "bf16-mixed"},
 }
 """Trainings from beginning to end, by name."""
 

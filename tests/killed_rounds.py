@@ -41,7 +41,7 @@ WATCHED = ("open", "fsync", "replace", "mkdir", "unlink", "rmdir")
 
 def prepare(runs, flop_budget=4e8):
     """The stage's parents and its spec. Returns its id."""
-    return make_run(runs, optimiser="muon", flop_budget=flop_budget, sample_at=(0.5, 1.0)).path.name
+    return make_run(runs, optimizer="muon", flop_budget=flop_budget, sample_at=(0.5, 1.0)).path.name
 
 
 class Calls:

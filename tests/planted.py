@@ -6,7 +6,7 @@ from pathlib import Path
 from scaling.accounting import flops
 from scaling.core.records import Metric, RunRecord, write_record
 from scaling.core.specs import OptimSpec
-from scaling.core.stage import Stage, StageFolder
+from scaling.core.stage import DiTFields, Stage, StageFolder
 
 Loss = Callable[[float, float, OptimSpec], float | None]
 """Of N, of C and of the rates; None is a run that diverged."""
@@ -36,18 +36,17 @@ def _record(stage: Stage, loss: Loss) -> RunRecord:
     record = RunRecord(
         run_id=stage.id,
         stage=stage.kind,
-        sweep=stage.sweep,
-        compute=stage.compute,
+        **stage.label.model_dump(),
         parents=stage.parents,
         vae_id=stage.parents.get("vae"),
     )
     if stage.kind == "metrics":
-        return record.model_copy(update={"metrics": (Metric(name="fvd", value=700.0, n=48),)})
+        return record.replace(metrics=(Metric(name="fvd", value=700.0, n=48),))
     if stage.kind != "dit":
         return record
-    fields = stage.parsed()
+    fields = stage.fields_as(DiTFields)
     N, C = flops.non_embedding(flops.dit_params(fields.dit, 8)), fields.flop_budget
     value = loss(N, C, fields.optim)
     metrics = () if value is None else (Metric(name="val_loss", value=value, standard_error=0.001, n=16),)
     numbers = {"n_params": N, "num_tokens": round(C / (TOKEN_FLOPS * N)), "train_flops": C, "flop_budget": C}
-    return record.model_copy(update={**numbers, "metrics": metrics})
+    return record.replace(**numbers, metrics=metrics)

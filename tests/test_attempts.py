@@ -17,7 +17,7 @@ from scaling.core.attempts import attempts, forgive, given_up, stage_to_try
 from scaling.core.errors import DivergedError, NoSpaceError, UserError
 from scaling.core.records import read_record, training_table
 from scaling.core.specs import DataSpec, WorldSpec
-from scaling.core.stage import DataFields, StageFolder, make_stage
+from scaling.core.stage import DataFields, Stage, StageFolder
 from scaling.core.store import write_document
 from scaling.stages.run import _last_words, run_stage
 from scaling.training.dit import DiTModule
@@ -27,7 +27,7 @@ from tests.tiny_run import make_run
 
 @pytest.fixture
 def folder(tmp_path):
-    stage = make_stage("data", "data", DataFields(data=DataSpec(worlds=WorldSpec(count=2))), {})
+    stage = Stage(slug="data", fields=DataFields(data=DataSpec(worlds=WorldSpec(count=2))), parents={})
     return StageFolder.create(tmp_path, stage)
 
 
@@ -81,9 +81,9 @@ def test_what_only_the_user_can_mend_is_not_tried_again(folder):
 
 def test_who_is_forgiven_starts_with_whole_micro_batches(folder):
     leave(folder, FAILED | {"out_of_memory": True})
-    assert stage_to_try(folder).engine.halved == 1
+    assert stage_to_try(folder).engine.micro_batch_halvings == 1
     forgive(folder)
-    assert stage_to_try(folder).engine.halved == 0
+    assert stage_to_try(folder).engine.micro_batch_halvings == 0
 
 
 def test_a_disk_that_stays_full_is_given_up_in_the_end(folder):
@@ -112,7 +112,7 @@ def test_a_full_share_of_the_disk_is_a_full_disk(folder, monkeypatch, number):
 
 def test_a_job_waits_for_room_on_a_disk_that_is_full(small_disk, monkeypatch, capsys):
     disk = small_disk("8m")  # less than anybody begins with
-    stage = make_stage("data", "data", DataFields(data=DataSpec(worlds=WorldSpec(count=2))), {})
+    stage = Stage(slug="data", fields=DataFields(data=DataSpec(worlds=WorldSpec(count=2))), parents={})
     folder = StageFolder.create(disk, stage)
     monkeypatch.setattr(worker, "ROOM_SECONDS", 0.05)
     monkeypatch.setattr(signals, "_received", [])
@@ -142,12 +142,12 @@ def test_the_word_of_a_rank_counts_where_the_first_was_killed(folder):
     leave(folder)
     folder.events_of_attempt(3).log(**FAILED | {"out_of_memory": True})
     assert attempts(folder)[0].end == "out of memory"
-    assert stage_to_try(folder).engine.halved == 1
+    assert stage_to_try(folder).engine.micro_batch_halvings == 1
 
 
 # real stages
 
-SMALL = {"optimiser": "adamw", "flop_budget": 6e8, "sample_at": (1.0,)}
+SMALL = {"optimizer": "adamw", "flop_budget": 6e8, "sample_at": (1.0,)}
 
 
 @pytest.fixture
@@ -178,7 +178,7 @@ def test_memory_that_runs_out_halves_the_micro_batch_and_nothing_else(run_folder
         else:
             run_stage(str(run_folder.path))
     record = read_record(run_folder.record_path)
-    assert record.engine.halved == 2
+    assert record.engine.micro_batch_halvings == 2
     assert max(seen) <= room
     monkeypatch.setattr(DiTModule, "loss", whole)
     undisturbed = make_run(run_folder.path.parent.parent / "other", **SMALL)

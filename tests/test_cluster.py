@@ -16,7 +16,7 @@ from scaling.cli.main import main
 from scaling.core.attempts import attempts
 from scaling.core.records import read_record, read_records
 from scaling.core.specs import EngineSpec, parse_spec
-from scaling.core.stage import DiTFields, StageFolder, make_stage
+from scaling.core.stage import DiTFields, Stage, StageFolder
 from slurm.arrays import Job
 from slurm.cluster import load_cluster
 from slurm.scheduler import Scheduler
@@ -154,8 +154,8 @@ def make_stage_of(out, sweep, *, seed=0, **changes):
     spec = parse_spec(SweepSpec, yaml.safe_load(sweep.read_text()), "sweep")
     common = common_stages(spec)
     stage = run_stage(spec, common, 1, "w32d2")
-    fields = DiTFields(**stage.fields).model_copy(update={"seed": seed, **changes})
-    return make_stage("dit", stage.slug, fields, stage.parents, sweep="sweep", engine=EngineSpec())
+    fields = stage.fields_as(DiTFields).replace(seed=seed, **changes)
+    return Stage(slug=stage.slug, fields=fields, parents=stage.parents, sweep="sweep", engine=EngineSpec())
 
 
 def launcher(out, **changes):

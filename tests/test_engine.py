@@ -50,14 +50,14 @@ def two(latents, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def one(latents, tmp_path_factory):
-    """What one process ends with, by optimiser and precision."""
+    """What one process ends with, by optimizer and precision."""
     made = {}
 
-    def get(optimiser="adamw", precision="32-true"):
-        if (optimiser, precision) not in made:
+    def get(optimizer="adamw", precision="32-true"):
+        if (optimizer, precision) not in made:
             folder = tmp_path_factory.mktemp("one")
-            made[optimiser, precision] = weights(train(latents, folder, ONE, optimiser, precision))
-        return made[optimiser, precision]
+            made[optimizer, precision] = weights(train(latents, folder, ONE, optimizer, precision))
+        return made[optimizer, precision]
 
     return get
 
@@ -75,7 +75,7 @@ def test_two_ranks_do_what_one_does(two, one, name):
     rounded = how.get("precision") == "bf16-mixed"
     assert difference(found, expected, "adamw/") < (1e-4 if rounded else 1e-6)
     # Muon rounds to bfloat16 before it orthogonalises, so a last bit of the gradient can become a third digit
-    muon = how.get("optimiser") == "muon"
+    muon = how.get("optimizer") == "muon"
     for group in ("weights/", "ema-0.1/", "ema-0.05/"):
         assert difference(found, expected, group) < (1e-2 if muon else 1e-5)
     if muon:
@@ -83,7 +83,7 @@ def test_two_ranks_do_what_one_does(two, one, name):
 
 
 def test_two_ranks_train_a_vae_and_its_opponent_as_one_does(two, tmp_path):
-    """One update, so that what is compared is gradients, in the optimisers' moments."""
+    """One update, so that what is compared is gradients, in the optimizers' moments."""
     found, expected = load_file(two / "vae.safetensors"), weights(train_vae(tmp_path))
     for group in ("muon/", "adamw/", "discriminator-adamw/"):
         assert max(value.abs().max() for name, value in expected.items() if name.startswith(group)) > 1e-4
@@ -119,14 +119,14 @@ def test_a_checkpoint_that_lacks_the_part_of_a_rank_is_not_believed(two):
 
 
 def test_accumulation_adds_up_to_the_whole_batch(latents, one, tmp_path):
-    found = weights(train(latents, tmp_path, ONE.model_copy(update={"micro_tokens": 12})))
+    found = weights(train(latents, tmp_path, ONE.replace(micro_tokens=12)))
     assert difference(found, one(), "weights/") < 1e-5
     assert difference(found, one(), "adamw/") < 1e-6
 
 
 @pytest.mark.parametrize("change", [{"checkpoint_activations": True}, {"workers": 2}])
 def test_recomputation_and_workers_change_no_bit(latents, one, tmp_path, change):
-    found = weights(train(latents, tmp_path, ONE.model_copy(update=change), "muon", "bf16-mixed"))
+    found = weights(train(latents, tmp_path, ONE.replace(**change), "muon", "bf16-mixed"))
     expected = one("muon", "bf16-mixed")
     assert all(torch.equal(found[name], expected[name]) for name in expected)
 
@@ -227,7 +227,7 @@ def test_a_stage_trains_with_as_many_ranks_as_its_engine_wants(tmp_path, monkeyp
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     engine = EngineSpec(processes=2, sharding="shard")
-    folder = make_run(tmp_path, optimiser="muon", flop_budget=3e8, sample_at=(0.5, 1.0), engine=engine)
+    folder = make_run(tmp_path, optimizer="muon", flop_budget=3e8, sample_at=(0.5, 1.0), engine=engine)
     run_stage(str(folder.path))
     assert folder.complete
     assert any(event.get("done") == event.get("total") for event in folder.events() if "done" in event)

@@ -27,7 +27,7 @@ from scaling.cli.main import main
 from scaling.core.errors import UserError
 from scaling.core.records import Metric, RunRecord, write_record
 from scaling.core.specs import DataSpec, EngineSpec, EvalSpec, OptimSpec, TextSpec, VAETrainSpec, WorldSpec
-from scaling.core.stage import DataFields, DiTFields, LatentsFields, StageFolder, VAEFields, make_stage
+from scaling.core.stage import DataFields, DiTFields, LatentsFields, Stage, StageFolder, VAEFields
 
 SORA = load_preset("sora")
 PRESET = ["estimate", "--preset", "sora"]
@@ -323,10 +323,10 @@ def runs(tmp_path_factory) -> Path:
         made.finish()
         return stage.id
 
-    data = finish(make_stage("data", "data", DataFields(data=DataSpec(worlds=WorldSpec())), {}))
+    data = finish(Stage(slug="data", fields=DataFields(data=DataSpec(worlds=WorldSpec())), parents={}))
     fields = VAEFields(vae=VAE_PRESETS["tiny"], train=VAETrainSpec())
-    vae = finish(make_stage("vae", "vae", fields, {"data": data}))
-    latents = finish(make_stage("latents", "latents", LatentsFields(text=TextSpec()), {"data": data, "vae": vae}))
+    vae = finish(Stage(slug="vae", fields=fields, parents={"data": data}))
+    latents = finish(Stage(slug="latents", fields=LatentsFields(text=TextSpec()), parents={"data": data, "vae": vae}))
     budgets = {1e12: ("w48d2", "w64d2", "w96d3"), 2e12: ("w48d2", "w64d3", "w96d3"), 4e12: ("w64d2", "w96d3", "w128d4")}
     for budget, sizes in budgets.items():
         for number_, size in enumerate(sizes):
@@ -337,7 +337,7 @@ def runs(tmp_path_factory) -> Path:
             evaluation = EvalSpec(sample_steps=20, guidance=2.0)
             stage = DiTFields(dit=dit, optim=OptimSpec(), flop_budget=budget, evaluation=evaluation)
             finish(
-                make_stage("dit", f"dit-{size}", stage, {"vae": vae, "latents": latents}),
+                Stage(slug=f"dit-{size}", fields=stage, parents={"vae": vae, "latents": latents}),
                 vae_id=vae,
                 n_params=N,
                 num_tokens=round(D),

@@ -33,8 +33,8 @@ def changed(**sections):
     """The sweep with other values in some of its sections."""
     updates = {}
     for section, fields in sections.items():
-        updates[section] = getattr(TINY, section).model_copy(update=fields) if isinstance(fields, dict) else fields
-    return TINY.model_copy(update=updates)
+        updates[section] = getattr(TINY, section).replace(**fields) if isinstance(fields, dict) else fields
+    return TINY.replace(**updates)
 
 
 def told(sweep, runs):
@@ -55,7 +55,7 @@ def test_what_is_complete_needs_no_reason(finished):
     ("sections", "reasons"),
     [
         (
-            {"data": {"worlds": TINY.data.worlds.model_copy(update={"seed": 7})}},
+            {"data": {"worlds": TINY.data.worlds.replace(seed=7)}},
             {
                 "changed: data.worlds.seed 0 -> 7": ["data"],
                 "its data changed: data.worlds.seed 0 -> 7": [
@@ -147,7 +147,7 @@ def test_a_line_counts_stages_and_names_what_they_were_compared_with(finished):
 
 
 def test_a_new_size_and_a_new_budget_are_new_and_not_changed(finished):
-    sweep = TINY.model_copy(update={"ladder": {**TINY.ladder, 1: ("w32d2", "w48d2", "w64d2", "w96d2"), 8: ("w48d2",)}})
+    sweep = TINY.replace(ladder={**TINY.ladder, 1: ("w32d2", "w48d2", "w64d2", "w96d2"), 8: ("w48d2",)})
     common = common_stages(sweep)
     why = Explainer({stage.id: stage for stage in possible_stages(sweep, common)}, finished).why
     for multiple, size in ((1, "w96d2"), (8, "w48d2")):
@@ -157,11 +157,11 @@ def test_a_new_size_and_a_new_budget_are_new_and_not_changed(finished):
 
 
 def test_runs_that_branch_now_say_so(finished):
-    optim = {"warmup_steps": 2, "decay": 0.25}
+    optim = {"warmup_steps": 2, "decay_fraction": 0.25}
     sweep = changed(optim=optim, branches=True)
     found = told(sweep, finished)
     assert found["new: nothing like it on disk"] == ["trunk"]
-    assert any("a trunk to go on from" in reason and "optim.decay 0.95 -> 0.25" in reason for reason in found)
+    assert any("a trunk to go on from" in reason and "optim.decay_fraction 0.95 -> 0.25" in reason for reason in found)
 
 
 def with_recipe(finished, runs, recipe, *, written):
@@ -214,11 +214,11 @@ def test_videos_and_captions_that_changed_are_not_a_hash(tmp_path):
     videos, runs = tmp_path / "videos", tmp_path / "runs"
     videos.mkdir()
     (videos / "a.mp4").write_bytes(b"hashed, not opened")
-    sweep = TINY.model_copy(update={"data": DataSpec(folder=str(videos))})
+    sweep = TINY.replace(data=DataSpec(folder=str(videos)))
     complete(outline_of(sweep, runs).stages.values(), runs)
     assert told(sweep, runs) == {}
     shutil.move(videos, tmp_path / "elsewhere")
-    sweep = TINY.model_copy(update={"data": DataSpec(folder=str(tmp_path / "elsewhere"))})
+    sweep = TINY.replace(data=DataSpec(folder=str(tmp_path / "elsewhere")))
     assert told(sweep, runs) == {}  # the same videos
     (tmp_path / "elsewhere" / "b.mp4").write_bytes(b"one more")
     found = told(sweep, runs)

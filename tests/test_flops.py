@@ -18,7 +18,7 @@ from scaling.text.caption import Caption
 
 CHANNELS, WORDS = 8, 12
 DITS = {f"w{dit.width}d{dit.depth}": dit for dit in family()[::4]} | PAPER_DITS
-DITS["per_block"] = PAPER_DITS["S"].model_copy(update={"modulation": "per_block"})
+DITS["per_block"] = PAPER_DITS["S"].replace(modulation="per_block")
 ODD = tuple(VAEStage(width=w, down=down) for w, down in ((6, "time"), (10, "space"), (14, "both"), (9, "none")))
 VAES = VAE_PRESETS | {  # every kind of level and no two widths alike, in both kinds of convolution
     "odd": VAESpec(patch=1, stages=ODD, convolution="full"),

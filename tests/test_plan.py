@@ -194,7 +194,7 @@ def test_any_stages_can_be_priced(tmp_path):
     them, which may be on disk alone; and each has its line, in the order asked for."""
     sweep = load_sweep("demo")
     common = common_stages(sweep)
-    rates = sweep.model_copy(update={"optim": sweep.optim.model_copy(update={"muon_lr": 0.5})})
+    rates = sweep.replace(optim=sweep.optim.replace(muon_lr=0.5))
     run, trial = run_stage(sweep, common, 1, "w64d2"), run_stage(rates, common, 1, "w64d2")
     measures = metrics_stage(sweep, common, run)
     lines = price_stages(sweep, [trial, run, trial, measures], tmp_path)
@@ -233,8 +233,8 @@ def test_what_a_users_folder_holds_is_not_known_before_it_is_opened(tmp_path, ca
 def test_branches_cost_the_longest_beginning_and_every_decay():
     """C2 + decay * C1 for two budgets of a size: the shorter beginning is shared, the ends are not."""
     whole = load_sweep("demo")
-    optim = whole.optim.model_copy(update={"warmup_steps": 20, "decay": 0.2})
-    branching = whole.model_copy(update={"branches": True, "optim": optim})
+    optim = whole.optim.replace(warmup_steps=20, decay_fraction=0.2)
+    branching = whole.replace(branches=True, optim=optim)
     common = common_stages(branching)
     stages = [
         stage
@@ -322,7 +322,7 @@ def test_trials_are_one_line_that_the_ladder_waits_for(tmp_path):
     """Eight trials, two at a time, of the run of their size and budget; then the ladder is at the rates they found."""
     sweep = load_sweep("demo")
     tuning = TuningSpec(size="w48d2", trials=8, at_a_time=2, muon_lr=(0.01, 0.1))
-    tuned, wide = sweep.model_copy(update={"tuning": tuning}), capacity(gpus=64)
+    tuned, wide = sweep.replace(tuning=tuning), capacity(gpus=64)
     without, planned = plan(sweep, capacity=wide), plan(tuned, capacity=wide)
     phase = next(phase for phase in planned.phases if phase.name == "tuning")
     trial = next(line for line in without.runs if (line.compute, line.size) == ("base", "w48d2"))

@@ -22,8 +22,8 @@ def stages(tmp_path_factory):
     """The folder of runs with the common stages of the sweep `tiny`, all but the latents, and those stages."""
     runs = tmp_path_factory.mktemp("runs")
     sweep = load_sweep("tiny")
-    short = sweep.vae_train.model_copy(update={"steps": 2})
-    common = common_stages(sweep.model_copy(update={"vae_train": short}))
+    short = sweep.vae_train.replace(steps=2)
+    common = common_stages(sweep.replace(vae_train=short))
     before = os.environ.get("OMP_NUM_THREADS", "1")
     try:
         for stage in (common.data, common.vae, common.reference, common.reconstruction):

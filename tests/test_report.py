@@ -21,7 +21,7 @@ from analysis.report.page import build_report, script_json
 from scaling.core.errors import UserError
 from scaling.core.records import Metric, RunRecord, Trial, Tuning, read_record, write_record
 from scaling.core.specs import DiTSpec, EvalSpec, OptimSpec, VAESpec, VAETrainSpec
-from scaling.core.stage import DiTFields, StageFolder, VAEFields, make_stage
+from scaling.core.stage import DiTFields, Stage, StageFolder, VAEFields
 from scaling.core.store import write_document
 from sweeps import report_inputs as verb
 
@@ -176,7 +176,7 @@ def test_clip_that_browsers_do_not_play_is_refused(tmp_path: Path) -> None:
 def write_output(out: Path, runs: int = 2) -> list[str]:
     """An output folder with a VAE and `runs` finished runs of three columns; the others are only named."""
     folder = StageFolder.create(
-        out / "runs", make_stage("vae", "vae", VAEFields(vae=VAESpec(), train=VAETrainSpec()), {})
+        out / "runs", Stage(slug="vae", fields=VAEFields(vae=VAESpec(), train=VAETrainSpec()), parents={})
     )
     vae_id = folder.stage().id
     psnr = Metric(name="psnr", value=30.0, n=64)
@@ -195,7 +195,7 @@ def write_output(out: Path, runs: int = 2) -> list[str]:
         fields = DiTFields(
             dit=DiTSpec(), optim=OptimSpec(), evaluation=EvalSpec(sample_at=(0.5, 1.0)), flop_budget=1e12 * n
         )
-        stage = make_stage("dit", f"dit-{compute}", fields, {"vae": vae_id}, sweep="demo", compute=compute)
+        stage = Stage(slug=f"dit-{compute}", fields=fields, parents={"vae": vae_id}, sweep="demo", compute=compute)
         ids.append(stage.id)
         if len(ids) > runs:
             continue
@@ -283,7 +283,7 @@ def test_collect_joins_runs_metrics_and_clips(tmp_path: Path) -> None:
 def test_a_run_that_diverged_is_on_the_page_and_in_no_law(tmp_path: Path) -> None:
     ids = write_output(tmp_path)
     record = read_record(tmp_path / "runs" / ids[0] / "record.json")
-    diverged = record.model_copy(update={"run_id": "dit-diverged", "metrics": (), "diverged_at": 7})
+    diverged = record.replace(run_id="dit-diverged", metrics=(), diverged_at=7)
     write_record(tmp_path / "runs" / "dit-diverged" / "record.json", diverged)
     StageFolder(tmp_path / "runs" / "dit-diverged").finish()
     write_document(tmp_path / "prediction.json", planted_forecast(ids).to_document())
@@ -425,7 +425,7 @@ def test_trials_are_shown_where_there_were_some(browser: Any, full_page: Path, t
     assert Tab(browser, full_page).page.query_selector("#tuning") is None
     trials = [Trial(run_id=f"t{i}", rates={"muon_lr": rate}, val_loss=loss) for i, (rate, loss) in enumerate(TRIALS)]
     tuning = Tuning(asked={"size": "w64d2", "multiple": 1}, trials=tuple(trials), chosen=trials[1])
-    data = full_data(tmp_path).model_copy(update={"tuning": draw_tuning(tmp_path / "figures", tuning)})
+    data = full_data(tmp_path).replace(tuning=draw_tuning(tmp_path / "figures", tuning))
     tab = Tab(browser, build_report(tmp_path / "report", data))
     assert tab.page.evaluate("document.querySelector('#trials img').naturalWidth") > 0
     said = tab.page.text_content("#trials figcaption")

@@ -10,7 +10,7 @@ import pytest
 from scaling.accounting import flops
 from scaling.core.errors import UserError
 from scaling.core.records import read_record
-from scaling.core.stage import StageFolder
+from scaling.core.stage import DiTFields, StageFolder
 from sweeps.controller import finish, next_round
 from sweeps.spec import load_sweep
 from sweeps.stages import common_stages, ladder_stages
@@ -73,7 +73,7 @@ def test_nothing_is_finished_before_its_end(tmp_path):
 def test_runs_that_diverged_are_in_no_column_and_not_in_the_forecast(tmp_path):
     """The best run of the base budget, as planted, is lost."""
     base = [stage for stage in ladder_stages(SWEEP, COMMON) if stage.compute == "base"]
-    best = min(base, key=lambda stage: law(count(stage), stage.parsed().flop_budget, SWEEP.optim))
+    best = min(base, key=lambda stage: law(count(stage), stage.fields_as(DiTFields).flop_budget, SWEEP.optim))
 
     lost = (count(best), SWEEP.base_flops)
 
@@ -92,7 +92,7 @@ def test_runs_that_diverged_are_in_no_column_and_not_in_the_forecast(tmp_path):
 
 
 def count(stage):
-    return flops.non_embedding(flops.dit_params(stage.parsed().dit, SWEEP.vae.latent_channels))
+    return flops.non_embedding(flops.dit_params(stage.fields_as(DiTFields).dit, SWEEP.vae.latent_channels))
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_a_story_that_cannot_go_on_says_so(tmp_path, diverges, message):
 
 def test_a_complete_round_is_put_under_this_sweeps_labels(tmp_path):
     """Another sweep has trained the same stages before."""
-    other = SWEEP.model_copy(update={"name": "other"})
+    other = SWEEP.replace(name="other")
     list(rounds(tmp_path, sweep=other))
     one = next_round(SWEEP, COMMON, tmp_path)
     assert one is None
@@ -129,7 +129,7 @@ def test_other_runs_make_another_forecast_and_the_old_comparison_goes(tmp_path):
     list(rounds(tmp_path))
     finish(SWEEP, COMMON, tmp_path, ())
     before = json.loads((tmp_path / "prediction.json").read_text())
-    fewer = SWEEP.model_copy(update={"ladder": {k: v for k, v in SWEEP.ladder.items() if k != 2}})
+    fewer = SWEEP.replace(ladder={k: v for k, v in SWEEP.ladder.items() if k != 2})
     list(rounds(tmp_path, sweep=fewer))
     after = json.loads((tmp_path / "prediction.json").read_text())
     assert set(after["run_ids"]) < set(before["run_ids"])

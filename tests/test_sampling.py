@@ -204,10 +204,10 @@ def runs(tmp_path_factory):
     common = common_stages(sweep)
     found = {}
     for name, chance in (("given", 0.5), ("plain", 0.0)):
-        optim = sweep.optim.model_copy(update={"given_frames": chance})
-        evaluation = sweep.evaluation.model_copy(update={"prompt_count": 1, "sample_steps": 1, "sample_at": (1.0,)})
+        optim = sweep.optim.replace(conditioning_frames=chance)
+        evaluation = sweep.evaluation.replace(prompt_count=1, sample_steps=1, sample_at=(1.0,))
         changes = {"optim": optim, "evaluation": evaluation, "base_flops": 2e9}
-        run = ladder_stages(sweep.model_copy(update=changes), common)[-1]
+        run = ladder_stages(sweep.replace(**changes), common)[-1]
         for stage in (common.data, common.vae, common.latents, run):
             run_stage(str(StageFolder.create(folder, stage).path))
         found[name] = folder / run.id
@@ -338,5 +338,5 @@ def test_mistakes_are_one_line(runs, files, tmp_path, capsys, options, fragment)
 def test_a_run_that_never_saw_given_frames_says_so(runs, files, tmp_path, capsys, option):
     assert command(runs, tmp_path / "out.mp4", option, files["video"], run="plain") == 2
     said = capsys.readouterr().err
-    assert "optim.given_frames" in said
+    assert "optim.conditioning_frames" in said
     assert option in said

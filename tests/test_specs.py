@@ -11,7 +11,7 @@ from scaling.accounting.presets import dit_preset, family
 from scaling.core.errors import UserError
 from scaling.core.identity import canonical_json, stage_id
 from scaling.core.specs import DataSpec, DiTSpec, EngineSpec, EvalSpec, WorldSpec, parse_spec
-from scaling.core.stage import DataFields, StageFolder, make_stage
+from scaling.core.stage import DataFields, Stage, StageFolder
 from scaling.core.store import append_jsonl, read_jsonl, temporary, write_document
 from sweeps.spec import load_sweep
 from sweeps.stages import common_stages, ladder_stages
@@ -130,24 +130,24 @@ def test_canonical_json_is_one_text_for_one_value():
 
 def test_ids_change_with_meaning_and_not_with_placement():
     spec = DataSpec(worlds=WorldSpec())
-    stage = make_stage("data", "data", DataFields(data=spec), {})
+    stage = Stage(slug="data", fields=DataFields(data=spec), parents={})
     elsewhere = {"engine": EngineSpec(threads=8), "sweep": "other"}
-    assert stage.id == make_stage("data", "data", DataFields(data=spec), {}, **elsewhere).id
+    assert stage.id == Stage(slug="data", fields=DataFields(data=spec), parents={}, **elsewhere).id
     changed = DataSpec(worlds=WorldSpec(seed=1))
-    assert stage.id != make_stage("data", "data", DataFields(data=changed), {}).id
+    assert stage.id != Stage(slug="data", fields=DataFields(data=changed), parents={}).id
     assert stage_id("x", {"a": 1}, {"vae": "v-1"}) != stage_id("x", {"a": 1}, {"vae": "v-2"})
 
 
 def test_a_changed_vae_moves_every_run_after_it():
     sweep = load_sweep("demo")
-    other = sweep.model_copy(update={"vae_train": sweep.vae_train.model_copy(update={"steps": 7})})
+    other = sweep.replace(vae_train=sweep.vae_train.replace(steps=7))
     before, after = (ladder_stages(one, common_stages(one)) for one in (sweep, other))
     assert not {stage.id for stage in before} & {stage.id for stage in after}
     assert common_stages(sweep).data.id == common_stages(other).data.id
 
 
 def test_a_stage_folder_gives_back_its_stage(tmp_path):
-    stage = make_stage("data", "data", DataFields(data=DataSpec(worlds=WorldSpec())), {})
+    stage = Stage(slug="data", fields=DataFields(data=DataSpec(worlds=WorldSpec())), parents={})
     folder = StageFolder.create(tmp_path, stage)
     assert folder.stage() == stage
     assert not folder.complete
@@ -159,9 +159,9 @@ def test_a_stage_folder_gives_back_its_stage(tmp_path):
 
 
 def test_an_edited_stage_is_refused_and_a_moved_one_is_not(tmp_path):
-    stage = make_stage("data", "data", DataFields(data=DataSpec(folder="."), manifest="m"), {}, folder="/a")
+    stage = Stage(slug="data", fields=DataFields(data=DataSpec(folder="."), manifest="m"), parents={}, folder="/a")
     folder = StageFolder.create(tmp_path, stage)
-    moved = stage.model_copy(update={"folder": "/b"})
+    moved = stage.replace(folder="/b")
     assert StageFolder.create(tmp_path, moved).stage().folder == "/b"
     folder.spec_path.write_text(folder.spec_path.read_text().replace('"manifest": "m"', '"manifest": "n"'))
     with pytest.raises(UserError, match="was it edited"):
@@ -169,7 +169,9 @@ def test_an_edited_stage_is_refused_and_a_moved_one_is_not(tmp_path):
 
 
 def test_what_killed_writers_left_goes_when_a_stage_is_entered(tmp_path):
-    folder = StageFolder.create(tmp_path, make_stage("data", "data", DataFields(data=DataSpec(worlds=WorldSpec())), {}))
+    folder = StageFolder.create(
+        tmp_path, Stage(slug="data", fields=DataFields(data=DataSpec(worlds=WorldSpec())), parents={})
+    )
     kept = [folder.path / name for name in ("videos/000000.mp4", "videos/.hidden.mp4", "checkpoints/step-00000003/x")]
     being_planned = temporary(folder.spec_path)  # a spec is written without the lock
     left = [temporary(path) for path in (kept[0], folder.record_path, folder.path / "COMPLETE")]
@@ -187,7 +189,7 @@ def test_the_same_videos_elsewhere_are_the_same_data(tmp_path):
     for name in ("here", "there"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "a.mp4").write_bytes(b"the same")
-        sweep = load_sweep("demo").model_copy(update={"data": DataSpec(folder=str(tmp_path / name))})
+        sweep = load_sweep("demo").replace(data=DataSpec(folder=str(tmp_path / name)))
         ids.append(common_stages(sweep).latents.id)
     assert ids[0] == ids[1]
 

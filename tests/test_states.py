@@ -11,7 +11,7 @@ from scaling.cli.main import main
 from scaling.core.attempts import attempts
 from scaling.core.records import RunRecord, write_record
 from scaling.core.specs import DataSpec, WorldSpec
-from scaling.core.stage import DataFields, StageFolder, make_stage
+from scaling.core.stage import DataFields, Stage, StageFolder
 from slurm import request
 from slurm.cluster import load_cluster
 from slurm.queue_cache import View
@@ -40,7 +40,7 @@ def out(tmp_path):
 def add(out, number, *logs, complete=None, parents=None, kind="data"):
     """A stage with attempts that said these things, the first of which was job 5_<number>.0."""
     fields = DataFields(data=DataSpec(worlds=WorldSpec(seed=number, count=2)))
-    stage = make_stage(kind, f"stage-{number}", fields, parents or {}, compute="4x")
+    stage = Stage(slug=f"stage-{number}", fields=fields, parents=parents or {}, compute="4x")
     folder = StageFolder.create(out / "runs", stage)
     for restarts, rows in enumerate(logs):
         events = folder.claim_attempt(f"5_{number}.{restarts}", gpus=2)

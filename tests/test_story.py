@@ -198,9 +198,9 @@ def test_another_vae_in_the_same_folder_makes_a_story_of_its_own(told, tmp_path)
 def test_branches_of_one_trunk_tell_the_story_for_less(tmp_path, told):
     """The runs of a branching sweep are those of a sweep that trains each from the start, at less compute."""
     sweep = yaml.safe_load((Path(__file__).parents[1] / "sweeps" / "tiny.yaml").read_text())
-    sweep["optim"] |= {"warmup_steps": 2, "decay": 0.25}
+    sweep["optim"] |= {"warmup_steps": 2, "decay_fraction": 0.25}
     whole = parse_spec(SweepSpec, sweep, "tiny")
-    branching = whole.model_copy(update={"branches": True})
+    branching = whole.replace(branches=True)
     runs = tmp_path / "runs"
     shutil.copytree(told[0] / "runs", runs)
     losses = {}

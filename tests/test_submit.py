@@ -17,7 +17,7 @@ from scaling.cli.main import main
 from scaling.core.attempts import SILENT
 from scaling.core.errors import NoSpaceError, UserError
 from scaling.core.specs import DataSpec, VAETrainSpec, WorldSpec
-from scaling.core.stage import DataFields, Stage, StageFolder, VAEFields, make_stage
+from scaling.core.stage import DataFields, Stage, StageFolder, VAEFields
 from slurm import controller_job as steering
 from slurm import request
 from slurm.arrays import Job
@@ -67,14 +67,14 @@ def out(tmp_path):
 
 
 def data_stage(number: int) -> Stage:
-    return make_stage("data", "data", DataFields(data=DataSpec(worlds=WorldSpec(seed=number, count=2))), {})
+    return Stage(slug="data", fields=DataFields(data=DataSpec(worlds=WorldSpec(seed=number, count=2))), parents={})
 
 
 def jobs_of(count, gpus=1):
     """A stage that all others wait for, and the others."""
     first = data_stage(0)
     fields = [VAEFields(vae=VAE_PRESETS["tiny"], train=VAETrainSpec(seed=seed)) for seed in range(count)]
-    others = [make_stage("vae", "vae", one, {"data": first.id}) for one in fields]
+    others = [Stage(slug="vae", fields=one, parents={"data": first.id}) for one in fields]
     return [Job(first, 0, 0.1, 0.0), *(Job(stage, gpus, 0.5, 0.5 * gpus) for stage in others)]
 
 

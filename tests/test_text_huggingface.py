@@ -12,7 +12,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from scaling.core.errors import UserError
 from scaling.core.specs import TextSpec
-from scaling.core.stage import LatentsFields, Stage, make_stage
+from scaling.core.stage import LatentsFields, Stage
 from scaling.text.load import load_text_encoder
 from sweeps.planning.plan import plan
 from sweeps.spec import load_sweep
@@ -93,7 +93,7 @@ def saved(folder: Path, name: str):
 def stage_of(folder: Path, **text) -> Stage:
     """The `latents` stage that a plan makes of this encoder."""
     spec = TextSpec(encoder=str(folder), **{"width": WIDTH, "max_tokens": TOKENS, **text})
-    return common_stages(load_sweep("demo").model_copy(update={"text": spec})).latents
+    return common_stages(load_sweep("demo").replace(text=spec)).latents
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -225,13 +225,13 @@ def test_a_name_on_the_hub_becomes_its_commit(tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     stage = stage_of("someone/tiny-t5")
     assert stage.id == stage_of(f"someone/tiny-t5@{commit}").id
-    assert stage.parsed().text.encoder == f"someone/tiny-t5@{commit}"
+    assert stage.fields_as(LatentsFields).text.encoder == f"someone/tiny-t5@{commit}"
     loaded = load_text_encoder(stage)
     assert torch.equal(loaded.network.shared.weight, network.shared.weight)
     with pytest.raises(UserError, match="give 32"):
         stage_of("someone/tiny-t5", width=384)
     unplanned = LatentsFields(text=TextSpec(encoder=f"someone/tiny-t5@{commit}", width=384))
     with pytest.raises(UserError, match=r"someone/tiny-t5@.*: its token states have width 32, but text.width is 384"):
-        load_text_encoder(make_stage("latents", "latents", unplanned, {}))
+        load_text_encoder(Stage(slug="latents", fields=unplanned, parents={}))
     with pytest.raises(UserError, match=r"someone/else: neither a folder .* nor to be had from the Hugging Face hub"):
         stage_of("someone/else")

@@ -11,7 +11,7 @@ from scaling.accounting.presets import VAE_PRESETS
 from scaling.core.errors import UserError
 from scaling.core.records import read_record
 from scaling.core.specs import DataSpec, DiTSpec, EvalSpec, OptimSpec, VAETrainSpec, WorldSpec
-from scaling.core.stage import DataFields, Events, StageFolder, VAEFields, make_stage
+from scaling.core.stage import DataFields, Events, Stage, StageFolder, VAEFields
 from scaling.data.clips import list_clips, split, spread
 from scaling.diffusion.flow import seeded_noise, shift, stratified_times, to_velocity
 from scaling.diffusion.latents import LatentSet, LatentWriter, Moments
@@ -29,7 +29,7 @@ from scaling.training.validation import validation_loss
 from tests.tiny_run import write_latents
 
 STEPS, EVERY = 12, 3
-OPTIM = OptimSpec(batch_tokens=24, given_frames=0.3, ema_widths=(0.1, 0.05))
+OPTIM = OptimSpec(batch_tokens=24, conditioning_frames=0.3, ema_widths=(0.1, 0.05))
 DIT = DiTSpec(width=32, depth=1, head_dim=16)
 
 
@@ -180,7 +180,7 @@ def test_ranks_and_micro_batches_share_one_batch(train):
 
 
 def test_given_frames_are_the_first_or_the_last(train):
-    batches = FlowBatches(train, DIT, OPTIM.model_copy(update={"given_frames": 0.99}), seed=0)
+    batches = FlowBatches(train, DIT, OPTIM.replace(conditioning_frames=0.99), seed=0)
     first = last = 0
     for step in range(40):
         (batch,) = batches(step)
@@ -234,7 +234,7 @@ def test_running_moments_are_those_of_all_values():
 def test_the_vae_trains_on_clips_from_all_over_the_data(tmp_path, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # which a stage sets
     spec = DataSpec(worlds=WorldSpec(count=9, frames=10), frames=5, holdout_every=8)
-    data = make_stage("data", "data", DataFields(data=spec), {})
+    data = Stage(slug="data", fields=DataFields(data=spec), parents={})
     run_stage(str(StageFolder.create(tmp_path, data).path))
     index, spec = load_index(StageFolder(tmp_path / data.id))
     training, _ = split(list_clips(index, spec), spec.holdout_every)
@@ -247,7 +247,7 @@ def test_the_vae_trains_on_clips_from_all_over_the_data(tmp_path, monkeypatch):
     monkeypatch.setattr(vae, "read", watched)
     monkeypatch.setattr(vae, "MOST_TRAINING_CLIPS", 5)
     fields = VAEFields(vae=VAE_PRESETS["tiny"], train=VAETrainSpec(steps=1, crop_frames=5))
-    stage = make_stage("vae", "vae", fields, {"data": data.id})
+    stage = Stage(slug="vae", fields=fields, parents={"data": data.id})
     folder = StageFolder.create(tmp_path, stage)
     run_stage(str(folder.path))
     assert seen[0] == [clip.ordinal for clip in spread(training, 5)]
@@ -315,7 +315,7 @@ def test_muon_orthogonalises_each_of_fused_matrices():
 
 def test_a_branch_has_the_bits_of_the_run_that_never_left(train, tmp_path):
     """Two lengths from one trunk; the second goes on where the first branched off."""
-    optim = OPTIM.model_copy(update={"warmup_steps": 2, "decay": 0.25})
+    optim = OPTIM.replace(warmup_steps=2, decay_fraction=0.25)
     batches = FlowBatches(train, DIT, optim, seed=0)
 
     def trained(name, steps, **how):

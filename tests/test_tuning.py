@@ -15,7 +15,7 @@ from analysis.tables.table import read_runs
 from scaling.core.errors import UserError
 from scaling.core.records import TUNING, Trial, read_record
 from scaling.core.specs import OptimSpec, parse_spec
-from scaling.core.stage import StageFolder
+from scaling.core.stage import DiTFields, StageFolder
 from sweeps.controller import finish, next_round
 from sweeps.planning.plan import plan
 from sweeps.report_inputs import collect
@@ -77,7 +77,7 @@ def test_twelve_trials_come_near_the_best_rates(seed):
     """Wherever they are planted, within two decades of each rate; the own rates of the sweep are far off."""
     best = (0.003 * 100 ** (0.25 + 0.08 * seed), 0.0008 * 100 ** (0.8 - 0.1 * seed))
     value = planted(*best)
-    trials = tune(tuned(DEMO.model_copy(update={"optim": OptimSpec(muon_lr=0.003, adamw_lr=0.0008)}), seed=seed), value)
+    trials = tune(tuned(DEMO.replace(optim=OptimSpec(muon_lr=0.003, adamw_lr=0.0008)), seed=seed), value)
     assert len(trials) == 12
     found = choose(SWEEP, trials).chosen
     assert trials[0].val_loss > 1.4
@@ -154,7 +154,7 @@ def test_the_ladder_is_trained_at_the_rates_of_the_best_trial(tmp_path):
     for one in rounds[3:]:
         for stage in one.stages:
             if stage.kind == "dit":
-                optim = stage.parsed().optim
+                optim = stage.fields_as(DiTFields).optim
                 assert {"muon_lr": optim.muon_lr, "adamw_lr": optim.adamw_lr} == said["chosen"]["rates"]
     trials = {trial["run_id"] for trial in said["trials"]}
     assert all(StageFolder(tmp_path / "runs" / run_id).complete for run_id in trials)
@@ -205,17 +205,21 @@ def test_rates_once_said_are_kept_until_something_else_is_asked(tmp_path, monkey
     monkeypatch.undo()
     more = next_round(tuned(trials=16), COMMON, tmp_path)
     assert more.title == "demo: tuning, 16 of 16 trials"
-    other = with_rates(SWEEP, {"muon_lr": 0.05}).model_copy(update={"seed": 5})
+    other = with_rates(SWEEP, {"muon_lr": 0.05}).replace(seed=5)
     assert next_round(other, COMMON, tmp_path).title == "demo: tuning, 4 of 12 trials"
     assert next_round(DEMO, COMMON, tmp_path).title == "demo: up to 4x"
     assert not (tmp_path / "tuning.json").exists()
 
 
 def test_a_sweep_that_branches_has_trials_that_do_not(tmp_path):
-    optim = DEMO.optim.model_copy(update={"warmup_steps": 2, "decay": 0.25})
-    sweep = SWEEP.model_copy(update={"optim": optim, "branches": True})
+    optim = DEMO.optim.replace(warmup_steps=2, decay_fraction=0.25)
+    sweep = SWEEP.replace(optim=optim, branches=True)
     trial = trial_stage(sweep, COMMON, {"muon_lr": 0.01})
-    assert (set(trial.parents), trial.compute, trial.parsed().optim.muon_lr) == ({"vae", "latents"}, TUNING, 0.01)
+    assert (set(trial.parents), trial.compute, trial.fields_as(DiTFields).optim.muon_lr) == (
+        {"vae", "latents"},
+        TUNING,
+        0.01,
+    )
 
 
 @pytest.mark.parametrize(
@@ -236,7 +240,7 @@ def test_a_mistaken_section_is_named(section, message):
 
 
 def test_muon_has_no_rate_where_nothing_is_trained_by_it():
-    adamw = DEMO.model_copy(update={"optim": DEMO.optim.model_copy(update={"optimiser": "adamw"})})
+    adamw = DEMO.replace(optim=DEMO.optim.replace(optimizer="adamw"))
     with pytest.raises(UserError, match=r"tuning.muon_lr: no weight is trained by Muon"):
         tuned(adamw)
     assert list(ask(tuned(adamw, muon_lr=None), [])[0]) == ["adamw_lr"]
@@ -263,7 +267,7 @@ def test_a_tiny_sweep_tuned_end_to_end(tmp_path):
     assert said["chosen"]["val_loss"] == min(trial["val_loss"] for trial in said["trials"])
     columns = json.loads(result.stdout)["columns"]
     for column in columns:
-        optim = StageFolder(out / "runs" / column["run_id"]).stage().parsed().optim
+        optim = StageFolder(out / "runs" / column["run_id"]).stage().fields_as(DiTFields).optim
         assert {name: getattr(optim, name) for name in RANGES} == said["chosen"]["rates"]
     for trial in said["trials"]:
         record = read_record(out / "runs" / trial["run_id"] / "record.json")

@@ -20,8 +20,8 @@ from scaling.training.vae import LPIPS_FRAMES, VAEModule, some_frames
 
 VAE_SPEC = VAESpec(patch=4, stages=(VAEStage(width=8, down="time"), VAEStage(width=16, down="time")), latent_channels=4)
 PLAIN = VAETrainSpec(steps=8, batch_clips=2, crop=16, crop_frames=5)
-ALL = PLAIN.model_copy(update={"lpips_weight": 0.5, "gan_weight": 0.1, "gan_from": 0.5})
-GAN = PLAIN.model_copy(update={"gan_weight": 0.1, "gan_from": 0.5})
+ALL = PLAIN.replace(lpips_weight=0.5, gan_weight=0.1, gan_from=0.5)
+GAN = PLAIN.replace(gan_weight=0.1, gan_from=0.5)
 
 
 class Killed(BaseException):
@@ -167,7 +167,7 @@ def test_images_and_clips_of_any_size_are_all_trained_on_as_they_are():
     """An image among the clips once made one-frame crops of all of them."""
     shapes = [(1, 24, 24), (5, 24, 32), (9, 16, 24), (17, 32, 32)]
     clips = [np.full((*shape, 3), number, np.uint8) for number, shape in enumerate(shapes)]
-    train = PLAIN.model_copy(update={"batch_clips": 6, "crop": 24, "crop_frames": 9})
+    train = PLAIN.replace(batch_clips=6, crop=24, crop_frames=9)
     crops, seen = Crops(clips, train, 8), Counter()
     for step in range(50):
         batches = crops(step)
@@ -183,7 +183,7 @@ def test_images_and_clips_of_any_size_are_all_trained_on_as_they_are():
 
 
 def test_ranks_share_the_crops_of_an_update():
-    train = PLAIN.model_copy(update={"batch_clips": 7})
+    train = PLAIN.replace(batch_clips=7)
     whole = [Crops(videos(), train, 8)(step) for step in range(4)]
     ranks = [Crops(videos(), train, 8, rank=rank, ranks=3) for rank in range(3)]
     for step, (batch,) in enumerate(whole):

@@ -5,7 +5,7 @@ import torch
 
 from scaling.accounting.presets import VAE_PRESETS
 from scaling.core.specs import DataSpec, EngineSpec, EvalSpec, TextSpec, VAETrainSpec, WorldSpec
-from scaling.core.stage import DataFields, DiTFields, LatentsFields, StageFolder, VAEFields, make_stage
+from scaling.core.stage import DataFields, DiTFields, LatentsFields, Stage, StageFolder, VAEFields
 from scaling.diffusion.flow import seeded_noise
 from scaling.diffusion.latents import LatentWriter
 from scaling.stages.run import run_stage
@@ -23,18 +23,18 @@ def write_latents(folder, channels=3):
     writer.finish(Caption(seeded_noise((5, 4, 384), 2), mask, seeded_noise((5, 384), 3)))
 
 
-def make_run(runs, *, optimiser, flop_budget, sample_at, engine=None):
+def make_run(runs, *, optimizer, flop_budget, sample_at, engine=None):
     """The folder of the stage, which nobody has tried yet; its parents are beside it, and their latents are made up."""
     spec = DataSpec(worlds=WorldSpec(count=9, frames=10), frames=5, holdout_every=8)
-    data = make_stage("data", "data", DataFields(data=spec), {})
+    data = Stage(slug="data", fields=DataFields(data=spec), parents={})
     run_stage(str(StageFolder.create(runs, data).path))
     vae_fields = VAEFields(vae=VAE_PRESETS["tiny"], train=VAETrainSpec(steps=1, crop_frames=5))
-    vae = make_stage("vae", "vae", vae_fields, {"data": data.id})
+    vae = Stage(slug="vae", fields=vae_fields, parents={"data": data.id})
     run_stage(str(StageFolder.create(runs, vae).path))
-    cache = make_stage("latents", "latents", LatentsFields(text=TextSpec()), {"data": data.id, "vae": vae.id})
+    cache = Stage(slug="latents", fields=LatentsFields(text=TextSpec()), parents={"data": data.id, "vae": vae.id})
     StageFolder.create(runs, cache).finish()
     write_latents(runs / cache.id, VAE_PRESETS["tiny"].latent_channels)
     evaluation = EvalSpec(val_clips=4, val_times=2, prompt_count=1, sample_steps=2, sample_at=sample_at)
-    fields = DiTFields(dit=DIT, optim=OPTIM[optimiser], evaluation=evaluation, flop_budget=flop_budget)
+    fields = DiTFields(dit=DIT, optim=OPTIM[optimizer], evaluation=evaluation, flop_budget=flop_budget)
     parents = {"vae": vae.id, "latents": cache.id}
-    return StageFolder.create(runs, make_stage("dit", "dit", fields, parents, engine=engine or EngineSpec()))
+    return StageFolder.create(runs, Stage(slug="dit", fields=fields, parents=parents, engine=engine or EngineSpec()))

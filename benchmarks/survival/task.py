@@ -116,7 +116,7 @@ class PlainTraining:
         part = disturbed(case, training.module.loss)
         self.loss = lambda step: sum(part(batch, step) for batch in training.batches(step))
 
-    def optimiser(self) -> Any:
+    def optimizer(self) -> Any:
         import torch
 
         return torch.optim.AdamW(self.model.parameters(), lr=1e-3)

@@ -44,7 +44,7 @@ def main(case: Case) -> None:
             return plain.loss(self.global_step)
 
         def configure_optimizers(self) -> Any:
-            return plain.optimiser()
+            return plain.optimizer()
 
     opener = fsspec.implementations.local.LocalFileOpener
     write = opener.write

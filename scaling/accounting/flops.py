@@ -1,7 +1,7 @@
 """Closed-form parameters and FLOPs of the models, so that a plan needs no torch.
 
 One multiply-add is two FLOPs; training is three forwards, less the gradients of the inputs, which nobody computes
-(about 1 % of a small model); attention is counted; recomputation, element-wise work and the optimiser are not.
+(about 1 % of a small model); attention is counted; recomputation, element-wise work and the optimizer are not.
 `torch.utils.flop_counter` must agree (tests/test_flops.py).
 """
 

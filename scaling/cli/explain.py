@@ -124,11 +124,13 @@ def _explainer(runs: Path, sweep_name: str) -> "Explainer":
 
 def _what(stage: "Stage") -> str:
     """A stage in a few words."""
+    from scaling.core.stage import DataFields, TrainingFields
+
     fields = stage.fields
-    if stage.kind in ("dit", "trunk"):
-        of = "run" if stage.kind == "dit" else "trunk of runs"
-        return f"{of} of {fields['dit']['width']}x{fields['dit']['depth']} at {fields['flop_budget']:.3g} FLOPs"
-    if stage.kind == "data" and fields["data"]["folder"] is not None:
+    if isinstance(fields, TrainingFields):
+        what = "run" if stage.kind == "dit" else "trunk of runs"
+        return f"{what} of {fields.dit.width}x{fields.dit.depth} at {fields.flop_budget:.3g} FLOPs"
+    if isinstance(fields, DataFields) and fields.data.folder is not None:
         return f"videos of {stage.folder}"
     return {
         "data": "procedural worlds",

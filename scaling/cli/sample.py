@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from scaling.accounting.video_size import require_frames, require_side
 from scaling.core.errors import UserError
 from scaling.core.specs import EvalSpec, Solver
+from scaling.core.stage import DiTFields, VAEFields
 
 if TYPE_CHECKING:
     from scaling.core.stage import StageFolder
@@ -24,7 +25,7 @@ GIVEN = 5
 DESCRIPTION = """Draws one video. The grid of noise sets duration, resolution and aspect ratio, also ones never trained;
 one frame is an image.
 
---start and --end need a run that was trained with the field optim.given_frames above 0. A FILE may have any size and
+--start and --end need a run that was trained with optim.conditioning_frames above 0. A FILE may have any size and
 rate: it is scaled and cut to --width and --height, and resampled to the rate of the run's data. The frames of the
 file in the result are the file's own; at the joint, sharpness may change by what the VAE loses."""
 
@@ -161,7 +162,7 @@ def _check(args: argparse.Namespace) -> None:
 
 def _check_run(args: argparse.Namespace, folder: "StageFolder") -> None:
     """Raises UserError where this run's models cannot do what is asked."""
-    fields, vae = folder.stage().parsed(), folder.parent("vae").stage().parsed().vae
+    fields, vae = folder.stage().fields_as(DiTFields), folder.parent("vae").stage().fields_as(VAEFields).vae
     unit, stride = vae.spatial_stride * fields.dit.patch, vae.temporal_stride
     for name in ("frames", "given"):
         value = getattr(args, name)
@@ -169,9 +170,9 @@ def _check_run(args: argparse.Namespace, folder: "StageFolder") -> None:
             require_frames(name, value, stride)
     for name in ("width", "height"):
         require_side(name, getattr(args, name), unit)
-    if (args.start or args.end) and not fields.optim.given_frames:
+    if (args.start or args.end) and not fields.optim.conditioning_frames:
         raise UserError(
-            f"{args.folder}: trained with optim.given_frames 0, so it never saw given frames; "
+            f"{args.folder}: trained with optim.conditioning_frames 0, so it never saw given frames; "
             f"{'--start' if args.start else '--end'} needs a run trained with that field above 0"
         )
 

@@ -113,7 +113,7 @@ def stage_to_try(folder: StageFolder) -> Stage:
     """The stage with its micro-batches halved as often as memory ran out: the batch of an update stays the same."""
     stage = folder.stage()
     halved = sum(attempt.end == "out of memory" for attempt in _counted(folder, attempts(folder)))
-    return stage.model_copy(update={"engine": stage.engine.model_copy(update={"halved": halved})})
+    return stage.replace(engine=stage.engine.replace(micro_batch_halvings=halved))
 
 
 def given_up(folder: StageFolder, past: Sequence[Attempt]) -> str | None:

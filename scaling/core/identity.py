@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-RECIPE_VERSION = 2
+RECIPE_VERSION = 3
 """Raised when the code changes what a spec produces, so that no old result passes for a new one."""
 
 

@@ -9,15 +9,12 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from scaling.core.errors import UserError
+from scaling.core.label import Label
 from scaling.core.specs import EngineSpec, Spec, parse_spec
 from scaling.core.store import read_document, write_document
 
 if TYPE_CHECKING:
     import pandas
-
-
-TUNING = "tuning"
-"""Label, in place of a compute budget, of runs that only looked for learning rates. No law takes them for its own."""
 
 
 class Metric(Spec):
@@ -33,13 +30,12 @@ class Metric(Spec):
     settings: dict[str, Any] = {}
 
 
-class RunRecord(Spec):
+class RunRecord(Label):
     """One finished stage. A field that was not measured is None, never 0."""
 
     run_id: str
     stage: str
-    sweep: str = ""
-    compute: str = ""
+    """The kind of the stage."""
     parents: dict[str, str] = {}
     vae_id: str | None = None
     """Validation losses compare only inside one VAE."""
@@ -59,9 +55,18 @@ class RunRecord(Spec):
     spent_flops: float | None = None
     """Training FLOPs that this stage itself did."""
     learning_rate: float | None = None
+    """The peak rate of the blocks' matrices, which `optimizer` updates."""
+    adamw_lr: float | None = None
+    """The peak rate of AdamW, which updates all other weights."""
+    optimizer: str | None = None
+    warmup_steps: float | None = None
+    """Updates in which the rates rise linearly."""
+    decay_steps: float | None = None
+    """Updates at the end in which the rates fall linearly to zero."""
     batch_tokens: float | None = None
-    schedule: str | None = None
+    """Mean number of tokens in a batch."""
     steps: int | None = None
+    """Updates of the weights."""
     shape: dict[str, Any] = {}
     """Width, depth and the like, for the reader."""
     diverged_at: int | None = None
@@ -130,7 +135,7 @@ def _labelled(folder: Path) -> RunRecord:
     if not spec.exists():
         return record
     asked = read_document(spec)
-    return record.model_copy(update={name: str(asked[name]) for name in ("sweep", "compute") if name in asked})
+    return record.replace(**{name: asked[name] for name in Label.model_fields if name in asked})
 
 
 def training_table(records: list[RunRecord]) -> "pandas.DataFrame":
@@ -142,14 +147,14 @@ def training_table(records: list[RunRecord]) -> "pandas.DataFrame":
     """
     import pandas
 
-    runs = [record for record in records if record.stage == "dit" and record.compute != TUNING]
+    runs = [record for record in records if record.stage == "dit" and record.phase != "tuning"]
     vaes = sorted({str(record.vae_id) for record in runs})
     if len(vaes) > 1:
         raise UserError(f"runs of different VAEs do not compare: {', '.join(vaes)}; give runs of one vae_id")
     measured = {record.parents["dit"]: record for record in records if record.stage == "metrics"}
     rows = []
     for run in runs:
-        row = run.model_dump(exclude={"metrics", "parents", "versions", "shape", "engine"})
+        row = run.model_dump(exclude={"metrics", "parents", "versions", "shape", "engine"}) | {"compute": run.compute}
         row |= run.shape
         loss = run.metric("val_loss")
         row["val_loss"] = loss.value if loss else None

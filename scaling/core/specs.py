@@ -28,6 +28,11 @@ class Spec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
+    def replace(self, **changes: Any) -> Self:
+        """A copy with some fields changed, validated like any other spec. Raises ValidationError, a ValueError, where a
+        field is unknown or its value not allowed."""
+        return type(self).model_validate({name: getattr(self, name) for name in type(self).model_fields} | changes)
+
 
 class WorldShape(Spec):
     """Size of a world's video."""
@@ -256,26 +261,26 @@ class DiTSpec(Spec):
 class OptimSpec(Spec):
     """How a DiT is trained: Muon on the matrices of the blocks, AdamW on everything else; or AdamW alone."""
 
-    optimiser: Literal["muon", "adamw"] = "muon"
+    optimizer: Literal["muon", "adamw"] = "muon"
     """Of the blocks' matrices."""
     muon_lr: float = Field(2e-2, gt=0)
     adamw_lr: float = Field(5e-3, gt=0)
     base_width: int = Field(64, ge=1)
     """Width at which `adamw_lr` holds for every layer: docs/models.md says how other widths follow."""
     weight_decay: float = Field(0.0, ge=0)
-    warmup: float = Field(0.05, ge=0, lt=1)
+    warmup_fraction: float = Field(0.05, ge=0, lt=1)
     """Fraction of the steps in which the rate rises linearly."""
     warmup_steps: int | None = Field(None, ge=0)
     """Updates of that rise, in place of the fraction: what runs of different lengths need to share their beginning."""
-    decay: float = Field(0.95, gt=0, le=1)
+    decay_fraction: float = Field(0.95, gt=0, le=1)
     """Last fraction of the steps, in which the rate falls linearly to zero."""
-    clip: float = Field(1.0, gt=0)
+    max_grad_norm: float = Field(1.0, gt=0)
     """Largest gradient norm."""
     batch_tokens: int = Field(2048, ge=1)
     """Tokens in a batch, at most: clips of any sizes fill it."""
     caption_dropout: float = Field(0.1, ge=0, lt=1)
     """Chance that a clip is trained without its caption, for classifier-free guidance."""
-    given_frames: float = Field(0.0, ge=0, lt=1)
+    conditioning_frames: float = Field(0.0, ge=0, lt=1)
     """Chance that some first or last frames of a clip are given clean, for animating stills and extending videos."""
     ema_widths: tuple[float, ...] = (0.10,)
     """Relative widths of the power-function averages of the weights (EDM2, arXiv 2312.02696, section 3.1). The first
@@ -299,7 +304,7 @@ class EngineSpec(Spec):
     """What ranks do with the weights: each keeps all of them (DDP), or each its part (FSDP2)."""
     micro_tokens: int | None = Field(None, ge=1)
     """Most tokens in one forward of a rank; a larger share of the batch is accumulated. None: all at once."""
-    halved: int = Field(0, ge=0)
+    micro_batch_halvings: int = Field(0, ge=0)
     """Times that a micro-batch was halved because memory ran out. Not the user's to give: attempts find it."""
     compile: bool = False
     """Whether every block goes through torch.compile."""

@@ -12,16 +12,18 @@ import fcntl
 import os
 import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field
 
 from scaling.core import signals
 from scaling.core.errors import UserError
 from scaling.core.identity import RECIPE_VERSION, stage_id
+from scaling.core.label import Label
 from scaling.core.specs import (
     DataSpec,
     DiTSpec,
@@ -39,110 +41,131 @@ from scaling.core.store import append_jsonl, read_document, read_jsonl, sweep, w
 
 LOCK_SECONDS = 0.2
 
-Kind = Literal["data", "vae", "latents", "reference", "reconstruction", "trunk", "dit", "metrics"]
-
 
 class DataFields(Spec):
-    """Semantic fields of a `data` stage."""
+    """The semantic fields of a `data` stage, which has no parents."""
 
+    kind: Literal["data"] = "data"
     data: DataSpec
     manifest: str | None = None
     """Hash of a user's folder: names, contents and captions. Worlds follow from their spec and need none."""
 
 
 class VAEFields(Spec):
-    """Semantic fields of a `vae` stage; parent: data."""
+    """The semantic fields of a `vae` stage. Its parent is data."""
 
+    kind: Literal["vae"] = "vae"
     vae: VAESpec
     train: VAETrainSpec
 
 
 class LatentsFields(Spec):
-    """Semantic fields of a `latents` stage; parents: data, vae."""
+    """The semantic fields of a `latents` stage. Its parents are data and vae."""
 
+    kind: Literal["latents"] = "latents"
     text: TextSpec
     manifest: str | None = None
-    """Hash of a user's text encoder: its weights, config and tokenizer. The other encoders' names say what they are."""
+    """Hash of a user's text encoder: its weights, config and tokenizer. The other encoders' names identify them."""
 
 
 class ReferenceFields(Spec):
-    """Semantic fields of a `reference` stage (features of real clips); parent: data."""
+    """The semantic fields of a `reference` stage, which holds the features of real clips. Its parent is data."""
 
+    kind: Literal["reference"] = "reference"
     fvd: FVDSpec
 
 
 class ReconstructionFields(Spec):
-    """Semantic fields of a `reconstruction` stage; parents: vae, reference."""
+    """The semantic fields of a `reconstruction` stage. Its parents are vae and reference."""
 
+    kind: Literal["reconstruction"] = "reconstruction"
     seed: int = Field(0, ge=0)
-    """Of the extrapolation to infinitely many clips."""
+    """Seed of the extrapolation to infinitely many clips."""
 
 
 class TrainingFields(Spec):
-    """What the updates of a training run follow from. A `trunk` stage does those of it before the rate falls; parents:
-    vae, latents, and, where one is, the shorter trunk that it goes on from."""
+    """What the updates of a training run follow from."""
 
     dit: DiTSpec
     optim: OptimSpec
     flop_budget: float = Field(gt=0)
     """Training FLOPs asked for; the number of steps follows."""
     seed: int = Field(0, ge=0)
+    """Seed of the first weights, the batches and the noise."""
+
+
+class TrunkFields(TrainingFields):
+    """The semantic fields of a `trunk` stage: the updates of a run before its learning rate falls. Its parents are vae,
+    latents and, where there is one, the shorter trunk that it continues."""
+
+    kind: Literal["trunk"] = "trunk"
 
 
 class DiTFields(TrainingFields):
-    """Semantic fields of a `dit` stage, a whole run; parents: vae, latents, and, where one is, its trunk."""
+    """The semantic fields of a `dit` stage, a whole run. Its parents are vae, latents and, where there is one, its
+    trunk."""
 
+    kind: Literal["dit"] = "dit"
     evaluation: EvalSpec
 
 
 class MetricsFields(Spec):
-    """Semantic fields of a `metrics` stage; parents: dit, vae, latents, reference."""
+    """The semantic fields of a `metrics` stage. Its parents are dit, vae, latents and reference."""
 
+    kind: Literal["metrics"] = "metrics"
     evaluation: EvalSpec
 
 
-FIELDS: dict[str, type[Spec]] = {
-    "data": DataFields,
-    "vae": VAEFields,
-    "latents": LatentsFields,
-    "reference": ReferenceFields,
-    "reconstruction": ReconstructionFields,
-    "trunk": TrainingFields,
-    "dit": DiTFields,
-    "metrics": MetricsFields,
-}
+Fields = Annotated[
+    DataFields
+    | VAEFields
+    | LatentsFields
+    | ReferenceFields
+    | ReconstructionFields
+    | TrunkFields
+    | DiTFields
+    | MetricsFields,
+    Field(discriminator="kind"),
+]
+"""The semantic fields of any stage; `kind` says which."""
+
+F = TypeVar("F", bound=Spec)
 
 
-class Stage(Spec):
+class Stage(Label):
     """One step: what to do (`fields`), from what (`parents`), and, not hashed, for whom and with how much machine."""
 
-    kind: Kind
     slug: str = Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$")
-    fields: dict[str, Any]
+    """The readable part of the id."""
+    fields: Fields
     parents: dict[str, str] = {}
-    """Role -> id of the stage it needs."""
+    """The role of each stage that this one needs, and that stage's id."""
     folder: str = ""
     """Where a user's videos are, or a user's text encoder. Not hashed: `manifest` says what they are."""
     captions: str = ""
     """Where a user's captions are, if not with the videos."""
-    sweep: str = ""
-    compute: str = ""
-    """Label of the compute budget, such as "4x"; empty where there is none."""
     engine: EngineSpec = EngineSpec()
     """Not hashed: no result depends on it, except in the last bits."""
 
-    @property
+    @cached_property
     def id(self) -> str:
+        """The slug and a hash of the semantic fields, the parents' ids and the recipe version."""
         return stage_id(self.slug, self.fields, self.parents)
 
-    def parsed(self) -> Any:
-        """The fields as the typed spec of this kind."""
-        return parse_spec(FIELDS[self.kind], self.fields, f"stage {self.id}")
+    @property
+    def kind(self) -> str:
+        """The kind of the stage, which is the name of its module in `scaling.stages`."""
+        return self.fields.kind
 
+    @property
+    def label(self) -> Label:
+        """For whom the stage is done."""
+        return Label(**{name: getattr(self, name) for name in Label.model_fields})
 
-def make_stage(kind: Kind, slug: str, fields: Spec, parents: Mapping[str, str], **placement: Any) -> Stage:
-    """A stage from typed fields; `placement` is what is not hashed: sweep, compute, engine, folder, captions."""
-    return Stage(kind=kind, slug=slug, fields=fields.model_dump(mode="json"), parents=dict(parents), **placement)
+    def fields_as(self, kind: type[F]) -> F:
+        """The fields, known to be of this class."""
+        assert isinstance(self.fields, kind), f"{self.id} is a {self.kind} stage, not one with {kind.__name__}"
+        return self.fields
 
 
 def moment(share: float) -> str:

@@ -120,11 +120,11 @@ def examine(
         file = _name(folder, path)
         entry = Entry(file=file, sha256=_sha256(path), bytes=_size(path), caption=_caption(file, given))
         if file != path.relative_to(folder).as_posix():
-            return entry.model_copy(update={"problem": "its name is not UTF-8; rename it"})
+            return entry.replace(problem="its name is not UTF-8; rename it")
         try:
-            return entry.model_copy(update={"info": inspect(path, images)})
+            return entry.replace(info=inspect(path, images))
         except UnreadableVideo as problem:
-            return entry.model_copy(update={"problem": str(problem)})
+            return entry.replace(problem=str(problem))
 
     entries = []
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoding and hashing both let go of the interpreter's lock

@@ -25,7 +25,7 @@ def device() -> torch.device:
 
 def load_vae(folder: StageFolder) -> VAE:
     """The averaged weights of a `vae` stage whose training is done, in evaluation mode."""
-    fields: VAEFields = folder.stage().parsed()
+    fields = folder.stage().fields_as(VAEFields)
     vae = VAE(fields.vae)
     vae.load_state_dict(load_file(folder.path / "model.safetensors"))
     return vae.to(device()).eval()
@@ -33,7 +33,7 @@ def load_vae(folder: StageFolder) -> VAE:
 
 def load_dit(folder: StageFolder, data: LatentSet) -> DiT:
     """The averaged weights of a `dit` stage whose training is done, in evaluation mode."""
-    fields: DiTFields = folder.stage().parsed()
+    fields = folder.stage().fields_as(DiTFields)
     model = DiT(fields.dit, data.channels, data.text_dim)
     model.load_state_dict(load_file(folder.path / "model.safetensors"))
     return model.to(device()).eval()

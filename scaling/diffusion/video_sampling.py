@@ -47,7 +47,7 @@ class TrainedRun:
     """A complete `dit` stage with its VAE and text encoder. Videos are uint8 (t, h, w, 3) of the order's size."""
 
     def __init__(self, folder: StageFolder) -> None:
-        fields: DiTFields = folder.stage().parsed()
+        fields = folder.stage().fields_as(DiTFields)
         latents = folder.parent("latents")
         self.data = LatentSet(latents.path, held_out=True, patch=fields.dit.patch)
         self.model, self.vae = load_dit(folder, self.data), load_vae(folder.parent("vae"))

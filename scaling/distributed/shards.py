@@ -30,7 +30,7 @@ def whole_of_part(part: Tensor, pattern: Tensor) -> Tensor:
 
 
 def part_of_whole(full: Tensor, pattern: Tensor) -> Tensor:
-    """A whole tensor divided as `pattern` is. What has another shape stays whole, as an optimiser's count of steps
+    """A whole tensor divided as `pattern` is. What has another shape stays whole, as an optimizer's count of steps
     does."""
     if not isinstance(pattern, DTensor) or full.shape != pattern.shape:
         return full
@@ -41,7 +41,7 @@ def part_of_whole(full: Tensor, pattern: Tensor) -> Tensor:
 def gathered(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """All of them whole on the first rank's CPU, and nothing on the others, which have to ask too."""
     found = {}
-    for name in sorted(tensors):  # an order that all agree on: optimisers' states come in any
+    for name in sorted(tensors):  # an order that all agree on: optimizers' states come in any
         full = whole(tensors[name])
         if rank() == 0:
             found[name] = full.cpu()

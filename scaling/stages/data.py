@@ -14,7 +14,7 @@ from scaling.data.make import make_worlds
 
 def work(folder: StageFolder, stage: Stage, events: Events) -> RunRecord:
     """Raises UserError where the folder has no usable videos or no longer is what was planned."""
-    fields: DataFields = stage.parsed()
+    fields = stage.fields_as(DataFields)
     spec = fields.data
     if spec.worlds is not None:
         source = folder.path / "videos"
@@ -41,8 +41,8 @@ def work(folder: StageFolder, stage: Stage, events: Events) -> RunRecord:
 def load_index(folder: StageFolder) -> tuple[Index, DataSpec]:
     """The index that a complete `data` stage made, and the spec of its clips."""
     stage = folder.stage()
-    fields: DataFields = stage.parsed()
+    fields = stage.fields_as(DataFields)
     index = Index.load(folder.path / "index.json")
     # The folder may have moved since.
     where = folder.path / "videos" if fields.data.worlds is not None else Path(stage.folder)
-    return index.model_copy(update={"folder": str(where)}), fields.data
+    return index.replace(folder=str(where)), fields.data

@@ -64,7 +64,7 @@ class Training:
 
         Raises UserError where memory ran out with micro-batches of one clip.
         """
-        fields: TrainingFields = stage.parsed()
+        fields = stage.fields_as(TrainingFields)
         data = LatentSet(folder.parent("latents").path, held_out=False, patch=fields.dit.patch)
         torch.manual_seed(fields.seed)
         model = DiT(fields.dit, data.channels, data.text_dim)
@@ -113,15 +113,15 @@ class Training:
 
 
 def _micro_tokens(engine: EngineSpec, optim: OptimSpec, longest: int) -> int | None:
-    if engine.halved == 0:
+    if engine.micro_batch_halvings == 0:
         return engine.micro_tokens
     whole = engine.micro_tokens or math.ceil(optim.batch_tokens / ranks())
-    if whole / 2 ** (engine.halved - 1) < longest:
+    if whole / 2 ** (engine.micro_batch_halvings - 1) < longest:
         raise UserError(
             f"engine: memory runs out even for micro-batches of one clip of {longest} tokens; set "
             "checkpoint_activations, or sharding: shard, or take more or larger GPUs"
         )
-    return math.ceil(whole / 2**engine.halved)
+    return math.ceil(whole / 2**engine.micro_batch_halvings)
 
 
 def train(folder: StageFolder, stage: Stage, events: Events) -> None:
@@ -135,7 +135,7 @@ def train(folder: StageFolder, stage: Stage, events: Events) -> None:
 
 
 def _train(folder: StageFolder, stage: Stage, events: Events) -> None:
-    fields: DiTFields = stage.parsed()
+    fields = stage.fields_as(DiTFields)
     with together():
         training = Training.of(folder, stage)
         shares: dict[int, list[float]] = {}
@@ -151,7 +151,7 @@ def _train(folder: StageFolder, stage: Stage, events: Events) -> None:
 
 
 def work(folder: StageFolder, stage: Stage, events: Events) -> RunRecord:
-    fields: DiTFields = stage.parsed()
+    fields = stage.fields_as(DiTFields)
     train_together(folder, stage, events)
     latents, training = folder.parent("latents"), Training.of(folder, stage)
     data, budget, module = training.data, training.budget, training.module
@@ -177,9 +177,12 @@ def work(folder: StageFolder, stage: Stage, events: Events) -> RunRecord:
         flop_budget=fields.flop_budget,
         train_flops=budget.train_flops,
         spent_flops=budget.train_flops * ((diverged_at or budget.steps) - before) / budget.steps,
-        learning_rate=fields.optim.muon_lr if fields.optim.optimiser == "muon" else fields.optim.adamw_lr,
+        learning_rate=fields.optim.muon_lr if fields.optim.optimizer == "muon" else fields.optim.adamw_lr,
         batch_tokens=budget.num_tokens / budget.steps,
-        schedule=f"warm-up {module.warmup_steps:g} updates, linear decay over the last {module.decay_steps:g}",
+        adamw_lr=fields.optim.adamw_lr,
+        optimizer=fields.optim.optimizer,
+        warmup_steps=module.warmup_steps,
+        decay_steps=module.decay_steps,
         steps=budget.steps,
         shape={"width": fields.dit.width, "depth": fields.dit.depth, "prediction": fields.dit.prediction},
         metrics=_measure(folder, fields) if diverged_at is None else (),

@@ -18,7 +18,7 @@ BATCH_CLIPS = 16
 
 
 def work(folder: StageFolder, stage: Stage, events: Events) -> RunRecord:
-    fields: LatentsFields = stage.parsed()
+    fields = stage.fields_as(LatentsFields)
     index, data = load_index(folder.parent("data"))
     clips = list_clips(index, data)
     held_out = {clip.ordinal for clip in split(clips, data.holdout_every)[1]}

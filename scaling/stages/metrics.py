@@ -7,7 +7,7 @@ from safetensors.numpy import save
 
 from scaling.accounting.geometry import Grid
 from scaling.core.records import RunRecord
-from scaling.core.stage import DiTFields, Events, MetricsFields, Stage, StageFolder
+from scaling.core.stage import DiTFields, Events, MetricsFields, ReferenceFields, Stage, StageFolder
 from scaling.core.store import write_bytes
 from scaling.core.streams import Stream
 from scaling.data.clips import list_clips, split
@@ -20,11 +20,11 @@ from scaling.stages.reference import comparable, distances
 
 
 def work(folder: StageFolder, stage: Stage, events: Events) -> RunRecord:
-    fields: MetricsFields = stage.parsed()
+    fields = stage.fields_as(MetricsFields)
     evaluation = fields.evaluation
     run, reference = folder.parent("dit"), folder.parent("reference")
-    against = reference.stage().parsed().fvd
-    trained: DiTFields = run.stage().parsed()
+    against = reference.stage().fields_as(ReferenceFields).fvd
+    trained = run.stage().fields_as(DiTFields)
     latents = LatentSet(folder.parent("latents").path, held_out=True, patch=trained.dit.patch)
     model, vae, network = load_dit(run, latents), load_vae(folder.parent("vae")), I3D().to(device())
 

@@ -6,7 +6,7 @@ import numpy as np
 from safetensors.numpy import save
 
 from scaling.core.records import RunRecord
-from scaling.core.stage import Events, ReconstructionFields, Stage, StageFolder
+from scaling.core.stage import Events, ReconstructionFields, ReferenceFields, Stage, StageFolder
 from scaling.core.store import write_bytes
 from scaling.data.clips import read
 from scaling.diffusion.inference import decode, device, encode, load_vae
@@ -16,9 +16,9 @@ from scaling.stages.reference import comparable, distances
 
 
 def work(folder: StageFolder, stage: Stage, events: Events) -> RunRecord:
-    fields: ReconstructionFields = stage.parsed()
+    fields = stage.fields_as(ReconstructionFields)
     reference = folder.parent("reference")
-    against = reference.stage().parsed().fvd
+    against = reference.stage().fields_as(ReferenceFields).fvd
     index, data = load_index(reference.parent("data"))
     clips = comparable(index, data, against.clips, against.frames)
     vae, network, features = load_vae(folder.parent("vae")), I3D().to(device()), []

@@ -24,7 +24,7 @@ from scaling.stages.data import load_index
 
 def work(folder: StageFolder, stage: Stage, events: Events) -> RunRecord:
     """Raises UserError where fewer held-out clips than an extrapolation needs are long enough."""
-    fields: ReferenceFields = stage.parsed()
+    fields = stage.fields_as(ReferenceFields)
     index, data = load_index(folder.parent("data"))
     clips = comparable(index, data, fields.fvd.clips, fields.fvd.frames)
     network, features = I3D().to(device()), []
@@ -61,7 +61,7 @@ def distances(
 
     `seed` is the extrapolation's; `settings` say how the clips came to be.
     """
-    real, frames = load_features(folder), folder.stage().parsed().fvd.frames
+    real, frames = load_features(folder), folder.stage().fields_as(ReferenceFields).fvd.frames
     infinite, low, high = fvd_at_infinity(real, features, seed)
     taken = {"n": len(features), "extractor": EXTRACTOR}
     settings = {"frames": frames, **settings, "seed": seed}

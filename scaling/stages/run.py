@@ -72,22 +72,19 @@ def _work(folder: StageFolder, stage: Stage, events: Events) -> RunRecord:
     for role, parent in stage.parents.items():
         if not folder.parent(role).complete:
             raise UserError(f"{folder.path}: its {role}, {parent}, is not complete yet")
-    if stage.engine.halved and stage.kind not in MICRO_BATCHED:
+    if stage.engine.micro_batch_halvings and stage.kind not in MICRO_BATCHED:
         raise UserError(f"{folder.path}: memory runs out, and nothing here can be halved; give it a larger machine")
     work: Work = _module(stage).work
     started = time.monotonic()
     record = work(folder, stage, events)
-    return record.model_copy(
-        update={
-            "run_id": stage.id,
-            "sweep": stage.sweep,
-            "compute": stage.compute,
-            "parents": stage.parents,
-            "engine": stage.engine,
-            "wall_seconds": round(time.monotonic() - started, 3),
-            "versions": versions(*PACKAGES),
-            "git_revision": git_revision(),
-        }
+    return record.replace(
+        run_id=stage.id,
+        **stage.label.model_dump(),
+        parents=stage.parents,
+        engine=stage.engine,
+        wall_seconds=round(time.monotonic() - started, 3),
+        versions=versions(*PACKAGES),
+        git_revision=git_revision(),
     )
 
 

@@ -23,13 +23,13 @@ def train(folder: StageFolder, stage: Stage, events: Events) -> None:
 
 def work(folder: StageFolder, stage: Stage, events: Events) -> RunRecord:
     """Raises UserError where the rate still rises when it should fall."""
-    fields: TrainingFields = stage.parsed()
+    fields = stage.fields_as(TrainingFields)
     training = Training.of(folder, stage)
     module, budget, until = training.module, training.budget, _until(training)
     if until < max(1, module.warmup_steps):
         raise UserError(
             f"optim.warmup_steps is {module.warmup_steps}, but the rate falls after {until} of {module.steps} updates: "
-            "lower it, or optim.decay, or raise base_flops"
+            "lower it, or optim.decay_fraction, or raise base_flops"
         )
     before = read_record(folder.parent("trunk").record_path).steps or 0 if training.start else 0
     train_together(folder, stage, events)

@@ -36,8 +36,8 @@ MOST_TRAINING_CLIPS = 1024
 def train(folder: StageFolder, stage: Stage, events: Events) -> None:
     """What every rank does; the first one leaves the averaged weights. Raises UserError where memory ran out with
     micro-batches of one crop."""
-    fields: VAEFields = stage.parsed()
-    if 2 ** (stage.engine.halved - 1) >= fields.train.batch_clips:
+    fields = stage.fields_as(VAEFields)
+    if 2 ** (stage.engine.micro_batch_halvings - 1) >= fields.train.batch_clips:
         raise UserError("vae_train: memory runs out even for micro-batches of one crop; lower crop or crop_frames")
     with together():
         torch.manual_seed(fields.train.seed)
@@ -46,7 +46,7 @@ def train(folder: StageFolder, stage: Stage, events: Events) -> None:
         module = VAEModule(vae, fields.train)
         every = max(1, fields.train.steps // CHECKPOINTS)
         pixels = [frames for _, frames in read(_clips(folder)[0])]
-        most = math.ceil(fields.train.batch_clips / 2**stage.engine.halved)
+        most = math.ceil(fields.train.batch_clips / 2**stage.engine.micro_batch_halvings)
         crops = Crops(pixels, fields.train, fields.vae.spatial_stride, rank=rank(), ranks=ranks(), most=most)
         fit(module, crops, folder.path / "checkpoints", events, every=every, engine=stage.engine)
         if rank() == 0:
@@ -54,7 +54,7 @@ def train(folder: StageFolder, stage: Stage, events: Events) -> None:
 
 
 def work(folder: StageFolder, stage: Stage, events: Events) -> RunRecord:
-    fields: VAEFields = stage.parsed()
+    fields = stage.fields_as(VAEFields)
     fidelity = Fidelity(device())  # before the training, because its weights may not be there
     train_together(folder, stage, events)
     vae = load_vae(folder)

@@ -15,7 +15,7 @@ def load_text_encoder(stage: Stage) -> TextEncoder:
 
     Raises UserError where it cannot be had, is no longer what was planned, or does not fit the stage's text spec.
     """
-    fields: LatentsFields = stage.parsed()
+    fields = stage.fields_as(LatentsFields)
     text, encoder = fields.text, _load(stage, fields)
     if encoder.width != text.width:
         raise wrong_width(stage.folder or text.encoder, text, encoder.width)

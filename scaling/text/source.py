@@ -56,7 +56,7 @@ def pin(text: TextSpec) -> TextSpec:
     except (OSError, ValueError) as error:
         raise _not_had(text.encoder, error) from None
     check_width(config, text)
-    return text.model_copy(update={"encoder": f"{name}@{config.parent.name}"})  # .../snapshots/<commit>/config.json
+    return text.replace(encoder=f"{name}@{config.parent.name}")  # .../snapshots/<commit>/config.json
 
 
 def download(encoder: str) -> Path:

@@ -1,4 +1,4 @@
-"""The VAE's opponent: the discriminator, its loss, its optimiser. When it plays is the business of `VAEModule`."""
+"""The VAE's opponent: the discriminator, its loss, its optimizer. When it plays is the business of `VAEModule`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from scaling.distributed.group import sum_over_ranks
 from scaling.models.discriminator import Discriminator
-from scaling.training.checkpoints import Groups, optimiser_tensors, restore_optimiser
+from scaling.training.checkpoints import Groups, optimizer_tensors, restore_optimiser
 
 RATE, BETAS = 1e-4, (0.0, 0.99)
 """Those of MAGVIT (arXiv 2212.05199), without a schedule."""
@@ -33,7 +33,7 @@ class Adversary(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.discriminator = Discriminator()
-        self.optimiser = torch.optim.AdamW(
+        self.optimizer = torch.optim.AdamW(
             self.discriminator.parameters(), lr=RATE, betas=BETAS, weight_decay=0.0, fused=True
         )
 
@@ -60,15 +60,15 @@ class Adversary(nn.Module):
             assert parameter.grad is not None
             parameter.grad = sum_over_ranks(parameter.grad)
         nn.utils.clip_grad_norm_(self.discriminator.parameters(), CLIP)
-        self.optimiser.step()
-        self.optimiser.zero_grad()
+        self.optimizer.step()
+        self.optimizer.zero_grad()
 
     def state(self) -> Groups:
         """Files of a checkpoint: weights and moments."""
         weights = {name: parameter.detach() for name, parameter in self.discriminator.named_parameters()}
-        return {"discriminator": weights, "discriminator-adamw": optimiser_tensors(self.optimiser)}
+        return {"discriminator": weights, "discriminator-adamw": optimizer_tensors(self.optimizer)}
 
     def restore(self, groups: Groups) -> None:
         """Puts back what `state` gave."""
         self.discriminator.load_state_dict(groups["discriminator"])
-        restore_optimiser(self.optimiser, groups["discriminator-adamw"])
+        restore_optimiser(self.optimizer, groups["discriminator-adamw"])

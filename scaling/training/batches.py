@@ -68,7 +68,7 @@ class FlowBatches:
         tokens = torch.tensor([self.lengths[clip] for clip in clips])
         t_flow = shift(stratified_times(len(clips), generator), tokens, self.dit.shift_tokens)
         dropped = torch.rand(len(clips), generator=generator) < self.optim.caption_dropout
-        given = [_given(grid, self.optim.given_frames, generator) for grid in grids]
+        given = [_given(grid, self.optim.conditioning_frames, generator) for grid in grids]
         predicted = sum(int((~marks).sum()) for marks in given)
 
         mine = share_out([self._cost(grid) for grid in grids], self.ranks)[self.rank]

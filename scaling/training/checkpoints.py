@@ -1,7 +1,7 @@
 """Checkpoints that are whole or are not believed: safetensors files, a manifest with their hashes, a rename at the end.
 
 Where ranks divide the tensors, each writes its own parts, and the parts of any number of ranks are read by any number.
-Nothing here is a pickle: optimiser state is tensors by name, and the rest of it follows from the spec.
+Nothing here is a pickle: optimizer state is tensors by name, and the rest of it follows from the spec.
 """
 
 import hashlib
@@ -104,20 +104,20 @@ def newest(folder: Path, stems: Collection[str]) -> tuple[int, Groups, list[str]
     return 0, {}, problems
 
 
-def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """State of an optimiser as `<parameter number>.<key>` -> tensor."""
-    state = optimiser.state_dict()["state"]
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """State of an optimizer as `<parameter number>.<key>` -> tensor."""
+    state = optimizer.state_dict()["state"]
     return {f"{number}.{key}": value for number, entry in state.items() for key, value in entry.items()}
 
 
-def restore_optimiser(optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Puts back what `optimiser_tensors` took out, given whole; the groups and their settings stay as constructed."""
-    parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
+def restore_optimiser(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    """Puts back what `optimizer_tensors` took out, given whole; the groups and their settings stay as constructed."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for name, value in tensors.items():
         number, key = name.split(".")
         state.setdefault(int(number), {})[key] = part_of_whole(value, parameters[int(number)])
-    optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
 def _name(step: int) -> str:

@@ -26,12 +26,12 @@ class DiTModule(StepModule):
                 betas=BETAS,
                 weight_decay=optim.weight_decay,
             ),
-            matrices=model.matrices() if optim.optimiser == "muon" else {},
-            wide=model.wide_matrices() + ([] if optim.optimiser == "muon" else list(model.matrices())),
+            matrices=model.matrices() if optim.optimizer == "muon" else {},
+            wide=model.wide_matrices() + ([] if optim.optimizer == "muon" else list(model.matrices())),
             steps=steps,
-            warmup_steps=optim.warmup * steps if optim.warmup_steps is None else optim.warmup_steps,
-            decay_steps=optim.decay * steps,
-            clip=optim.clip,
+            warmup_steps=optim.warmup_fraction * steps if optim.warmup_steps is None else optim.warmup_steps,
+            decay_steps=optim.decay_fraction * steps,
+            clip=optim.max_grad_norm,
             ema_widths=optim.ema_widths,
         )
         self.dit = model

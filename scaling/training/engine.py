@@ -19,7 +19,7 @@ from scaling.distributed.ranks import ranks
 
 
 def prepare(model: nn.Module, blocks: Iterable[nn.Module], engine: EngineSpec) -> None:
-    """Changes a model in place. Its optimisers and averages are made afterwards: sharding replaces parameters by this
+    """Changes a model in place. Its optimizers and averages are made afterwards: sharding replaces parameters by this
     rank's parts of them. Where it shards, every rank calls it, with the same weights."""
     blocks = list(blocks)
     for block in blocks:

@@ -1,4 +1,4 @@
-"""What the VAE's and the DiT's training share: two optimisers, a schedule, an average of the weights, exact resume."""
+"""What the VAE's and the DiT's training share: two optimizers, a schedule, an average of the weights, exact resume."""
 
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,7 +17,7 @@ from scaling.core.errors import DivergedError
 from scaling.distributed.group import everywhere, sum_over_ranks
 from scaling.distributed.ranks import ranks
 from scaling.distributed.shards import part_of_whole
-from scaling.training.checkpoints import Groups, optimiser_tensors, restore_optimiser
+from scaling.training.checkpoints import Groups, optimizer_tensors, restore_optimiser
 from scaling.training.optim import Muon, PowerEMA, schedule
 
 
@@ -38,7 +38,7 @@ class StepModule(lightning.LightningModule):
     and computes the loss.
 
     The learning rate, the data and the noise of an update depend on (seed, step) alone, so a checkpoint is the weights,
-    their averages, the optimisers' moments and the number of updates done. The losses of all micro-batches of all ranks
+    their averages, the optimizers' moments and the number of updates done. The losses of all micro-batches of all ranks
     add up to that of the update.
     """
 
@@ -67,11 +67,11 @@ class StepModule(lightning.LightningModule):
         self.averages = {f"ema-{width:g}": PowerEMA(model, width) for width in ema_widths}
         taken = {id(parameter) for parameter in [*matrices, *wide]}
         rest = [parameter for parameter in model.parameters() if id(parameter) not in taken]
-        self.optimisers: dict[str, torch.optim.Optimizer] = {}
+        self.optimizer_by_name: dict[str, torch.optim.Optimizer] = {}
         if matrices:
-            self.optimisers["muon"] = Muon(matrices, lr=rates.muon, weight_decay=rates.weight_decay)
+            self.optimizer_by_name["muon"] = Muon(matrices, lr=rates.muon, weight_decay=rates.weight_decay)
         groups = [{"params": rest, "lr": rates.adamw}, {"params": wide, "lr": rates.adamw * rates.wide}]
-        self.optimisers["adamw"] = torch.optim.AdamW(
+        self.optimizer_by_name["adamw"] = torch.optim.AdamW(
             [group for group in groups if group["params"]],
             betas=rates.betas,
             weight_decay=rates.weight_decay,
@@ -98,7 +98,7 @@ class StepModule(lightning.LightningModule):
         """Lightning asks for this where ranks divide the model, which `scaling.training.engine` has done by then."""
 
     def configure_optimizers(self) -> Any:
-        return list(self.optimisers.values())
+        return list(self.optimizer_by_name.values())
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         """The loss moves what it needs; Lightning would refuse a frozen batch."""
@@ -121,9 +121,9 @@ class StepModule(lightning.LightningModule):
         if not torch.isfinite(total):
             raise DivergedError(total.item(), self.done, " and ".join(f"{peak:g}" for peak in self.peaks))
         nn.utils.clip_grad_norm_(self.model.parameters(), self.clip)
-        for optimiser in self.optimisers.values():
-            optimiser.step()
-            optimiser.zero_grad()
+        for optimizer in self.optimizer_by_name.values():
+            optimizer.step()
+            optimizer.zero_grad()
         self.done += 1
         for average in self.averages.values():
             average.update(self.model, self.done)
@@ -151,14 +151,14 @@ class StepModule(lightning.LightningModule):
                 yield
 
     def _groups(self) -> list[dict[str, Any]]:
-        return [group for optimiser in self.optimisers.values() for group in optimiser.param_groups]
+        return [group for optimizer in self.optimizer_by_name.values() for group in optimizer.param_groups]
 
     def state(self) -> Groups:
         """Everything that the next update depends on, besides the spec and the number of updates done."""
         return {
             "weights": {name: p.detach() for name, p in self.model.named_parameters()},
             **{name: average.weights for name, average in self.averages.items()},
-            **{name: optimiser_tensors(optimiser) for name, optimiser in self.optimisers.items()},
+            **{name: optimizer_tensors(optimizer) for name, optimizer in self.optimizer_by_name.items()},
         }
 
     def restore(self, step: int, groups: Groups) -> None:
@@ -169,5 +169,5 @@ class StepModule(lightning.LightningModule):
         self.model.load_state_dict(weights)
         for name, average in self.averages.items():  # files sort their names, the average keeps the model's order
             average.weights = {key: part_of_whole(groups[name][key], pattern) for key, pattern in patterns.items()}
-        for name, optimiser in self.optimisers.items():
-            restore_optimiser(optimiser, groups[name])
+        for name, optimizer in self.optimizer_by_name.items():
+            restore_optimiser(optimizer, groups[name])

@@ -94,7 +94,7 @@ class VAEModule(StepModule):
         return loss
 
     def configure_optimizers(self) -> Any:
-        return super().configure_optimizers() + ([self.adversary.optimiser] if self.adversary is not None else [])
+        return super().configure_optimizers() + ([self.adversary.optimizer] if self.adversary is not None else [])
 
     def state(self) -> Groups:
         return super().state() | (self.adversary.state() if self.adversary is not None else {})

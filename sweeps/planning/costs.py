@@ -15,7 +15,7 @@ from scaling.accounting import flops
 from scaling.accounting.geometry import Grid, latent_size, token_grid
 from scaling.core.errors import UserError
 from scaling.core.specs import DiTSpec, EvalSpec
-from scaling.core.stage import DiTFields, Stage, TrainingFields, VAEFields
+from scaling.core.stage import DiTFields, MetricsFields, Stage, TrainingFields, VAEFields
 from scaling.data.batching import TokenBatches
 from scaling.data.clips import world_clips
 from sweeps.spec import SweepSpec
@@ -116,7 +116,7 @@ class Costs:
         )
 
     def _vae(self, stage: Stage) -> Cost:
-        fields: VAEFields = stage.parsed()
+        fields = stage.fields_as(VAEFields)
         train, one_clip = (
             fields.train,
             flops.vae_training(fields.vae, fields.train.crop_frames, *2 * [fields.train.crop]),
@@ -145,15 +145,16 @@ class Costs:
         disk = FLOAT * FEATURES * clips
         if run is None:
             return Cost(other_flops=None, disk_bytes=disk)
-        each = self._sampling(run.parsed().dit, stage.parsed().evaluation) + self.decode_compared + self.i3d
+        evaluation = stage.fields_as(MetricsFields).evaluation
+        each = self._sampling(run.fields_as(DiTFields).dit, evaluation) + self.decode_compared + self.i3d
         return Cost(other_flops=clips * each, disk_bytes=disk)
 
     def _trunk(self, stage: Stage) -> Cost:
         """The updates before the rate falls, less those of the shorter trunk."""
-        fields: TrainingFields = stage.parsed()
-        whole, kept = self._whole(fields), 1 - fields.optim.decay
+        fields = stage.fields_as(TrainingFields)
+        whole, kept = self._whole(fields), 1 - fields.optim.decay_fraction
         before = self.find(stage.parents["trunk"]) if "trunk" in stage.parents else None
-        done = kept * self._whole(before.parsed()).train_flops if before else 0.0
+        done = kept * self._whole(before.fields_as(TrainingFields)).train_flops if before else 0.0
         weights = self._weights(fields.dit)
         return Cost(
             Training(
@@ -168,9 +169,9 @@ class Costs:
 
     def _dit(self, stage: Stage) -> Cost:
         """With the samples and the validation that are part of a run."""
-        fields: DiTFields = stage.parsed()
+        fields = stage.fields_as(DiTFields)
         whole, evaluation = self._whole(fields), fields.evaluation
-        spent = whole.train_flops * (fields.optim.decay if "trunk" in stage.parents else 1.0)
+        spent = whole.train_flops * (fields.optim.decay_fraction if "trunk" in stage.parents else 1.0)
         training = Training(whole.n_params, whole.num_tokens, whole.train_flops, spent, whole.steps)
         videos = len(evaluation.sample_at) * (len(evaluation.prompts) or evaluation.prompt_count)
         held_out = evaluation.val_clips
