@@ -20,9 +20,10 @@ import yaml
 from scaling.core.records import RunRecord, write_record
 from scaling.core.specs import EngineSpec
 from scaling.core.stage import StageFolder
-from sweeps.phases import outline_of
+from sweeps.load import load_sweep
+from sweeps.phases import planned_phases
 from sweeps.planning.plan import plan
-from sweeps.spec import SweepSpec, load_sweep
+from sweeps.spec import SweepSpec
 
 REPEATS = 5
 """Of which the fastest and the median are printed: other processes only slow one down."""
@@ -44,9 +45,9 @@ def sweep_of_1000() -> dict[str, Any]:
 
 def make_folders(sweep: SweepSpec, out: Path, *, complete: bool) -> None:
     """A folder for every stage, complete with a record, or with an attempt that was killed half-way."""
-    outline = outline_of(sweep, None)
-    lines = {line.id: line for line in plan(sweep, outline=outline).stages}
-    for stage in outline.stages.values():
+    known = planned_phases(sweep, None)
+    lines = {line.id: line for line in plan(sweep, known=known).stages}
+    for stage in known.stages.values():
         folder = StageFolder.create(out / "runs", stage)
         events = folder.claim_attempt()
         events.log(done=400, total=800, loss=0.5)

@@ -25,10 +25,9 @@ from slurm.scheduler import Scheduler, SchedulerDownError
 from slurm.submit import Launcher
 from slurm.submit import Outcome as Submitted
 from slurm.worker import AGAIN, FAILED
-from sweeps.controller import Round, finish, next_round
+from sweeps.controller import Controller, ReadyStages
 from sweeps.planning.plan import PlannedStage, price_stages
-from sweeps.result import Outcome
-from sweeps.stages import common_stages
+from sweeps.result import SweepResult
 
 DISK_SECONDS = 300.0
 """Between two tries on a full disk."""
@@ -38,9 +37,9 @@ DISK_SECONDS = 300.0
 class Step:
     """What a step came to: a round with what was submitted of it, or the end."""
 
-    round: Round | None
+    round: ReadyStages | None
     submitted: Submitted | None
-    told: Outcome | None
+    told: SweepResult | None
 
 
 def advance(
@@ -53,17 +52,16 @@ def advance(
 ) -> Step:
     """Raises UserError where the user has something to mend, SchedulerDownError where the scheduler does not answer."""
     sweep, capacity = request.sweep, request.cluster.capacity()
-    common = common_stages(sweep)
     launcher = Launcher(out, request.cluster, Scheduler(out / "slurm"), say=say)
     with _copy(out) if dry_run else nullcontext(out) as where:  # what a round follows from is written down
-        one = next_round(sweep, common, where)
+        one = Controller(sweep, where).next()
     if one is None and dry_run:
         return Step(None, None, None)
     if one is None:
-        told = finish(sweep, common, out, (request.command,))
+        told = Controller(sweep, out).finish((request.command,))
         launcher.dismiss(myself)
         return Step(None, None, told)
-    priced = price_stages(sweep, one.stages, out / "runs", capacity)
+    priced = price_stages(sweep.hardware, one.stages, out / "runs", capacity)
     jobs = [
         Job(stage, line.gpus, _hours(line, request.cluster), line.gpu_hours or 0.0)
         for stage, line in zip(one.stages, priced, strict=True)

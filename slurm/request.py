@@ -10,7 +10,7 @@ from scaling.core.errors import UserError
 from scaling.core.specs import Spec, parse_spec
 from scaling.core.store import read_document, write_document
 from slurm.cluster import SlurmCluster
-from sweeps.spec import SweepSpec
+from sweeps.spec import Sweep
 
 LAST_WORDS = "steering.json"
 
@@ -18,7 +18,7 @@ LAST_WORDS = "steering.json"
 class Request(Spec):
     """OUT/slurm/request.json."""
 
-    sweep: SweepSpec
+    sweep: Sweep
     cluster: SlurmCluster
     budget_gpu_hours: float | None = Field(None, gt=0)
     command: str

@@ -1,6 +1,6 @@
-"""The whole story of a sweep on this machine: its rounds, one after the other, and the report.
+"""A whole sweep on this machine: its stages, as the controller names them, and the report.
 
-Whatever is done is found and not done again. What a round holds, and what follows from it, is in `sweeps.controller`.
+Whatever is complete is not done again.
 """
 
 import os
@@ -9,21 +9,20 @@ from pathlib import Path
 from scaling.core.errors import UserError
 from slurm.local import execute
 from slurm.progress import stage_progress
-from sweeps.controller import finish, next_round
-from sweeps.result import Outcome
-from sweeps.spec import SweepSpec
-from sweeps.stages import common_stages
+from sweeps.controller import Controller
+from sweeps.result import SweepResult
+from sweeps.spec import StudySpec, SweepSpec
 
 
-def tell(sweep: SweepSpec, out: Path, commands: tuple[str, ...]) -> Outcome:
+def run_sweep(sweep: SweepSpec | StudySpec, out: Path, commands: tuple[str, ...]) -> SweepResult:
     """Runs a sweep into `out`. `commands` are the lines that a reader of the report would repeat.
 
-    Raises what `execute`, `next_round` and `finish` raise.
+    Raises what `execute` and the controller raise.
     """
     runs, hardware = _writable(out) / "runs", sweep.hardware
-    common = common_stages(sweep)
+    controller = Controller(sweep, out)
     before = None
-    while one := next_round(sweep, common, out):
+    while one := controller.next():
         if one == before:
             raise UserError(
                 f"{runs}: does not hold all of '{one.title}', which has just ended; who removes runs there?"
@@ -31,7 +30,7 @@ def tell(sweep: SweepSpec, out: Path, commands: tuple[str, ...]) -> Outcome:
         with stage_progress(one.title) as watch:
             execute(one.stages, runs, jobs=hardware.jobs, cores=os.cpu_count() or 1, gpus=hardware.gpus, watch=watch)
         before = one
-    return finish(sweep, common, out, commands)
+    return controller.finish(commands)
 
 
 def _writable(out: Path) -> Path:

@@ -1,205 +1,106 @@
-"""The rounds of a sweep: which stages are known now, because of what earlier ones found.
+"""Says what a sweep needs next, and what it came to.
 
-    common, trials -> rates -> trunks, ladder -> forecast -> target, metrics of the best -> its metrics -> report
-
-Whoever runs stages asks for the next round, brings its stages to COMPLETE, and asks again: `scaling run` on this
-machine, a job on a cluster. Nothing is kept between two questions but files, so that they can come from different
-processes, and from one that starts after another was killed. The light work between rounds is done here; training and
-measuring are not.
+Whoever runs stages asks for the next ones, brings them to COMPLETE, and asks again: `scaling run` on this machine, a
+job on a cluster. Nothing is kept between two questions but files, so that they can come from different processes, and
+from one that starts after another was killed. The light work between phases (`sweeps.measured_choices`) is done here;
+training and measuring are not.
 """
 
-import math
-from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from analysis.forecast.forecast import Forecast, compare, forecast
-from scaling.accounting import flops
+from analysis.forecast.forecast import compare
 from scaling.core.errors import UserError
-from scaling.core.records import RunRecord, Trial, read_record, training_table
-from scaling.core.specs import parse_spec
 from scaling.core.stage import Stage, StageFolder
-from scaling.core.store import read_document, write_document
+from scaling.core.store import write_document
+from sweeps.measured_choices import MeasuredChoices
+from sweeps.phases import Phase, phases, stages_of
 from sweeps.report_inputs import write_report
-from sweeps.result import Column, Outcome
-from sweeps.spec import SweepSpec
-from sweeps.stages import Common, ladder_stages, metrics_stage, run_stage, trunk_stages
-from sweeps.tuning import ask, choose, found, trial_stage, with_rates
-
-if TYPE_CHECKING:
-    import pandas
+from sweeps.result import LadderResult, ResultColumn, StudyResult, SweepResult
+from sweeps.spec import StudySpec, SweepSpec
+from sweeps.stages import StageBuilder
+from sweeps.study_rows import study_rows
 
 
 @dataclass(frozen=True)
-class Round:
+class ReadyStages:
     """Stages that can be run without knowing more, parents first."""
 
     title: str
     stages: list[Stage]
-    """All of the round, complete or not."""
+    """All that are known, complete or not."""
 
 
-@dataclass(frozen=True)
-class Told:
-    """What is known when every round is complete."""
+class Controller:
+    """The controller of one sweep in one output folder."""
 
-    forecast: Forecast
-    compared: list[Stage]
-    """The best run at base and at 4x, and the target."""
-    measures: list[Stage]
-    """Their `metrics` stages."""
+    def __init__(self, sweep: SweepSpec | StudySpec, out: Path, stages: StageBuilder | None = None) -> None:
+        """`stages`: a builder that has hashed the user's folders already."""
+        self.sweep, self.out = sweep, out
+        self.stages = stages or StageBuilder.of(sweep)
 
+    def next(self) -> ReadyStages | None:
+        """Stages to bring to COMPLETE, or None where nothing is left to run.
 
-def next_round(sweep: SweepSpec, common: Common, out: Path) -> Round | None:
-    """The first round with a stage that is not complete, or None where nothing is left to run.
+        Asked again it answers the same, until these stages are complete. The rates are on disk, as tuning.json, before
+        the ladder is known, and the forecast, as prediction.json, before the target.
+        Raises UserError where the runs carry no forecast, or where all runs of a column, or the target, diverged.
+        """
+        while True:
+            known, choices = self._known()
+            missing = [stage for stage in stages_of(known).values() if not self._is_complete(stage)]
+            if missing:
+                return ReadyStages(self._title(known), list(stages_of(known).values()))
+            for stage in stages_of(known).values():  # another sweep may have run them before: they take its labels
+                StageFolder.create(self.out / "runs", stage)
+            if not choices.waits:
+                return None
 
-    Asked again it answers the same, until that round's stages are complete. The rates are on disk, as tuning.json,
-    before the round of the ladder is known, and the forecast, as prediction.json, before that of the target.
-    Raises UserError where the runs carry no forecast, or where all runs of a compared budget, or the target, diverged.
-    """
-    for one in _rounds(sweep, common, out):
-        if _missing(one, out):
-            return one
-        for stage in one.stages:  # complete ones take this sweep's labels: another may have run them before
-            StageFolder.create(out / "runs", stage)
-    return None
+    def finish(self, commands: tuple[str, ...]) -> SweepResult:
+        """Writes what the sweep came to, and the report. `commands` are the lines that a reader of the report would
+        repeat. Raises UserError where a stage is not complete."""
+        known, choices = self._known()
+        for stage in stages_of(known).values():
+            if not self._is_complete(stage):
+                raise UserError(f"{self.out}: {stage.id} is not complete; run the sweep to its end first")
+        if isinstance(self.sweep, StudySpec):
+            return self._finish_study(self.sweep, choices, commands)
+        return self._finish_ladder({phase.name: phase for phase in known}, choices, commands)
 
+    def _finish_study(self, sweep: StudySpec, choices: MeasuredChoices, commands: tuple[str, ...]) -> StudyResult:
+        rows = study_rows([choices.record(self.stages.run(run)) for run in sweep.runs])
+        page, _ = write_report(self.out, self.out / "report", commands)
+        result = StudyResult(rows, page)
+        write_document(self.out / "study.json", result.to_document())
+        return result
 
-def finish(sweep: SweepSpec, common: Common, out: Path, commands: tuple[str, ...]) -> Outcome:
-    """Compares the forecast with the target, and writes outcome.json, columns.json and the report. `commands` are the
-    lines that a reader of the report would repeat.
-
-    Raises UserError where a stage is not complete.
-    """
-    told, runs = _ending(sweep, common, out), out / "runs"
-    *_, target = told.compared
-    comparison = compare(told.forecast, _labelled(runs, target))
-    write_document(out / "outcome.json", comparison.model_dump(mode="json"))
-    columns = [
-        Column(run.compute, _labelled(runs, run), _labelled(runs, measures).value("fvd"))
-        for run, measures in zip(told.compared, told.measures, strict=True)
-    ]
-    write_document(out / "columns.json", [{"compute": c.compute, "run_id": c.run.run_id} for c in columns])
-    page, _ = write_report(out, out / "report", commands)
-    return Outcome(columns, told.forecast, comparison.measured, page)
-
-
-def _rounds(sweep: SweepSpec, common: Common, out: Path) -> Generator[Round, None, Told]:
-    """The story: each round, and, once it is complete, what follows from it. May be asked for more only then."""
-    runs = out / "runs"
-    sweep = yield from _tuned(sweep, common, out)
-    ladder = ladder_stages(sweep, common)
-    stages = [*common.stages(), *trunk_stages(sweep, common), *ladder]
-    yield Round(f"{sweep.name}: up to {max(sweep.ladder)}x", stages)
-
-    records = [_labelled(runs, stage) for stage in ladder]
-    best = [_best(records, sweep.label(multiple)) for multiple in (1, 4)]
-    foretold = _foretell(out, training_table(records), sweep)
-    compared = [next(stage for stage in ladder if stage.id == record.run_id) for record in best]
-
-    target = run_stage(sweep, common, sweep.target, _nearest_size(sweep, foretold.n_params))
-    measures = [metrics_stage(sweep, common, stage) for stage in compared]
-    yield Round(f"{sweep.name}: {sweep.target}x", [*measures, target, common.reconstruction])
-
-    if _loss(_labelled(runs, target)) is None:
-        raise UserError(
-            f"{runs / target.id}: the {target.compute} run diverged, so nothing can be compared with the forecast; "
-            "lower the learning rates (optim, or their ranges in tuning), or leave its size out of target_sizes"
-        )
-    after = metrics_stage(sweep, common, target)
-    yield Round(f"{sweep.name}: metrics of {sweep.target}x", [after])
-    return Told(foretold, [*compared, target], [*measures, after])
-
-
-def _tuned(sweep: SweepSpec, common: Common, out: Path) -> Generator[Round, None, SweepSpec]:
-    """The sweep at the rates that its trials lead to, after the rounds of the trials. Said once, and kept, as long as
-    the same is asked."""
-    path = out / "tuning.json"
-    if said := found(sweep, common, path):
-        return with_rates(sweep, said.chosen.rates)
-    path.unlink(missing_ok=True)
-    if sweep.tuning is None:
-        return sweep
-    trials: list[Trial] = []
-    while asked := ask(sweep, trials):
-        stages = [trial_stage(sweep, common, rates) for rates in asked]
-        distinct = {stage.id: stage for stage in stages}
-        title = f"{sweep.name}: tuning, {len(trials) + len(asked)} of {sweep.tuning.trials} trials"
-        yield Round(title, [common.data, common.vae, common.latents, *distinct.values()])
-        records = [_labelled(out / "runs", stage) for stage in stages]
-        trials += [
-            Trial(run_id=record.run_id, rates=rates, val_loss=_loss(record))
-            for rates, record in zip(asked, records, strict=True)
+    def _finish_ladder(
+        self, known: dict[str, Phase], choices: MeasuredChoices, commands: tuple[str, ...]
+    ) -> LadderResult:
+        """Compares the forecast with the target; writes outcome.json and columns.json."""
+        assert choices.forecast is not None
+        measures = [*known["metrics"].stages, *known["target metrics"].stages]
+        trained = {stage.id: stage for name in ("training", "target") for stage in known[name].stages}
+        compared = [trained[measure.parents["dit"]] for measure in measures]
+        comparison = compare(choices.forecast, choices.record(compared[-1]))
+        write_document(self.out / "outcome.json", comparison.model_dump(mode="json"))
+        columns = [
+            ResultColumn(choices.record(run), choices.record(measure).value("fvd"))
+            for run, measure in zip(compared, measures, strict=True)
         ]
-    tuning = choose(sweep, trials)
-    write_document(path, tuning.model_dump(mode="json"))
-    return with_rates(sweep, tuning.chosen.rates)
+        write_document(self.out / "columns.json", [{"compute": c.run.compute, "run_id": c.run.run_id} for c in columns])
+        page, _ = write_report(self.out, self.out / "report", commands)
+        return LadderResult(columns, choices.forecast, comparison.measured, page)
 
+    def _known(self) -> tuple[list[Phase], MeasuredChoices]:
+        """The phases that are known, and the choices that say whether there are more."""
+        choices = MeasuredChoices(self.out)
+        return list(phases(self.sweep, self.stages, choices)), choices
 
-def _ending(sweep: SweepSpec, common: Common, out: Path) -> Told:
-    """Goes through all rounds, which must be complete."""
-    rounds = _rounds(sweep, common, out)
-    while True:
-        try:
-            one = next(rounds)
-        except StopIteration as end:
-            told: Told = end.value
-            return told
-        if missing := _missing(one, out):
-            raise UserError(f"{out}: {missing[0].id} is not complete; run the sweep to its end first")
+    def _title(self, known: list[Phase]) -> str:
+        """The sweep and the phase that decides what comes after the known ones."""
+        last = [phase for phase in known if phase.stages][-1]
+        return f"{self.sweep.name}: {last.name}" + (f", {last.note}" if last.note else "")
 
-
-def _missing(one: Round, out: Path) -> list[Stage]:
-    return [stage for stage in one.stages if not StageFolder(out / "runs" / stage.id).complete]
-
-
-def _foretell(out: Path, table: "pandas.DataFrame", sweep: SweepSpec) -> Forecast:
-    """The forecast from these runs: said once, before the target run, and kept. Other runs make another forecast, and
-    what was compared with the old one goes. Raises UserError where too few runs have a loss."""
-    path, target_flops = out / "prediction.json", sweep.base_flops * sweep.target
-    diverged = table["val_loss"].isna()
-    if path.exists():
-        said = parse_spec(Forecast, read_document(path), str(path))
-        if set(said.run_ids) == set(table["run_id"][~diverged]) and said.target_flops == target_flops:
-            return said
-    for stale in ("outcome.json", "columns.json"):
-        (out / stale).unlink(missing_ok=True)
-    try:
-        foretold = forecast(table, target_flops, seed=sweep.seed)
-    except UserError as problem:
-        lost = ", ".join(table["run_id"][diverged])
-        raise UserError(f"no forecast: {problem}" + (f"; these diverged: {lost}" if lost else "")) from None
-    write_document(path, foretold.to_document())
-    return foretold
-
-
-def _labelled(runs: Path, stage: Stage) -> RunRecord:
-    """The record of a complete stage under the labels of this sweep: another may have trained the same run before."""
-    record = read_record(runs / stage.id / "record.json")
-    return record.replace(**stage.label.model_dump())
-
-
-def _loss(record: RunRecord) -> float | None:
-    """A run's validation loss; one that diverged has none."""
-    return record.value("val_loss")
-
-
-def _best(records: list[RunRecord], label: str) -> RunRecord:
-    """The run of a budget with the lowest validation loss. Raises UserError where every one diverged."""
-    reached = [(loss, record) for record in records if record.compute == label and (loss := _loss(record)) is not None]
-    if not reached:
-        raise UserError(
-            f"every run of budget '{label}' diverged; lower the learning rates (optim, or their ranges in tuning)"
-        )
-    return min(reached, key=lambda pair: pair[0])[1]
-
-
-def _nearest_size(sweep: SweepSpec, n_params: float) -> str:
-    """The size among `target_sizes` whose N is nearest to the law's choice, by ratio."""
-
-    def distance(name: str) -> float:
-        count = flops.non_embedding(flops.dit_params(sweep.size(name), sweep.vae.latent_channels))
-        return abs(math.log(count / n_params))
-
-    return min(sweep.target_sizes, key=distance)
+    def _is_complete(self, stage: Stage) -> bool:
+        return StageFolder(self.out / "runs" / stage.id).complete

@@ -1,112 +1,153 @@
-"""The phases of a sweep: what comes after what, and the stages of each as far as they are known. No torch.
+"""The phases of a sweep: what comes after what, written once. Plan, controller and explanation all read it.
 
-Three choices are the results' and not the sweep's: the learning rates, where they are tuned, the size at the target,
-and which runs are the columns of the comparison. Until they are made, the rates of `optim` and the middle size stand
-for those that will be chosen.
+    ladder   data > VAE > latents > (tuning >) (trunks >) training > fit > target > target metrics
+                                                                      fit > metrics of the columns
+    study    data > VAE > latents > training (> metrics)
+
+What a later phase holds may depend on results; `sweeps.choices` answers that. No torch.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from scaling.core.stage import Stage, StageFolder
-from sweeps.spec import SweepSpec
-from sweeps.stages import Common, common_stages, ladder_stages, metrics_stage, run_stage, trunk_stages
-from sweeps.tuning import found, trial_stage, with_rates
-
-BARRIERS = ("tuning", "fit")
-"""Phases whose end is waited for by stages that none of theirs is a parent of: these say what is trained next."""
+from scaling.core.stage import Stage
+from sweeps.choices import AssumedChoices, Choices, TrainedRun, distinct
+from sweeps.ladder import ladder_runs, target_run, with_rates
+from sweeps.spec import StudySpec, SweepSpec
+from sweeps.stages import SharedStages, StageBuilder
 
 
 @dataclass(frozen=True)
-class Part:
-    """One phase."""
+class Phase:
+    """Stages of a sweep that do the same thing."""
 
     name: str
     after: tuple[str, ...]
-    """Names of phases that it waits for."""
-    stages: dict[str, Stage]
-    """By their ids. None for the fit, which is no stage."""
-    times: int = 1
-    """Stages that each stands for: of a tuning's trials only the first, at the sweep's own rates, is known before."""
+    """Names of the phases that it waits for."""
+    stages: tuple[Stage, ...]
+    """None for `fit`, which is a calculation and not a stage."""
+    decides: bool = False
+    """Whether its results decide what later phases hold, so that they wait for all of it."""
+    repeats: int = 1
+    """How many stages each of `stages` stands for."""
     at_a_time: int = 1
-    """Of those."""
+    """How many of those run at a time."""
+    note: str = ""
+    """How far it has come, where that is not a number of stages."""
 
-    @classmethod
-    def of(cls, name: str, after: tuple[str, ...], stages: Iterable[Stage]) -> "Part":
-        """Hashes the stages, once for all."""
-        return cls(name, after, {stage.id: stage for stage in stages})
+    @property
+    def by_id(self) -> dict[str, Stage]:
+        """Its stages by their ids."""
+        return {stage.id: stage for stage in self.stages}
+
+
+def phases(sweep: SweepSpec | StudySpec, stages: StageBuilder, choices: Choices) -> Iterator[Phase]:
+    """The phases, in the order in which they can begin, as far as `choices` knows what they hold.
+
+    Raises UserError where a user's folder is not usable, and what the choices raise.
+    """
+    return _study(sweep, stages) if isinstance(sweep, StudySpec) else _ladder(sweep, stages, choices)
 
 
 @dataclass(frozen=True)
-class Outline:
-    """All phases, in the order in which they can begin."""
+class PlannedPhases:
+    """All phases of a sweep, with assumptions in place of what its results have not decided yet."""
 
-    parts: list[Part]
+    phases: list[Phase]
     target_size: str
+    """The size at the target: the one that has been begun, or the middle one; empty where there is no target."""
     target_begun: bool
-    """Whether that size has been chosen, and a folder made for it."""
+    """Whether the target has been begun."""
 
     @property
     def stages(self) -> dict[str, Stage]:
-        """By their ids."""
-        return {identity: stage for part in self.parts for identity, stage in part.stages.items()}
+        """All stages by their ids, parents first."""
+        return stages_of(self.phases)
 
 
-def outline_of(sweep: SweepSpec, runs: Path | None) -> Outline:
-    """The phases of a sweep; `runs` shows which choices have been made. Hashes a user's folder, and raises UserError
-    where it is not usable."""
-    common = common_stages(sweep)
-    tuning, sweep = _tuning(sweep, common, runs)
-    size, begun = _target_size(sweep, common, runs)
-    target = run_stage(sweep, common, sweep.target, size)
-    ladder, trunks = ladder_stages(sweep, common)[::-1], trunk_stages(sweep, common)[::-1]
-    columns = [_column(sweep, common, runs, multiple) for multiple in (1, 4)]
-    after = ("tuning",) if tuning else ("latents",)
-    parts = [
-        Part.of("data", (), [common.data]),
-        Part.of("VAE", ("data",), [common.vae]),
-        Part.of("latents", ("VAE",), [common.latents]),
-        Part.of("reference", ("data",), [common.reference]),
-        *tuning,
-        *([Part.of("trunks", after, trunks)] if trunks else []),
-        Part.of("training", ("trunks",) if trunks else after, ladder),
-        Part.of("fit", ("training",), []),
-        Part.of("target", ("fit",), [target]),
-        Part.of("metrics", ("reference", "fit", "target"), [*columns, metrics_stage(sweep, common, target)]),
-        Part.of("reconstruction", ("VAE", "reference"), [common.reconstruction]),
+def planned_phases(sweep: SweepSpec | StudySpec, runs: Path | None) -> PlannedPhases:
+    """All phases of a sweep, before it is run or at any time later; `runs` shows what has been decided.
+
+    Raises UserError where a user's folder is not usable.
+    """
+    choices = AssumedChoices(runs)
+    known = list(phases(sweep, StageBuilder.of(sweep), choices))
+    return PlannedPhases(known, choices.target_size, choices.target_begun)
+
+
+def stages_of(known: Iterable[Phase]) -> dict[str, Stage]:
+    """All stages of these phases by their ids, parents first."""
+    return {stage.id: stage for phase in known for stage in phase.stages}
+
+
+def possible_stages(sweep: SweepSpec | StudySpec, stages: StageBuilder) -> dict[str, Stage]:
+    """Every stage that a sweep may come to, whatever its runs will show, by id: the target in all its sizes, and the
+    metrics of every run."""
+    if isinstance(sweep, StudySpec):
+        runs = [TrainedRun(run, stages.run(run)) for run in sweep.runs]
+    else:
+        runs = [TrainedRun(run, stages.run(run)) for run in ladder_runs(sweep)]
+        runs += [TrainedRun(target_run(sweep, size), stages.target(sweep, size)) for size in sweep.target_sizes]
+    shared = [stages.shared(one.run.spec) for one in runs]
+    possible = [
+        *(stage for each in shared for stage in (each.data, each.vae, each.latents, each.reference)),
+        *(each.reconstruction for each in shared),
+        *(trunk for one in runs for trunk in stages.trunks(one.run)),
+        *(one.stage for one in runs),
+        *(stages.metrics(one.run, one.stage) for one in runs),
     ]
-    return Outline(parts, size, begun)
+    return {stage.id: stage for stage in possible}
 
 
-def _tuning(sweep: SweepSpec, common: Common, runs: Path | None) -> tuple[list[Part], SweepSpec]:
-    """The trials, and the sweep at the rates that they have found; at its own as long as they have not."""
-    if sweep.tuning is None:
-        return [], sweep
-    if runs is not None and (said := found(sweep, common, runs.parent / "tuning.json")):
-        trials = [trial_stage(sweep, common, trial.rates) for trial in said.trials]
-        return [Part.of("tuning", ("latents",), trials)], with_rates(sweep, said.chosen.rates)
-    own = trial_stage(sweep, common, {})
-    part = Part("tuning", ("latents",), {own.id: own}, sweep.tuning.trials, sweep.tuning.at_a_time)
-    return [part], sweep
+def _ladder(sweep: SweepSpec, stages: StageBuilder, choices: Choices) -> Iterator[Phase]:
+    yield from _shared_phases([stages.shared(sweep)])
+    before = "latents"
+    if sweep.tuning is not None:
+        trials = choices.trials(sweep, stages)
+        note = f"{len(trials.stages)} of {sweep.tuning.trials} trials"
+        yield Phase("tuning", ("latents",), trials.stages, True, trials.repeats, trials.at_a_time, note)
+        if trials.rates is None:
+            return
+        sweep, before = with_rates(sweep, trials.rates), "tuning"
+    ladder = [TrainedRun(run, stages.run(run)) for run in ladder_runs(sweep)]
+    yield from _training_phases(stages, ladder, before)
+    yield Phase("fit", ("training",), (), decides=True)
+    outcome = choices.ladder_outcome(sweep, stages, ladder)
+    if outcome is None:
+        return
+    target = stages.target(sweep, outcome.target_size)
+    measured = tuple(stages.metrics(one.run, one.stage) for one in outcome.columns)
+    yield Phase("metrics", ("reference", "fit"), measured)
+    yield Phase("target", ("fit",), (target,), decides=True)
+    if not choices.target_has_loss(sweep, target):
+        return
+    run = target_run(sweep, outcome.target_size)
+    yield Phase("target metrics", ("reference", "target"), (stages.metrics(run, target, "target metrics"),))
 
 
-def is_done(runs: Path | None, identity: str) -> bool:
-    """Whether the stage of this id is complete in a folder of runs."""
-    return runs is not None and StageFolder(runs / identity).complete
+def _study(sweep: StudySpec, stages: StageBuilder) -> Iterator[Phase]:
+    runs = [TrainedRun(run, stages.run(run)) for run in sweep.runs]
+    yield from _shared_phases([stages.shared(one.run.spec) for one in runs], measured=sweep.fvd_of_runs)
+    yield from _training_phases(stages, runs, "latents")
+    if sweep.fvd_of_runs:
+        measured = tuple(stages.metrics(one.run, one.stage) for one in runs)
+        yield Phase("metrics", ("reference", "training"), measured)
 
 
-def _column(sweep: SweepSpec, common: Common, runs: Path | None, multiple: int) -> Stage:
-    """The metrics of the best run of a budget: of the one that has been measured, or else of the middle one."""
-    sizes = sweep.ladder[multiple]
-    stages = [metrics_stage(sweep, common, run_stage(sweep, common, multiple, size)) for size in sizes]
-    return next((stage for stage in stages if is_done(runs, stage.id)), stages[len(stages) // 2])
+def _shared_phases(shared: Sequence[SharedStages], measured: bool = True) -> Iterator[Phase]:
+    """Data, VAE and latents, each once however many runs need it; where anything is measured with them, the reference
+    and the VAE's own metrics."""
+    yield Phase("data", (), distinct(one.data for one in shared))
+    yield Phase("VAE", ("data",), distinct(one.vae for one in shared))
+    yield Phase("latents", ("VAE",), distinct(one.latents for one in shared))
+    if measured:
+        yield Phase("reference", ("data",), distinct(one.reference for one in shared))
+        yield Phase("reconstruction", ("VAE", "reference"), distinct(one.reconstruction for one in shared))
 
 
-def _target_size(sweep: SweepSpec, common: Common, runs: Path | None) -> tuple[str, bool]:
-    """The size at the target, and whether it has been begun."""
-    if runs is not None:
-        for size in sweep.target_sizes:
-            if (runs / run_stage(sweep, common, sweep.target, size).id).exists():
-                return size, True
-    return sweep.target_sizes[len(sweep.target_sizes) // 2], False
+def _training_phases(stages: StageBuilder, runs: Sequence[TrainedRun], before: str) -> Iterator[Phase]:
+    trunks = distinct(trunk for one in runs for trunk in stages.trunks(one.run))
+    if trunks:
+        yield Phase("trunks", (before,), trunks)
+    yield Phase("training", ("trunks",) if trunks else (before,), distinct(one.stage for one in runs))

@@ -1,6 +1,6 @@
-"""What a finished sweep has to say: as values, as JSON and in a few lines. Computes nothing."""
+"""What a finished sweep came to, as values and as JSON. Computes nothing."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,16 +9,15 @@ from scaling.core.records import RunRecord
 
 
 @dataclass(frozen=True)
-class Column:
+class ResultColumn:
     """One column of the comparison: the best run of its budget, and its distance to real videos."""
 
-    compute: str
     run: RunRecord
     fvd: float | None
 
     def to_document(self) -> dict[str, Any]:
         return {
-            "compute": self.compute,
+            "compute": self.run.compute,
             "train_flops": self.run.train_flops,
             "n_params": self.run.n_params,
             "num_tokens": self.run.num_tokens,
@@ -29,19 +28,21 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What a finished sweep has to say."""
+class LadderResult:
+    """The columns of a ladder and its forecast beside what was measured."""
 
-    columns: list[Column]
+    columns: list[ResultColumn]
+    """By compute; the last is the target."""
     prediction: Forecast
     measured: float
+    """Validation loss of the target."""
     report: Path
 
     def to_document(self) -> dict[str, Any]:
         return {
             "columns": [column.to_document() for column in self.columns],
             "prediction": {
-                "at": self.columns[-1].compute,
+                "at": self.columns[-1].run.compute,
                 "val_loss": self.prediction.val_loss,
                 "low": self.prediction.low,
                 "high": self.prediction.high,
@@ -51,19 +52,35 @@ class Outcome:
         }
 
 
-def summary(outcome: Outcome) -> str:
-    """The outcome in a few lines for people."""
-    lines = [f"{'':6}{'N':>12}{'D':>12}{'C (FLOPs)':>12}{'val loss':>10}{'FVD':>8}"]
-    for column in outcome.columns:
-        run, loss = column.run, column.run.value("val_loss")
-        fvd = f"{column.fvd:8.0f}" if column.fvd is not None else f"{'-':>8}"
-        lines.append(
-            f"{column.compute:6}{run.n_params:12,}{run.num_tokens:12,}{run.train_flops:12.3g}{loss:10.4f}{fvd}"
-        )
-    said = outcome.prediction
-    inside = "inside" if said.low <= outcome.measured <= said.high else "OUTSIDE"
-    lines.append(
-        f"foretold before the {outcome.columns[-1].compute} run: {said.val_loss:.4f}, {said.level:.0%} interval "
-        f"[{said.low:.4f}, {said.high:.4f}]; measured {outcome.measured:.4f}, {inside}"
-    )
-    return "\n".join([*lines, f"report: {outcome.report}"])
+@dataclass(frozen=True)
+class StudyRow:
+    """One combination of a study's axes at one size and budget: the mean of its seeds."""
+
+    axes: dict[str, str]
+    """Without the seed."""
+    size: str
+    multiple: float | None
+    n_params: int | None
+    train_flops: float | None
+    vae_id: str | None
+    losses: tuple[float | None, ...]
+    """Validation loss of each seed; None where the run diverged."""
+    run_ids: tuple[str, ...]
+    val_loss: float | None
+    """Mean of the losses; None where a run diverged."""
+    against_first: float | None
+    """Relative difference to the first row of the same size, budget and VAE; None where there is nothing to compare."""
+
+
+@dataclass(frozen=True)
+class StudyResult:
+    """The rows of a study in the order of its runs."""
+
+    rows: list[StudyRow]
+    report: Path
+
+    def to_document(self) -> dict[str, Any]:
+        return {"rows": [asdict(row) for row in self.rows], "report": str(self.report)}
+
+
+SweepResult = LadderResult | StudyResult

@@ -1,77 +1,20 @@
-"""A sweep: which models at which budgets, and the budget that the law has to foretell. Read from YAML."""
+"""A sweep as its file describes it: a ladder of runs whose law predicts a larger one (`SweepSpec`), or a plain list of
+runs (`StudySpec`)."""
 
 import math
-from importlib.resources import files
-from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from scaling.accounting.presets import VAE_PRESETS, dit_preset
-from scaling.core.errors import UserError
-from scaling.core.specs import (
-    DataSpec,
-    DiTSpec,
-    EngineSpec,
-    EvalSpec,
-    FVDSpec,
-    OptimSpec,
-    Prediction,
-    Spec,
-    TextSpec,
-    VAESpec,
-    VAETrainSpec,
-    load_yaml,
-    parse_spec,
-)
-from scaling.text.source import is_folder
+from scaling.accounting.presets import dit_preset
+from scaling.core.label import compute_name
+from scaling.core.specs import DiTSpec, Spec
+from sweeps.hardware import HardwareSpec
+from sweeps.settings import Run, RunSettings, RunSpec
 
 FEWEST_RUNS = 6
-"""Runs below the target that `analysis.forecast.forecast` needs."""
-
-
-class HardwareSpec(Spec):
-    """What a plan assumes of the machine. Not semantic: no result depends on it, except in the last bits."""
-
-    flops_per_second: float = Field(1e11, gt=0)
-    """Training speed of one job, all its devices together, as measured or hoped for."""
-    jobs: int = Field(2, ge=1)
-    """Jobs at a time."""
-    gpus: int = Field(0, ge=0)
-    """GPUs of one job; 0 trains on the CPU."""
-    price_per_hour: float = Field(0.0, ge=0)
-    """Of one GPU, or of the whole machine where there is none, in US dollars."""
-    threads: int = Field(1, ge=1)
-    """CPU threads of a small job."""
-    target_threads: int = Field(2, ge=1)
-    """CPU threads of a job that has the machine to itself: the VAE, the latents, the target run."""
-    engine: EngineSpec = EngineSpec()
-    """How training uses its job's machine, but for the threads, which are given above."""
-
-    @model_validator(mode="after")
-    def _one_rank_for_each_gpu(self) -> Self:
-        if self.engine.threads != 1:
-            raise ValueError("engine.threads: give 'threads' and 'target_threads' instead")
-        if self.gpus and self.engine.processes != self.gpus:
-            raise ValueError(f"engine.processes is {self.engine.processes}: make it {self.gpus}, one for each GPU")
-        return self
-
-    def threads_of(self, *, alone: bool) -> EngineSpec:
-        """The engine of a stage that does not train a DiT, one process."""
-        return EngineSpec(threads=self.target_threads if alone else self.threads)
-
-    def training(self, *, alone: bool) -> EngineSpec:
-        """The engine of a stage that trains a DiT."""
-        return self.engine.replace(threads=self.target_threads if alone else self.threads)
-
-    def training_vae(self) -> EngineSpec:
-        """The engine of the stage that trains the VAE, which has the machine to itself: like a DiT's, but its weights
-        are never divided, and its micro-batches are crops of one size."""
-        return self.training(alone=True).replace(sharding="replicate", micro_tokens=None)
-
-    def price(self, hours: float) -> float:
-        """US dollars for so many hours of one job."""
-        return hours * max(1, self.gpus) * self.price_per_hour
+"""Runs below the target that `analysis.forecast` needs."""
+NAME = r"^[a-z0-9][a-z0-9_.-]*$"
 
 
 class TuningSpec(Spec):
@@ -79,7 +22,7 @@ class TuningSpec(Spec):
 
     size: str
     """Of the trials' model; other widths follow from its rates as docs/models.md says."""
-    multiple: int = Field(1, ge=1)
+    multiple: float = Field(1, gt=0)
     """Of the base budget, for one trial."""
     trials: int = Field(8, ge=2)
     at_a_time: int = Field(4, ge=1)
@@ -107,139 +50,139 @@ class TuningSpec(Spec):
         return self
 
 
-class SweepSpec(Spec):
-    """Several model sizes at several budgets, and one larger budget whose loss is foretold before it is spent."""
+class SweepSpec(RunSettings):
+    """A ladder: several model sizes at several budgets, and one larger budget whose loss is predicted before it is
+    spent."""
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$")
-    data: DataSpec
-    vae: VAESpec
-    vae_train: VAETrainSpec = VAETrainSpec()
-    text: TextSpec = TextSpec()
-    optim: OptimSpec = OptimSpec()
+    kind: Literal["ladder"] = "ladder"
+    name: str = Field(pattern=NAME)
+    """The name of the sweep, and of its output folder where no other is given."""
     tuning: TuningSpec | None = None
-    """Without it, every model is trained at the rates of `optim`."""
-    evaluation: EvalSpec = EvalSpec()
-    fvd: FVDSpec = FVDSpec()
-    prediction: Prediction = "velocity"
-    """What every model of the sweep predicts."""
-    shift_tokens: int = Field(256, ge=1)
-    """Tokens of a clip whose flow times are not shifted; see `scaling.diffusion.flow.shift`."""
+    """Trials that look for learning rates; without it, every model is trained at the rates of `optim`."""
     base_flops: float = Field(gt=0)
     """Training FLOPs of the base budget."""
     branches: bool = False
     """Whether the runs of one size share their beginning: one long run at a constant rate, which branches into a decay
     at every budget. Needs `optim.warmup_steps`, and a short `optim.decay_fraction`."""
-    ladder: dict[int, tuple[str, ...]]
-    """Multiple of the base budget -> model sizes trained at it. Holds 1 and 4."""
-    target: int = Field(32, ge=2)
-    """Multiple that the law foretells."""
+    ladder: dict[float, tuple[str, ...]]
+    """Model sizes that are trained at each multiple of the base budget, which may be below 1."""
+    columns: tuple[float, ...] = ()
+    """Multiples of the ladder whose best run is shown beside the target; by default 1 and 4 where the ladder has both,
+    otherwise its lowest and its highest."""
+    target: float = Field(32, gt=0)
+    """Multiple of the base budget whose loss the law predicts."""
     target_sizes: tuple[str, ...]
-    """Sizes the law may choose from at the target."""
-    seed: int = Field(0, ge=0)
+    """Sizes that the law may choose from at the target."""
     hardware: HardwareSpec = HardwareSpec()
+    """The machine that the sweep runs on when it runs here."""
 
     @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        if min(self.ladder, default=0) < 1 or not {1, 4} <= self.ladder.keys():
-            raise ValueError("ladder: multiples are at least 1, and 1 and 4 are needed for the columns base and 4x")
+    def _ladder(self) -> Self:
+        if min(self.ladder, default=0) <= 0:
+            raise ValueError("ladder: give multiples of the base budget, above 0, such as 1 and 4")
         for where, names in [
-            *((f"ladder.{k}", v) for k, v in self.ladder.items()),
+            *((f"ladder.{k:g}", v) for k, v in self.ladder.items()),
             ("target_sizes", self.target_sizes),
         ]:
             for name in names:
-                try:
-                    dit_preset(name)
-                except ValueError as problem:
-                    raise ValueError(f"{where}: {problem}") from None
+                require_size(where, name)
             if not names or len(set(names)) < len(names):
                 raise ValueError(f"{where}: names {'a size twice' if names else 'no size'}")
+        require_no_shape(self.dit, "the ladder and target_sizes")
         runs = sum(len(names) for names in self.ladder.values())
         if runs < FEWEST_RUNS or len({name for names in self.ladder.values() for name in names}) < 2:
             raise ValueError(f"ladder: {runs} runs, but a forecast needs {FEWEST_RUNS}, of two sizes at least")
+        if max(self.ladder) >= self.target:
+            raise ValueError(f"target is {self.target:g}, but the ladder already trains at {max(self.ladder):g}")
+        for multiple in self.columns:
+            if multiple not in self.ladder:
+                known = ", ".join(f"{one:g}" for one in sorted(self.ladder))
+                raise ValueError(f"columns: {multiple:g} is not a multiple of the ladder, which has {known}")
+        if len(set(self.columns)) < len(self.columns):
+            raise ValueError("columns: names a multiple twice")
+        return self
+
+    @model_validator(mode="after")
+    def _branches(self) -> Self:
         if self.branches and self.optim.warmup_steps is None:
             raise ValueError("branches: runs that share a beginning warm up alike; give optim.warmup_steps")
         if self.branches and self.optim.decay_fraction > 0.5:
             raise ValueError(
-                f"branches: optim.decay_fraction is {self.optim.decay_fraction:g}, which leaves "
-                "little to share; at most 0.5"
+                f"branches: optim.decay_fraction is {self.optim.decay_fraction:g}, which leaves little to share; "
+                "at most 0.5"
             )
-        if self.fvd.frames > self.data.frames:
-            raise ValueError(f"fvd.frames is {self.fvd.frames}, but clips have at most data.frames {self.data.frames}")
-        if max(self.ladder) >= self.target:
-            raise ValueError(f"target is {self.target}, but the ladder already trains at {max(self.ladder)}")
-        needed = self.vae.spatial_stride * DiTSpec().patch
-        if self.data.multiple % needed:
-            raise ValueError(
-                f"data.multiple is {self.data.multiple}, but VAE stride times DiT patch is {needed}: "
-                "give a multiple of that"
-            )
-        crop, stride = self.vae_train.crop, self.vae.spatial_stride
-        if crop % stride:
-            raise ValueError(f"vae_train.crop is {crop}, which the VAE stride {stride} does not divide")
-        if self.vae_train.crop_frames % 4 != 1:
-            raise ValueError(f"vae_train.crop_frames is {self.vae_train.crop_frames}, but must be 1 + 4k")
         return self
 
     @model_validator(mode="after")
-    def _tunable(self) -> Self:
+    def _tuning(self) -> Self:
         if self.tuning is None:
             return self
-        try:
-            dit_preset(self.tuning.size)
-        except ValueError as problem:
-            raise ValueError(f"tuning.size: {problem}") from None
+        require_size("tuning.size", self.tuning.size)
         if self.tuning.multiple >= self.target:
-            raise ValueError(f"tuning.multiple is {self.tuning.multiple}, but trials are smaller than the target")
+            raise ValueError(f"tuning.multiple is {self.tuning.multiple:g}, but trials are smaller than the target")
         if self.optim.optimizer == "adamw" and self.tuning.muon_lr is not None:
             raise ValueError(
                 "tuning.muon_lr: no weight is trained by Muon where optim.optimizer is adamw; leave it out"
             )
         return self
 
-    def size(self, name: str) -> DiTSpec:
-        """A model of the ladder as this sweep trains it."""
-        return dit_preset(name).replace(prediction=self.prediction, shift_tokens=self.shift_tokens)
+    @property
+    def compared(self) -> tuple[float, ...]:
+        """Multiples of the ladder whose best run is a column beside the target, ascending."""
+        if self.columns:
+            return tuple(sorted(self.columns))
+        return (1, 4) if {1, 4} <= self.ladder.keys() else tuple(sorted({min(self.ladder), max(self.ladder)}))
 
-    def label(self, multiple: int) -> str:
-        """`base`, `4x`, `32x`, ..."""
-        return "base" if multiple == 1 else f"{multiple}x"
-
-
-def load_sweep(name_or_path: str) -> SweepSpec:
-    """A sweep from a YAML file, or a shipped one by its name. Paths in it are relative to the file.
-
-    Raises UserError naming the file and the field.
-    """
-    path = Path(name_or_path)
-    shipped = {Path(entry.name).stem: entry for entry in files("sweeps").iterdir() if entry.name.endswith(".yaml")}
-    if name_or_path in shipped:  # even where a folder has that name, such as the demo's output
-        path = Path(str(shipped[name_or_path]))
-    elif not path.suffix and not path.is_file():
-        raise UserError(f"{name_or_path}: no such sweep; shipped ones: {', '.join(sorted(shipped))}")
-    document = load_yaml(path)
-    if not isinstance(document, dict):
-        raise UserError(f"{path}: expected a mapping of fields")
-    document = dict(document)
-    if isinstance(document.get("vae"), str):
-        document["vae"] = _vae_preset(path, document["vae"])
-    for section, keys in {"data": ("folder", "captions"), "text": ("encoder",)}.items():
-        if isinstance(document.get(section), dict):
-            document[section] = {
-                key: str((path.parent / value).resolve()) if key in keys and _is_path(path, key, value) else value
-                for key, value in document[section].items()
-            }
-    return parse_spec(SweepSpec, document, str(path))
+    @property
+    def target_name(self) -> str:
+        """The target's compute as people read it, such as `32x`."""
+        return compute_name(self.target)
 
 
-def _is_path(path: Path, key: str, value: Any) -> bool:
-    """Whether a field of a sweep's file is a path. An encoder is one where it begins as one, or is a folder beside the
-    file; other encoders are names."""
-    if not isinstance(value, str):
-        return False
-    return key != "encoder" or is_folder(value) or (value != "minilm" and (path.parent / value).is_dir())
+class StudySpec(Spec):
+    """A list of runs that are compared with each other. Nothing is predicted."""
+
+    kind: Literal["study"] = "study"
+    name: str = Field(pattern=NAME)
+    """The name of the sweep, and of its output folder where no other is given."""
+    runs: tuple[Run, ...] = Field(min_length=1)
+    """The runs, in the order in which tables show them."""
+    fvd_of_runs: bool = False
+    """Whether the Fréchet video distance of every run is measured."""
+    hardware: HardwareSpec = HardwareSpec()
+    """The machine that the sweep runs on when it runs here."""
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Self:
+        seen: dict[RunSpec, int] = {}
+        for number, run in enumerate(self.runs):
+            bare = run.spec
+            if bare in seen:
+                raise ValueError(f"runs.{number}: is the same run as runs.{seen[bare]}; leave one out")
+            seen[bare] = number
+        return self
 
 
-def _vae_preset(path: Path, name: str) -> Any:
-    if name not in VAE_PRESETS:
-        raise UserError(f"{path}: vae: unknown preset '{name}'; known: {', '.join(VAE_PRESETS)}")
-    return VAE_PRESETS[name].model_dump()
+Sweep = Annotated[SweepSpec | StudySpec, Field(discriminator="kind")]
+"""Either kind of sweep, as a field of another spec."""
+
+
+def require_size(where: str, name: str) -> DiTSpec:
+    """The model of a named size. Raises ValueError, with the field `where`, where no size has that name."""
+    try:
+        return dit_preset(name)
+    except ValueError as problem:
+        raise ValueError(f"{where}: {problem}") from None
+
+
+def require_no_shape(dit: DiTSpec, named_by: str) -> None:
+    """Raises ValueError where a sweep that names sizes also gives a shape."""
+    for field in ("width", "depth", "head_dim"):
+        if getattr(dit, field) != DiTSpec.model_fields[field].default:
+            raise ValueError(f"dit.{field}: {named_by} name the sizes; leave it out")
+
+
+def sized(dit: DiTSpec, name: str) -> DiTSpec:
+    """A diffusion transformer with the width, depth and heads of a named size. Raises ValueError for another name."""
+    shape = dit_preset(name)
+    return dit.replace(width=shape.width, depth=shape.depth, head_dim=shape.head_dim)

@@ -1,10 +1,12 @@
-"""From a sweep to its stages: which there are, and what each needs. What they cost, `sweeps.planning.plan` says. No
-torch."""
+"""From runs to stages: which there are, and what each needs. Stages that several runs share are made once. What they
+cost is in `sweeps.planning`. No torch."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from scaling.core.label import Label
+from scaling.core.specs import DataSpec, EngineSpec, TextSpec
 from scaling.core.stage import (
     DataFields,
     DiTFields,
@@ -18,12 +20,15 @@ from scaling.core.stage import (
 )
 from scaling.data.index import folder_manifest
 from scaling.text.source import encoder_manifest, is_folder, pin
-from sweeps.spec import SweepSpec
+from sweeps.hardware import HardwareSpec
+from sweeps.ladder import target_run
+from sweeps.settings import Run, RunSettings
+from sweeps.spec import StudySpec, SweepSpec
 
 
 @dataclass(frozen=True)
-class Common:
-    """The stages that every run of a sweep shares."""
+class SharedStages:
+    """The stages that all runs of the same data, VAE and text share."""
 
     data: Stage
     vae: Stage
@@ -32,134 +37,135 @@ class Common:
     reconstruction: Stage
     """Measures the VAE. No run waits for it."""
 
-    def stages(self) -> list[Stage]:
-        """Those that runs and their metrics need."""
-        return [self.data, self.vae, self.latents, self.reference]
 
+@dataclass
+class StageBuilder:
+    """Makes the stages of a sweep's runs. A user's folder of videos is hashed once."""
 
-def common_stages(sweep: SweepSpec) -> Common:
-    """Data, VAE, latents, the metrics' reference, the VAE's metrics. Hashes a user's folder; raises UserError where it
-    is not usable."""
-    placed = {"sweep": sweep.name, "engine": sweep.hardware.threads_of(alone=False)}
-    alone = {"sweep": sweep.name, "engine": sweep.hardware.threads_of(alone=True)}
-    data = _data_stage(sweep)
-    fields = VAEFields(vae=sweep.vae, train=sweep.vae_train)
-    trained = {"sweep": sweep.name, "engine": sweep.hardware.training_vae()}
-    vae = Stage(slug="vae", fields=fields, parents={"data": data.id}, **trained)
-    latents = _latents_stage(sweep, {"data": data.id, "vae": vae.id}, alone)
-    against = ReferenceFields(fvd=sweep.fvd)
-    reference = Stage(slug="reference", fields=against, parents={"data": data.id}, **placed)
-    compared, measures = {"vae": vae.id, "reference": reference.id}, ReconstructionFields(seed=sweep.evaluation.seed)
-    reconstruction = Stage(slug="reconstruction", fields=measures, parents=compared, **placed)
-    return Common(data, vae, latents, reference, reconstruction)
+    sweep: str
+    """Name of the sweep."""
+    hardware: HardwareSpec
+    _shared: dict[tuple[object, ...], SharedStages] = field(default_factory=dict)
+    _data: dict[DataSpec, Stage] = field(default_factory=dict)
 
+    @classmethod
+    def of(cls, sweep: SweepSpec | StudySpec) -> "StageBuilder":
+        """The builder for a sweep."""
+        return cls(sweep.name, sweep.hardware)
 
-def _data_stage(sweep: SweepSpec) -> Stage:
-    """A user's videos are known by their manifest: the same ones elsewhere are the same data."""
-    spec, placed = sweep.data, {"sweep": sweep.name, "engine": sweep.hardware.threads_of(alone=False)}
-    if spec.folder is None:
-        return Stage(slug="data", fields=DataFields(data=spec), parents={}, **placed)
-    captions = Path(spec.captions) if spec.captions else None
-    manifest = folder_manifest(Path(spec.folder), captions, spec.images)
-    fields = DataFields(data=spec.replace(folder=".", captions=None), manifest=manifest)
-    return Stage(slug="data", fields=fields, parents={}, folder=spec.folder, captions=spec.captions or "", **placed)
+    def shared(self, settings: RunSettings) -> SharedStages:
+        """Data, VAE, latents, the reference of the metrics, the metrics of the VAE. Hashes a user's folder; raises
+        UserError where it is not usable."""
+        parts = (settings.data, settings.vae, settings.vae_train, settings.text, settings.fvd, settings.evaluation.seed)
+        if parts not in self._shared:
+            self._shared[parts] = self._make_shared(settings)
+        return self._shared[parts]
 
+    def run(self, run: Run, phase: str = "training") -> Stage:
+        """The `dit` stage of a run."""
+        spec = run.spec
+        parents = self._training_parents(run)
+        if trunks := self.trunks(run):
+            parents["trunk"] = trunks[-1].id
+        fields = DiTFields(
+            dit=spec.dit, optim=spec.optim, flop_budget=spec.flop_budget, seed=spec.seed, evaluation=spec.evaluation
+        )
+        return self._stage(f"dit-{run.slug}", fields, parents, self._training_engine(run), self._label(run, phase))
 
-def _latents_stage(sweep: SweepSpec, parents: dict[str, str], placed: dict[str, Any]) -> Stage:
-    """A user's text encoder is known by its manifest, one on the hub by its commit."""
-    text, folder = sweep.text, ""
-    fields = LatentsFields(text=text)
-    if is_folder(text.encoder):
-        folder = text.encoder
-        manifest = encoder_manifest(Path(folder), text)
-        fields = LatentsFields(text=text.replace(encoder="."), manifest=manifest)
-    elif text.encoder != "minilm":
-        fields = LatentsFields(text=pin(text))
-    return Stage(slug="latents", fields=fields, parents=parents, folder=folder, **placed)
+    def target(self, sweep: SweepSpec, size: str) -> Stage:
+        """The `dit` stage of the target in one of its sizes."""
+        return self.run(target_run(sweep, size), "target")
 
+    def trunks(self, run: Run) -> list[Stage]:
+        """The `trunk` stages that a run continues, each of which continues the one before."""
+        spec, parents, stages = run.spec, self._training_parents(run), list[Stage]()
+        for budget in run.trunk_budgets:
+            fields = TrunkFields(dit=spec.dit, optim=spec.optim, flop_budget=budget, seed=spec.seed)
+            multiple = run.multiple and float(f"{run.multiple * budget / spec.flop_budget:.6g}")
+            label = self._label(run, "trunks").replace(multiple=multiple)
+            stages.append(self._stage(f"trunk-{run.slug}", fields, parents, self._training_engine(run), label))
+            parents = {**parents, "trunk": stages[-1].id}
+        return stages
 
-def run_stage(sweep: SweepSpec, common: Common, multiple: int, size: str) -> Stage:
-    """The `dit` stage of one model at one budget. Of a branching sweep, the runs of the ladder go on from a trunk, and
-    are sampled at the moments that come after it."""
-    evaluation, parents = sweep.evaluation, {"vae": common.vae.id, "latents": common.latents.id}
-    if trunk := trunk_stage(sweep, common, multiple, size):
-        parents["trunk"] = trunk.id
-        after = tuple(share for share in evaluation.sample_at if share > 1 - sweep.optim.decay_fraction)
-        evaluation = evaluation.replace(sample_at=after)
-    fields = DiTFields(**_training(sweep, multiple, size), evaluation=evaluation)
-    return Stage(slug=f"dit-{size}", fields=fields, parents=parents, **_placed(sweep, multiple, size))
+    def metrics(self, run: Run, stage: Stage, phase: str = "metrics") -> Stage:
+        """The `metrics` stage of a run whose `dit` stage is given."""
+        shared = self.shared(run.spec)
+        parents = {
+            "dit": stage.id,
+            "vae": shared.vae.id,
+            "latents": shared.latents.id,
+            "reference": shared.reference.id,
+        }
+        fields = MetricsFields(evaluation=run.spec.evaluation)
+        return self._stage("metrics", fields, parents, self._engine(alone=False), self._label(run, phase))
 
+    def _make_shared(self, settings: RunSettings) -> SharedStages:
+        data = self._data_stage(settings.data)
+        vae = self._stage(
+            "vae",
+            VAEFields(vae=settings.vae, train=settings.vae_train),
+            {"data": data.id},
+            self.hardware.training_vae(),
+        )
+        latents = self._latents_stage(settings.text, {"data": data.id, "vae": vae.id})
+        reference = self._stage(
+            "reference", ReferenceFields(fvd=settings.fvd), {"data": data.id}, self._engine(alone=False)
+        )
+        reconstruction = self._stage(
+            "reconstruction",
+            ReconstructionFields(seed=settings.evaluation.seed),
+            {"vae": vae.id, "reference": reference.id},
+            self._engine(alone=False),
+        )
+        return SharedStages(data, vae, latents, reference, reconstruction)
 
-def trunk_stage(sweep: SweepSpec, common: Common, multiple: int, size: str) -> Stage | None:
-    """The `trunk` stage that this run goes on from, which goes on from that of the next smaller budget of its size;
-    None where the sweep does not branch, and for the target, whose size is not known before the ladder is trained."""
-    budgets = [one for one in sorted(sweep.ladder) if size in sweep.ladder[one] and one <= multiple]
-    if not sweep.branches or multiple not in budgets:
-        return None
-    parents, stage = {"vae": common.vae.id, "latents": common.latents.id}, None
-    for budget in budgets:
-        fields = TrunkFields(**_training(sweep, budget, size))
-        stage = Stage(slug=f"trunk-{size}", fields=fields, parents=parents, **_placed(sweep, budget, size))
-        parents = {**parents, "trunk": stage.id}
-    return stage
+    def _data_stage(self, spec: DataSpec) -> Stage:
+        """A user's videos are identified by their manifest: the same videos in another folder are the same data."""
+        if spec in self._data:
+            return self._data[spec]
+        engine = self._engine(alone=False)
+        if spec.folder is None:
+            stage = self._stage("data", DataFields(data=spec), {}, engine)
+        else:
+            captions = Path(spec.captions) if spec.captions else None
+            manifest = folder_manifest(Path(spec.folder), captions, spec.images)
+            fields = DataFields(data=spec.replace(folder=".", captions=None), manifest=manifest)
+            stage = self._stage("data", fields, {}, engine, folder=spec.folder, captions=spec.captions or "")
+        self._data[spec] = stage
+        return stage
 
+    def _latents_stage(self, text: TextSpec, parents: dict[str, str]) -> Stage:
+        """A user's text encoder is identified by its manifest, one on the hub by its commit."""
+        folder, fields = "", LatentsFields(text=text)
+        if is_folder(text.encoder):
+            folder = text.encoder
+            manifest = encoder_manifest(Path(folder), text)
+            fields = LatentsFields(text=text.replace(encoder="."), manifest=manifest)
+        elif text.encoder != "minilm":
+            fields = LatentsFields(text=pin(text))
+        return self._stage("latents", fields, parents, self._engine(alone=True), folder=folder)
 
-def _training(sweep: SweepSpec, multiple: int, size: str) -> dict[str, Any]:
-    return {
-        "dit": sweep.size(size),
-        "optim": sweep.optim,
-        "flop_budget": sweep.base_flops * multiple,
-        "seed": sweep.seed,
-    }
+    def _stage(
+        self,
+        slug: str,
+        fields: Any,
+        parents: dict[str, str],
+        engine: EngineSpec,
+        label: Label | None = None,
+        **source: str,
+    ) -> Stage:
+        label = label or Label(sweep=self.sweep)
+        return Stage(slug=slug, fields=fields, parents=parents, engine=engine, **label.model_dump(), **source)
 
+    def _label(self, run: Run, phase: str) -> Label:
+        return Label(sweep=self.sweep, phase=phase, size=run.size, multiple=run.multiple, axes=run.axes)
 
-def _placed(sweep: SweepSpec, multiple: int, size: str) -> dict[str, Any]:
-    return {
-        "sweep": sweep.name,
-        "phase": "training",
-        "size": size,
-        "multiple": multiple,
-        "engine": sweep.hardware.training(alone=multiple == sweep.target),
-    }
+    def _training_parents(self, run: Run) -> dict[str, str]:
+        shared = self.shared(run.spec)
+        return {"vae": shared.vae.id, "latents": shared.latents.id}
 
+    def _engine(self, *, alone: bool) -> EngineSpec:
+        return self.hardware.threads_of(alone=alone)
 
-def metrics_stage(sweep: SweepSpec, common: Common, run: Stage) -> Stage:
-    """The `metrics` stage of a run."""
-    parents = {"dit": run.id, "vae": common.vae.id, "latents": common.latents.id, "reference": common.reference.id}
-    return Stage(
-        slug="metrics",
-        fields=MetricsFields(evaluation=sweep.evaluation),
-        parents=parents,
-        sweep=sweep.name,
-        phase="metrics",
-        size=run.size,
-        multiple=run.multiple,
-        engine=sweep.hardware.threads_of(alone=False),
-    )
-
-
-def ladder_stages(sweep: SweepSpec, common: Common) -> list[Stage]:
-    """The runs that the law is fitted to, dearest first: a long run that starts last would run alone."""
-    return [run_stage(sweep, common, multiple, size) for multiple, size in _dearest_first(sweep)]
-
-
-def trunk_stages(sweep: SweepSpec, common: Common) -> list[Stage]:
-    """What those runs go on from."""
-    trunks = [trunk_stage(sweep, common, multiple, size) for multiple, size in _dearest_first(sweep)]
-    return [trunk for trunk in trunks if trunk]
-
-
-def _dearest_first(sweep: SweepSpec) -> list[tuple[int, str]]:
-    multiples = sorted(sweep.ladder, reverse=True)
-    return [(multiple, size) for multiple in multiples for size in reversed(sweep.ladder[multiple])]
-
-
-def possible_stages(sweep: SweepSpec, common: Common) -> list[Stage]:
-    """Every stage that the sweep may come to, whatever its runs will say: the target in all its sizes, and the metrics
-    of every run."""
-    runs = [
-        *ladder_stages(sweep, common),
-        *(run_stage(sweep, common, sweep.target, size) for size in sweep.target_sizes),
-    ]
-    metrics = [metrics_stage(sweep, common, run) for run in runs]
-    return [*common.stages(), common.reconstruction, *trunk_stages(sweep, common), *runs, *metrics]
+    def _training_engine(self, run: Run) -> EngineSpec:
+        return self.hardware.training(alone=run.alone)

@@ -3,8 +3,8 @@
     own rates, scattered points -> losses -> TPE's points -> losses -> ... -> the rates of the lowest loss
 
 Which trials come next follows from the sweep and the losses so far, and from nothing else: there is no storage and no
-lock, and whoever asks again, after a crash or on another machine, is told the same. What is not here: running trials,
-and keeping what they found (`sweeps.controller`).
+lock, and whoever asks again, after a crash or on another machine, gets the same answer. Not here: running trials, and
+keeping what they lead to (`sweeps.choices`).
 """
 
 import math
@@ -17,21 +17,18 @@ import numpy as np
 from scaling.core.errors import UserError
 from scaling.core.records import Trial, Tuning
 from scaling.core.specs import parse_spec
-from scaling.core.stage import Stage
 from scaling.core.store import read_document
+from sweeps.ladder import Rates, trial_run
 from sweeps.spec import SweepSpec, TuningSpec
-from sweeps.stages import Common, run_stage
+from sweeps.stages import StageBuilder
 
 SCATTERED = 4
 """Trials that are spread evenly before TPE is asked: from fewer it knows too little."""
 DIGITS = 3
 """Of a rate. More would make ids depend on the last bits of a logarithm."""
 
-Rates = dict[str, float]
-"""By field of `optim`."""
 
-
-def ask(sweep: SweepSpec, trials: Sequence[Trial]) -> list[Rates]:
+def next_trials(sweep: SweepSpec, trials: Sequence[Trial]) -> list[Rates]:
     """The next trials, from those that are finished; none where there are enough."""
     tuning = _section(sweep)
     count = min(tuning.at_a_time, tuning.trials - len(trials))
@@ -42,21 +39,7 @@ def ask(sweep: SweepSpec, trials: Sequence[Trial]) -> list[Rates]:
     return _by_optuna(tuning, trials, count)
 
 
-def trial_stage(sweep: SweepSpec, common: Common, rates: Rates) -> Stage:
-    """The `dit` stage of a trial: the run that the ladder would have of this size, budget and rates, so that neither
-    is trained twice. It shares no trunk."""
-    tuning = _section(sweep)
-    whole = with_rates(sweep, rates).replace(branches=False)
-    stage = run_stage(whole, common, tuning.multiple, tuning.size)
-    return stage.replace(phase="tuning")
-
-
-def with_rates(sweep: SweepSpec, rates: Rates) -> SweepSpec:
-    """The sweep whose every run is trained at these rates."""
-    return sweep.replace(optim=sweep.optim.replace(**rates))
-
-
-def choose(sweep: SweepSpec, trials: Sequence[Trial]) -> Tuning:
+def choose_rates(sweep: SweepSpec, trials: Sequence[Trial]) -> Tuning:
     """What tuning has found. Raises UserError where every trial diverged."""
     tuning, best = _section(sweep), min(trials, key=_value)
     if best.val_loss is None:
@@ -65,15 +48,15 @@ def choose(sweep: SweepSpec, trials: Sequence[Trial]) -> Tuning:
     return Tuning(asked=tuning.model_dump(mode="json"), trials=tuple(trials), chosen=best)
 
 
-def found(sweep: SweepSpec, common: Common, path: Path) -> Tuning | None:
-    """What a file keeps of an earlier `choose`; None where there is none, or of something else than this sweep asks:
+def kept_tuning(sweep: SweepSpec, stages: StageBuilder, path: Path) -> Tuning | None:
+    """The tuning that a file keeps; None where there is none, or where it is of something else than this sweep asks:
     another section, or another run for a trial."""
     if sweep.tuning is None or not path.exists():
         return None
-    said = parse_spec(Tuning, read_document(path), str(path))
-    same = said.asked == sweep.tuning.model_dump(mode="json")
-    same = same and all(trial_stage(sweep, common, trial.rates).id == trial.run_id for trial in said.trials)
-    return said if same else None
+    kept = parse_spec(Tuning, read_document(path), str(path))
+    same = kept.asked == sweep.tuning.model_dump(mode="json")
+    same = same and all(stages.run(trial_run(sweep, trial.rates)).id == trial.run_id for trial in kept.trials)
+    return kept if same else None
 
 
 def _section(sweep: SweepSpec) -> TuningSpec:

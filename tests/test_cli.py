@@ -10,8 +10,8 @@ import yaml
 
 from scaling.cli.main import VERBS, main
 from scaling.data.video import write_video
-from sweeps.spec import load_sweep
-from sweeps.stages import common_stages
+from sweeps.load import load_sweep
+from tests.sweep_stages import shared_stages
 
 SCALING = [sys.executable, "-m", "scaling.cli.main"]
 
@@ -64,7 +64,7 @@ def test_help_is_quick_because_it_imports_nothing_heavy():
         (["dance"], "dance"),
         (["plan"], "SWEEP"),
         (["plan", "nothing.yaml"], "nothing.yaml: no such file"),
-        (["plan", "nothing"], "shipped ones: base_4x_32x, demo, native, tiny"),
+        (["plan", "nothing"], "shipped ones: ablation, base_4x_32x, demo, native, tiny, transfer"),
         (["report", "nowhere"], "nowhere"),
         (["fit", "nowhere.csv"], "nowhere.csv"),
         (["data", "index", "nowhere"], "nowhere"),
@@ -91,7 +91,7 @@ def test_broken_sweep_files(tmp_path, text, fragment):
 
 def test_a_stage_that_was_edited_is_refused(tmp_path):
     out = tmp_path / "out"
-    folder = out / "runs" / common_stages(load_sweep("tiny")).data.id
+    folder = out / "runs" / shared_stages(load_sweep("tiny")).data.id
     folder.mkdir(parents=True)
     (folder / "spec.json").write_text("{")
     assert_one_line(command("demo", "--tiny", "--out", out), folder / "spec.json", "not valid JSON")

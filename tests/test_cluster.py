@@ -23,7 +23,7 @@ from slurm.scheduler import Scheduler
 from slurm.submissions import Submissions
 from slurm.submit import Launcher
 from sweeps.spec import SweepSpec
-from sweeps.stages import common_stages, run_stage
+from tests.sweep_stages import run_stage
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 
@@ -152,8 +152,7 @@ def test_a_sweep_preempted_on_both_nodes_ends_with_the_same_bits(slurm, sweep, u
 def make_stage_of(out, sweep, *, seed=0, **changes):
     """A run of the sweep with other fields."""
     spec = parse_spec(SweepSpec, yaml.safe_load(sweep.read_text()), "sweep")
-    common = common_stages(spec)
-    stage = run_stage(spec, common, 1, "w32d2")
+    stage = run_stage(spec, 1, "w32d2")
     fields = stage.fields_as(DiTFields).replace(seed=seed, **changes)
     return Stage(slug=stage.slug, fields=fields, parents=stage.parents, sweep="sweep", engine=EngineSpec())
 

@@ -13,10 +13,11 @@ from scaling.core.specs import DataSpec
 from scaling.core.stage import StageFolder
 from scaling.core.store import read_document, write_document
 from sweeps.explain import Explainer, explain
-from sweeps.phases import outline_of
-from sweeps.spec import load_sweep
-from sweeps.stages import common_stages, possible_stages, run_stage
+from sweeps.load import load_sweep
+from sweeps.phases import planned_phases, possible_stages
+from sweeps.stages import StageBuilder
 from tests.planted import complete
+from tests.sweep_stages import run_stage
 
 TINY = load_sweep("tiny")
 
@@ -25,7 +26,7 @@ TINY = load_sweep("tiny")
 def finished(tmp_path_factory):
     """The folders of the sweep `tiny`, all of it complete."""
     runs = tmp_path_factory.mktemp("finished") / "runs"
-    complete(outline_of(TINY, runs).stages.values(), runs)
+    complete(planned_phases(TINY, runs).stages.values(), runs)
     return runs
 
 
@@ -39,7 +40,7 @@ def changed(**sections):
 
 def told(sweep, runs):
     """Reason -> the kinds that have it."""
-    found = explain(outline_of(sweep, runs).stages, runs)
+    found = explain(planned_phases(sweep, runs).stages, runs)
     return {cause.reason: sorted({stage.kind for stage in cause.stages}) for cause in found}
 
 
@@ -135,23 +136,22 @@ def test_the_field_that_changed_is_named_and_once_for_all_that_hang_on_it(finish
 
 
 def test_a_line_counts_stages_and_names_what_they_were_compared_with(finished):
-    causes = explain(outline_of(changed(optim={"muon_lr": 0.03}), finished).stages, finished)
+    causes = explain(planned_phases(changed(optim={"muon_lr": 0.03}), finished).stages, finished)
     (runs, metrics) = map(str, causes)
     assert runs.startswith("7 dit stages: changed: optim.muon_lr 0.02 -> 0.03 (against dit-")
     assert runs.endswith(" and 6 others)")
     assert metrics.startswith("3 metrics stages: its dit changed: optim.muon_lr")
-    vae, rest = map(str, explain(outline_of(changed(vae_train={"steps": 50}), finished).stages, finished))
+    vae, rest = map(str, explain(planned_phases(changed(vae_train={"steps": 50}), finished).stages, finished))
     assert vae.endswith(f"changed: train.steps 40 -> 50 (against {id_of(finished, 'vae')})")
-    assert rest.startswith("12 stages (1 latents, 7 dit, 3 metrics, 1 reconstruction): its vae changed")
+    assert rest.startswith("12 stages (1 latents, 1 reconstruction, 7 dit, 3 metrics): its vae changed")
     assert rest.endswith(f"(against {id_of(finished, 'vae')})")
 
 
 def test_a_new_size_and_a_new_budget_are_new_and_not_changed(finished):
     sweep = TINY.replace(ladder={**TINY.ladder, 1: ("w32d2", "w48d2", "w64d2", "w96d2"), 8: ("w48d2",)})
-    common = common_stages(sweep)
-    why = Explainer({stage.id: stage for stage in possible_stages(sweep, common)}, finished).why
+    why = Explainer(possible_stages(sweep, StageBuilder.of(sweep)), finished).why
     for multiple, size in ((1, "w96d2"), (8, "w48d2")):
-        assert [reason.text for reason in why(run_stage(sweep, common, multiple, size).id).reasons] == [
+        assert [reason.text for reason in why(run_stage(sweep, multiple, size).id).reasons] == [
             "new: nothing like it on disk"
         ]
 
@@ -186,7 +186,7 @@ def with_recipe(finished, runs, recipe, *, written):
 def test_another_recipe_is_one_line_for_everything(finished, tmp_path, written):
     runs = tmp_path / "runs"
     renamed = with_recipe(finished, runs, RECIPE_VERSION - 1, written=written)
-    (cause,) = explain(outline_of(TINY, runs).stages, runs)
+    (cause,) = explain(planned_phases(TINY, runs).stages, runs)
     assert cause.reason == f"recipe version {RECIPE_VERSION - 1} -> {RECIPE_VERSION}"
     assert len(cause.stages) == len(renamed) == 15
     with pytest.raises(UserError, match=f"made by recipe version {RECIPE_VERSION - 1}, but this code has version"):
@@ -215,7 +215,7 @@ def test_videos_and_captions_that_changed_are_not_a_hash(tmp_path):
     videos.mkdir()
     (videos / "a.mp4").write_bytes(b"hashed, not opened")
     sweep = TINY.replace(data=DataSpec(folder=str(videos)))
-    complete(outline_of(sweep, runs).stages.values(), runs)
+    complete(planned_phases(sweep, runs).stages.values(), runs)
     assert told(sweep, runs) == {}
     shutil.move(videos, tmp_path / "elsewhere")
     sweep = TINY.replace(data=DataSpec(folder=str(tmp_path / "elsewhere")))
@@ -242,13 +242,14 @@ def test_what_was_begun_is_unfinished_and_what_only_waits_is_not(finished, tmp_p
     """A folder is made before work begins in it: alone it says nothing."""
     sweep, runs = changed(optim={"muon_lr": 0.03}), tmp_path / "runs"
     shutil.copytree(finished, runs)
-    common = common_stages(sweep)
-    stage, waiting = (run_stage(sweep, common, 4, size) for size in ("w32d2", "w48d2"))
+    stage, waiting = (run_stage(sweep, 4, size) for size in ("w32d2", "w48d2"))
     begun(runs, stage, 100, error="RuntimeError: broken", mendable=False)
     begun(runs, stage)
     begun(runs, stage, 400, stopped="SIGUSR1", out_of_time=True)
     StageFolder.create(runs, waiting)
-    by_id = {one.id: cause.reason for cause in explain(outline_of(sweep, runs).stages, runs) for one in cause.stages}
+    by_id = {
+        one.id: cause.reason for cause in explain(planned_phases(sweep, runs).stages, runs) for one in cause.stages
+    }
     assert by_id[stage.id] == "unfinished: 3 attempts, at 400 of 800, the last one out of time"
     assert by_id[waiting.id] == "changed: optim.muon_lr 0.02 -> 0.03"
 
@@ -270,7 +271,7 @@ def answer(capsys, *arguments):
 
 def test_the_command_tells_everything_about_a_run(finished, tmp_path, capsys):
     shutil.copytree(finished, tmp_path / "runs")
-    stage = run_stage(changed(optim={"muon_lr": 0.03}), common_stages(TINY), 4, "w48d2")
+    stage = run_stage(changed(optim={"muon_lr": 0.03}), 4, "w48d2")
     begun(tmp_path / "runs", stage, 400, error="UserError: mend it", mendable=True)
     (one,) = answer(capsys, tmp_path, stage.id[:-4])["stages"]
     assert (one["id"], one["state"], one["compute"]) == (stage.id, "unfinished", "4x")
@@ -293,7 +294,7 @@ def test_the_command_tells_everything_about_a_run(finished, tmp_path, capsys):
 def test_the_command_finds_runs_by_slug_and_compute_and_asks_where_a_name_is_several(finished, capsys):
     out = finished.parent
     (one,) = answer(capsys, out, "dit-w48d2@4x")["stages"]
-    assert one["id"] == run_stage(TINY, common_stages(TINY), 4, "w48d2").id
+    assert one["id"] == run_stage(TINY, 4, "w48d2").id
     assert main(["explain", str(out), "dit-w48d2"]) == 2
     assert one["id"] in capsys.readouterr().err
     assert main(["explain", str(out), "dit-w48d2@5x"]) == 2
@@ -305,7 +306,7 @@ def test_the_command_finds_runs_by_slug_and_compute_and_asks_where_a_name_is_sev
 def test_the_command_lists_what_is_not_complete(finished, tmp_path, capsys):
     shutil.copytree(finished, tmp_path / "runs")
     assert answer(capsys, tmp_path) == {"complete": 15, "incomplete": []}
-    stage = run_stage(changed(optim={"muon_lr": 0.03}), common_stages(TINY), 4, "w48d2")
+    stage = run_stage(changed(optim={"muon_lr": 0.03}), 4, "w48d2")
     StageFolder.create(tmp_path / "runs", stage)
     assert answer(capsys, tmp_path)["incomplete"] == [{"id": stage.id, "state": "never tried", "text": "never tried"}]
     assert main(["explain", str(tmp_path), "--sweep", "tiny"]) == 0

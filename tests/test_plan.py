@@ -15,13 +15,15 @@ from scaling.core.specs import EngineSpec
 from scaling.core.stage import StageFolder
 from scaling.core.store import write_document
 from scaling.data.batching import TokenBatches
+from sweeps.ladder import with_rates
+from sweeps.load import load_sweep
 from sweeps.planning.capacity import Capacity
-from sweeps.planning.plan import plan, price_stages
+from sweeps.planning.plan import FIT_HOURS, plan, price_stages
 from sweeps.planning.schedule import Job, wall_hours
-from sweeps.spec import TuningSpec, load_sweep
-from sweeps.stages import common_stages, ladder_stages, metrics_stage, run_stage, trunk_stages
-from sweeps.tuning import choose, trial_stage, with_rates
+from sweeps.spec import TuningSpec, sized
+from sweeps.tuning import choose_rates
 from tests.planted import complete
+from tests.sweep_stages import ladder_stages, metrics_stage, run_stage, shared_list, trial_stage, trunk_stages
 
 DEMO_GRID = (5, 4, 4)
 """Tokens along t, h, w of the demo's clips: 17 frames of 64 x 64 pixels, a stride of 4 x 8 x 8, a patch of 2."""
@@ -69,15 +71,19 @@ def test_no_torch(code):
 def test_the_plan_names_the_runs_that_will_run():
     sweep = load_sweep("demo")
     planned = plan(sweep)
-    common = common_stages(sweep)
-    assert planned.runs[0].id == run_stage(sweep, common, 1, sweep.ladder[1][0]).id
+    assert planned.runs[0].id == run_stage(sweep, 1, sweep.ladder[1][0]).id
     for line in planned.runs:
-        multiple = 1 if line.compute == "base" else int(line.compute[:-1])
-        assert line.train_flops == pytest.approx(sweep.base_flops * multiple, rel=0.02)
-        assert line.n_params == flops.non_embedding(flops.dit_params(sweep.size(line.size), sweep.vae.latent_channels))
+        assert line.train_flops == pytest.approx(sweep.base_flops * line.multiple, rel=0.02)
+        assert line.n_params == flops.non_embedding(
+            flops.dit_params(sized(sweep.dit, line.size), sweep.vae.latent_channels)
+        )
         assert not line.done
     assert planned.hours > 0
     assert planned.price > 0
+
+
+def _n_params(sweep, size):
+    return flops.non_embedding(flops.dit_params(sized(sweep.dit, size), sweep.vae.latent_channels))
 
 
 def test_worlds_of_several_sizes_are_priced_as_the_mixture_that_they_are():
@@ -88,7 +94,7 @@ def test_worlds_of_several_sizes_are_priced_as_the_mixture_that_they_are():
     steps = tokens = spent = 0
     while spent < sweep.base_flops:
         update = batches(steps)
-        spent += flops.dit_training(sweep.size(line.size), 8, [grids[clip] for clip in update], 16)
+        spent += flops.dit_training(sized(sweep.dit, line.size), 8, [grids[clip] for clip in update], 16)
         steps, tokens = steps + 1, tokens + sum(lengths[clip] for clip in update)
     assert line.steps == pytest.approx(steps, rel=0.01)
     assert line.num_tokens == pytest.approx(tokens, rel=0.01)
@@ -113,7 +119,7 @@ def test_plan_prints_every_run_and_json(capsys):
 def test_dit_xl_2_is_the_published_one():
     """The tower of DiT-XL/2 (arXiv 2212.09748): 118.6 GMAC come from attention, MLPs and per-block modulation."""
     d, blocks, tokens = 1152, 28, 256
-    ours = flops.dit_forward(load_sweep("demo").size("w1152d28"), 4, [(1, 16, 16)], text_tokens=1) / 2
+    ours = flops.dit_forward(sized(load_sweep("demo").dit, "w1152d28"), 4, [(1, 16, 16)], text_tokens=1) / 2
     published_tower = blocks * (12 * d * d * tokens + 2 * tokens * tokens * d)
     cross = blocks * (2 * d * d * tokens + 2 * d * d + 2 * tokens * d)
     assert ours == pytest.approx(published_tower + cross, rel=0.002)
@@ -124,7 +130,7 @@ def test_a_run_of_the_demo_by_hand():
     """Every number of one line, from what the sweep's file says."""
     sweep = load_sweep("demo")
     line = next(line for line in plan(sweep).runs if (line.compute, line.size) == ("4x", "w64d2"))
-    dit, clips = sweep.size("w64d2"), 16  # of 80 tokens in a batch of 1280
+    dit, clips = sized(sweep.dit, "w64d2"), 16  # of 80 tokens in a batch of 1280
     assert line.n_params == 167456
     step = flops.dit_training(dit, 8, [DEMO_GRID] * clips, 16)
     assert line.steps == round(4 * 5.6e11 / step)
@@ -156,9 +162,9 @@ def test_a_run_gets_twice_the_gpus_as_long_as_it_would_take_too_long():
 def test_finished_runs_say_how_fast_training_is(tmp_path):
     """Of the same kind of device alone, and those of the nearest N."""
     sweep, runs = load_sweep("demo"), tmp_path / "runs"
-    common = common_stages(sweep)
-    chosen = [run_stage(sweep, common, 1, size) for size in sweep.ladder[1]]
-    assumed = price_stages(sweep, chosen, runs, capacity())
+    complete(shared_list(sweep), runs)
+    chosen = [run_stage(sweep, 1, size) for size in sweep.ladder[1]]
+    assumed = price_stages(sweep.hardware, chosen, runs, capacity())
     speeds = {"w48d2": 1.0, "w64d2": 4.0, "w96d3": 2.0}
 
     def finish(device):
@@ -177,12 +183,12 @@ def test_finished_runs_say_how_fast_training_is(tmp_path):
 
     finish("cpu")
     assert plan(sweep, runs, capacity()).measured_runs == 0
-    on_cpu = price_stages(sweep, chosen, runs, capacity())
+    on_cpu = price_stages(sweep.hardware, chosen, runs, capacity())
     assert [line.hours for line in on_cpu] == [line.hours for line in assumed]
     finish("cuda")
     planned = plan(sweep, runs, capacity())
     assert planned.measured_runs == 3
-    for line, before in zip(price_stages(sweep, chosen, runs, capacity()), assumed, strict=True):
+    for line, before in zip(price_stages(sweep.hardware, chosen, runs, capacity()), assumed, strict=True):
         others = before.hours - before.spent_flops / capacity().flops_per_gpu / 3600
         assert line.hours == pytest.approx(others + (before.hours - others) / 2)  # the median of three
         assert (line.measured, line.done, line.gpus) == (True, True, before.gpus)
@@ -193,17 +199,17 @@ def test_any_stages_can_be_priced(tmp_path):
     """A trial at other rates costs what the run of its size and budget costs; metrics cost what their run makes of
     them, which may be on disk alone; and each has its line, in the order asked for."""
     sweep = load_sweep("demo")
-    common = common_stages(sweep)
     rates = sweep.replace(optim=sweep.optim.replace(muon_lr=0.5))
-    run, trial = run_stage(sweep, common, 1, "w64d2"), run_stage(rates, common, 1, "w64d2")
-    measures = metrics_stage(sweep, common, run)
-    lines = price_stages(sweep, [trial, run, trial, measures], tmp_path)
+    run, trial = run_stage(sweep, 1, "w64d2"), run_stage(rates, 1, "w64d2")
+    measures = metrics_stage(sweep, 1, "w64d2")
+    complete(shared_list(sweep), tmp_path)
+    lines = price_stages(sweep.hardware, [trial, run, trial, measures], tmp_path)
     assert [line.id for line in lines] == [trial.id, run.id, trial.id, measures.id]
     assert lines[0].hours == lines[1].hours
-    alone = price_stages(sweep, [measures], tmp_path)[0]
+    alone = price_stages(sweep.hardware, [measures], tmp_path)[0]
     assert alone.hours is None
     complete([run], tmp_path)
-    assert price_stages(sweep, [measures], tmp_path)[0].hours == lines[3].hours
+    assert price_stages(sweep.hardware, [measures], tmp_path)[0].hours == lines[3].hours
 
 
 def test_what_a_users_folder_holds_is_not_known_before_it_is_opened(tmp_path, capsys):
@@ -235,13 +241,13 @@ def test_branches_cost_the_longest_beginning_and_every_decay():
     whole = load_sweep("demo")
     optim = whole.optim.replace(warmup_steps=20, decay_fraction=0.2)
     branching = whole.replace(branches=True, optim=optim)
-    common = common_stages(branching)
     stages = [
         stage
-        for stage in [*trunk_stages(branching, common), *ladder_stages(branching, common)]
+        for stage in [*trunk_stages(branching), *ladder_stages(branching)]
         if stage.slug.endswith("-w64d3")  # at 2x and 4x
     ]
-    lines = price_stages(branching, stages, None)
+    shared = shared_list(branching)
+    lines = price_stages(branching.hardware, [*shared, *stages], None)[len(shared) :]
     runs = {line.compute: line.train_flops for line in lines if line.kind == "dit"}
     assert sum(line.spent_flops for line in lines) == pytest.approx(runs["4x"] + 0.2 * runs["2x"])
     names = [phase.name for phase in plan(branching).phases]
@@ -270,7 +276,7 @@ def test_the_array_limit_makes_a_sweep_longer():
     planned = plan(sweep, capacity=capacity(gpus=1, gpus_per_run=1))
     data = planned.stages[0]
     assert data.kind == "data"
-    assert hours[1] == pytest.approx(planned.gpu_hours + data.hours)  # the fit runs beside the metrics of the VAE
+    assert hours[1] == pytest.approx(planned.gpu_hours + data.hours + FIT_HOURS)
     ladder = sum(line.hours for line in planned.runs if line.compute != "32x")
     dearest = max(line.hours for line in planned.runs if line.compute != "32x")
     assert hours[1] - hours[64] >= ladder - dearest
@@ -279,8 +285,8 @@ def test_the_array_limit_makes_a_sweep_longer():
 
 def test_done_is_not_paid_for_again(tmp_path):
     sweep, runs = load_sweep("demo"), tmp_path / "runs"
-    before, common = plan(sweep, runs), common_stages(sweep)
-    complete([*common.stages(), *ladder_stages(sweep, common)], runs)
+    before = plan(sweep, runs)
+    complete([*shared_list(sweep), *ladder_stages(sweep)], runs)
     after = plan(sweep, runs)
     assert {phase.name: phase.done for phase in after.phases if phase.done} == {
         "data": 1,
@@ -293,13 +299,13 @@ def test_done_is_not_paid_for_again(tmp_path):
     assert after.price == pytest.approx(sum(line.price for line in left))
     assert before.disk_bytes == after.disk_bytes
     # The law chooses another size than the middle one, and 4x is best at the largest.
-    target, best = run_stage(sweep, common, 32, "w128d5"), run_stage(sweep, common, 4, "w96d3")
+    target = run_stage(sweep, 32, "w128d5")
     StageFolder.create(runs, target)
-    complete([metrics_stage(sweep, common, best)], runs)
+    complete([metrics_stage(sweep, 4, "w96d3")], runs)
     chosen = plan(sweep, runs)
     assert (after.target_size, after.target_begun) == ("w96d4", False)
     assert (chosen.target_size, chosen.target_begun) == ("w128d5", True)
-    assert metrics_stage(sweep, common, best).id in {stage.id for stage in chosen.stages}
+    assert metrics_stage(sweep, 4, "w96d3").id in {stage.id for stage in chosen.stages}
 
 
 def test_a_thousand_runs_are_planned_and_explained_without_torch_or_pandas(tmp_path):
@@ -330,13 +336,12 @@ def test_trials_are_one_line_that_the_ladder_waits_for(tmp_path):
     assert phase.gpu_hours == pytest.approx(8 * trial.gpu_hours)
     assert next(phase for phase in planned.phases if phase.name == "training").after == ("tuning",)
     assert planned.hours == pytest.approx(without.hours + 4 * trial.hours)
-    common, runs = common_stages(tuned), tmp_path / "runs"
+    runs = tmp_path / "runs"
     rates = [{"muon_lr": 0.01 + number / 1000} for number in range(8)]
     trials = [
-        Trial(run_id=trial_stage(tuned, common, one).id, rates=one, val_loss=1.0 + number)
-        for number, one in enumerate(rates)
+        Trial(run_id=trial_stage(tuned, one).id, rates=one, val_loss=1.0 + number) for number, one in enumerate(rates)
     ]
-    write_document(tmp_path / "tuning.json", choose(tuned, trials).model_dump(mode="json"))
+    write_document(tmp_path / "tuning.json", choose_rates(tuned, trials).model_dump(mode="json"))
     after = plan(tuned, runs)
-    assert run_stage(with_rates(tuned, rates[0]), common, 4, "w64d2").id in {line.id for line in after.runs}
+    assert run_stage(with_rates(tuned, rates[0]), 4, "w64d2").id in {line.id for line in after.runs}
     assert {one.run_id for one in trials} <= {line.id for line in after.runs}

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from scaling.cli.main import VERBS
+from sweeps.load import load_sweep
 from sweeps.planning.plan import plan
-from sweeps.spec import load_sweep
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()

@@ -13,8 +13,8 @@ from scaling.core.stage import StageFolder
 from scaling.metrics.fidelity import Fidelity
 from scaling.stages import reconstruction
 from scaling.stages.run import run_stage
-from sweeps.spec import load_sweep
-from sweeps.stages import common_stages
+from sweeps.load import load_sweep
+from tests.sweep_stages import shared_stages
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +23,7 @@ def stages(tmp_path_factory):
     runs = tmp_path_factory.mktemp("runs")
     sweep = load_sweep("tiny")
     short = sweep.vae_train.replace(steps=2)
-    common = common_stages(sweep.replace(vae_train=short))
+    common = shared_stages(sweep.replace(vae_train=short))
     before = os.environ.get("OMP_NUM_THREADS", "1")
     try:
         for stage in (common.data, common.vae, common.reference, common.reconstruction):

@@ -23,8 +23,8 @@ from scaling.diffusion.sampling import Edit, Given, Sampler, sample
 from scaling.diffusion.solvers import integrate, times
 from scaling.diffusion.video_sampling import Order, TrainedRun
 from scaling.stages.run import run_stage
-from sweeps.spec import load_sweep
-from sweeps.stages import common_stages, ladder_stages
+from sweeps.load import load_sweep
+from tests.sweep_stages import ladder_stages, shared_stages
 from tests.test_models import CHANNELS, caption, dit
 
 SOLVERS = {"euler": 1, "heun": 2, "multistep": 2}
@@ -201,13 +201,13 @@ SIZE = (64, 64)
 def runs(tmp_path_factory):
     """Folders of the smallest runs that there are, one trained with given frames and one without, by name."""
     folder, sweep = tmp_path_factory.mktemp("runs"), load_sweep("tiny")
-    common = common_stages(sweep)
+    common = shared_stages(sweep)
     found = {}
     for name, chance in (("given", 0.5), ("plain", 0.0)):
         optim = sweep.optim.replace(conditioning_frames=chance)
         evaluation = sweep.evaluation.replace(prompt_count=1, sample_steps=1, sample_at=(1.0,))
         changes = {"optim": optim, "evaluation": evaluation, "base_flops": 2e9}
-        run = ladder_stages(sweep.replace(**changes), common)[-1]
+        run = ladder_stages(sweep.replace(**changes))[-1]
         for stage in (common.data, common.vae, common.latents, run):
             run_stage(str(StageFolder.create(folder, stage).path))
         found[name] = folder / run.id

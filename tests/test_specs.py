@@ -13,8 +13,8 @@ from scaling.core.identity import canonical_json, stage_id
 from scaling.core.specs import DataSpec, DiTSpec, EngineSpec, EvalSpec, WorldSpec, parse_spec
 from scaling.core.stage import DataFields, Stage, StageFolder
 from scaling.core.store import append_jsonl, read_jsonl, temporary, write_document
-from sweeps.spec import load_sweep
-from sweeps.stages import common_stages, ladder_stages
+from sweeps.load import load_sweep
+from tests.sweep_stages import ladder_stages, shared_stages
 
 
 def mixed(change):
@@ -55,8 +55,9 @@ def test_one_clear_line(document, message):
     ("change", "message"),
     [
         ({"ladder": {1: SIZES, 4: ["w65d3"]}}, "ladder.4: width 65 is not a multiple of 16"),
-        ({"ladder": {1: SIZES, 2: SIZES}}, "1 and 4 are needed"),
-        ({"ladder": {0: SIZES, 1: SIZES, 4: SIZES}}, "multiples are at least 1"),
+        ({"columns": [2]}, "columns: 2 is not a multiple of the ladder, which has 1, 4"),
+        ({"dit": {"width": 96}}, "dit.width: the ladder and target_sizes name the sizes; leave it out"),
+        ({"ladder": {0: SIZES, 1: SIZES, 4: SIZES}}, "ladder: give multiples of the base budget, above 0"),
         ({"ladder": {1: ["w64d3", "w64d3"], 4: SIZES}}, "ladder.1: names a size twice"),
         ({"ladder": {1: ["w64d3"], 4: ["w64d3"]}}, "ladder: 2 runs, but a forecast needs 6"),
         ({"fvd": {"frames": 33}}, "fvd.frames is 33, but clips have at most data.frames 17"),
@@ -90,7 +91,7 @@ def test_a_sweep_names_file_and_field(tmp_path, change, message):
 def test_shipped_sweeps_load_and_have_distinct_runs():
     for name in ("demo", "tiny", "native", "base_4x_32x"):
         sweep = load_sweep(name)
-        ids = [stage.id for stage in ladder_stages(sweep, common_stages(sweep))]
+        ids = [stage.id for stage in ladder_stages(sweep)]
         assert len(set(ids)) == len(ids)
     with pytest.raises(UserError, match=r"no such sweep; shipped ones: .*demo"):
         load_sweep("nothing")
@@ -141,9 +142,9 @@ def test_ids_change_with_meaning_and_not_with_placement():
 def test_a_changed_vae_moves_every_run_after_it():
     sweep = load_sweep("demo")
     other = sweep.replace(vae_train=sweep.vae_train.replace(steps=7))
-    before, after = (ladder_stages(one, common_stages(one)) for one in (sweep, other))
+    before, after = (ladder_stages(one) for one in (sweep, other))
     assert not {stage.id for stage in before} & {stage.id for stage in after}
-    assert common_stages(sweep).data.id == common_stages(other).data.id
+    assert shared_stages(sweep).data.id == shared_stages(other).data.id
 
 
 def test_a_stage_folder_gives_back_its_stage(tmp_path):
@@ -190,7 +191,7 @@ def test_the_same_videos_elsewhere_are_the_same_data(tmp_path):
         (tmp_path / name).mkdir()
         (tmp_path / name / "a.mp4").write_bytes(b"the same")
         sweep = load_sweep("demo").replace(data=DataSpec(folder=str(tmp_path / name)))
-        ids.append(common_stages(sweep).latents.id)
+        ids.append(shared_stages(sweep).latents.id)
     assert ids[0] == ids[1]
 
 

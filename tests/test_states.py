@@ -19,7 +19,7 @@ from slurm.request import Request
 from slurm.states import STATES, statuses
 from slurm.submissions import STEERING, Submission, Submissions
 from slurm.worker import cancel_mark
-from sweeps.spec import load_sweep
+from sweeps.load import load_sweep
 
 SEEN = 2_000_000_000.0
 """When squeue answered: after everything that the tests write."""
@@ -40,7 +40,7 @@ def out(tmp_path):
 def add(out, number, *logs, complete=None, parents=None, kind="data"):
     """A stage with attempts that said these things, the first of which was job 5_<number>.0."""
     fields = DataFields(data=DataSpec(worlds=WorldSpec(seed=number, count=2)))
-    stage = Stage(slug=f"stage-{number}", fields=fields, parents=parents or {}, compute="4x")
+    stage = Stage(slug=f"stage-{number}", fields=fields, parents=parents or {}, multiple=4)
     folder = StageFolder.create(out / "runs", stage)
     for restarts, rows in enumerate(logs):
         events = folder.claim_attempt(f"5_{number}.{restarts}", gpus=2)

@@ -18,7 +18,7 @@ from scaling.stages.run import run_stage
 from slurm.local import execute
 from sweeps.report_inputs import collect
 from sweeps.spec import SweepSpec
-from sweeps.stages import common_stages, ladder_stages, trunk_stages
+from tests.sweep_stages import ladder_stages, trunk_stages
 
 SCALING = [sys.executable, "-m", "scaling.cli.main"]
 COMPUTES = ["base", "4x", "32x"]
@@ -205,9 +205,8 @@ def test_branches_of_one_trunk_tell_the_story_for_less(tmp_path, told):
     shutil.copytree(told[0] / "runs", runs)
     losses = {}
     for one in (whole, branching):
-        common = common_stages(one)
-        stages = [stage for stage in ladder_stages(one, common) if stage.slug == "dit-w32d2"]
-        trunks = [stage for stage in trunk_stages(one, common) if stage.slug == "trunk-w32d2"]
+        stages = [stage for stage in ladder_stages(one) if stage.slug == "dit-w32d2"]
+        trunks = [stage for stage in trunk_stages(one) if stage.slug == "trunk-w32d2"]
         execute([*trunks, *stages], runs, jobs=1, cores=1)
         records = [read_record(runs / stage.id / "record.json") for stage in stages]
         losses[one.branches] = [record.value("val_loss") for record in records]

@@ -14,9 +14,9 @@ from scaling.core.errors import UserError
 from scaling.core.specs import TextSpec
 from scaling.core.stage import LatentsFields, Stage
 from scaling.text.load import load_text_encoder
+from sweeps.load import load_sweep
 from sweeps.planning.plan import plan
-from sweeps.spec import load_sweep
-from sweeps.stages import common_stages
+from tests.sweep_stages import shared_stages
 
 transformers = pytest.importorskip("transformers", reason="needs the extra 'hf'")
 
@@ -93,7 +93,7 @@ def saved(folder: Path, name: str):
 def stage_of(folder: Path, **text) -> Stage:
     """The `latents` stage that a plan makes of this encoder."""
     spec = TextSpec(encoder=str(folder), **{"width": WIDTH, "max_tokens": TOKENS, **text})
-    return common_stages(load_sweep("demo").replace(text=spec)).latents
+    return shared_stages(load_sweep("demo").replace(text=spec)).latents
 
 
 @pytest.mark.parametrize("name", FAMILIES)

@@ -13,16 +13,18 @@ import yaml
 
 from analysis.tables.table import read_runs
 from scaling.core.errors import UserError
-from scaling.core.records import TUNING, Trial, read_record
+from scaling.core.records import Trial, read_record
 from scaling.core.specs import OptimSpec, parse_spec
 from scaling.core.stage import DiTFields, StageFolder
-from sweeps.controller import finish, next_round
+from sweeps.controller import Controller
+from sweeps.ladder import with_rates
+from sweeps.load import load_sweep
 from sweeps.planning.plan import plan
 from sweeps.report_inputs import collect
-from sweeps.spec import SweepSpec, load_sweep
-from sweeps.stages import common_stages
-from sweeps.tuning import ask, choose, trial_stage, with_rates
+from sweeps.spec import SweepSpec
+from sweeps.tuning import choose_rates, next_trials
 from tests.planted import complete, law
+from tests.sweep_stages import trial_stage
 
 DEMO = load_sweep("demo")
 RANGES = {"muon_lr": [0.003, 0.3], "adamw_lr": [0.0008, 0.08]}
@@ -35,7 +37,6 @@ def tuned(sweep=DEMO, **section):
 
 
 SWEEP = tuned()
-COMMON = common_stages(SWEEP)
 
 
 def planted(best_muon, best_adamw):
@@ -59,14 +60,14 @@ def loss(N, C, optim):
 def tune(sweep, value):
     """All trials, each batch answered by the surface `value`."""
     trials = []
-    while asked := ask(sweep, trials):
+    while asked := next_trials(sweep, trials):
         trials += [Trial(run_id=f"run-{len(trials) + i}", rates=r, val_loss=value(r)) for i, r in enumerate(asked)]
     return trials
 
 
 def run_all(out, sweep=SWEEP, loss=loss):
     rounds = []
-    while one := next_round(sweep, COMMON, out):
+    while one := Controller(sweep, out).next():
         rounds.append(one)
         complete(one.stages, out / "runs", loss)
     return rounds
@@ -79,7 +80,7 @@ def test_twelve_trials_come_near_the_best_rates(seed):
     value = planted(*best)
     trials = tune(tuned(DEMO.replace(optim=OptimSpec(muon_lr=0.003, adamw_lr=0.0008)), seed=seed), value)
     assert len(trials) == 12
-    found = choose(SWEEP, trials).chosen
+    found = choose_rates(SWEEP, trials).chosen
     assert trials[0].val_loss > 1.4
     assert found.val_loss < 1.06
     assert all(1 / 3 < found.rates[name] / rate < 3 for name, rate in zip(("muon_lr", "adamw_lr"), best, strict=True))
@@ -95,14 +96,14 @@ def test_later_trials_are_nearer_than_scattered_ones():
 
 
 def test_the_first_trial_has_the_sweeps_own_rates_or_the_nearest_in_range():
-    assert ask(SWEEP, [])[0] == {"muon_lr": DEMO.optim.muon_lr, "adamw_lr": DEMO.optim.adamw_lr}
-    assert ask(tuned(muon_lr=[0.04, 0.4]), [])[0] == {"muon_lr": 0.04, "adamw_lr": DEMO.optim.adamw_lr}
+    assert next_trials(SWEEP, [])[0] == {"muon_lr": DEMO.optim.muon_lr, "adamw_lr": DEMO.optim.adamw_lr}
+    assert next_trials(tuned(muon_lr=[0.04, 0.4]), [])[0] == {"muon_lr": 0.04, "adamw_lr": DEMO.optim.adamw_lr}
 
 
 def test_batches_are_as_asked_and_the_last_is_the_rest():
     sizes, trials = [], []
     sweep = tuned(trials=8, at_a_time=3)
-    while asked := ask(sweep, trials):
+    while asked := next_trials(sweep, trials):
         sizes.append(len(asked))
         trials += [Trial(run_id="", rates=rates, val_loss=1.0) for rates in asked]
     assert sizes == [3, 3, 2]
@@ -137,38 +138,38 @@ def test_a_trial_that_diverged_is_the_worst_and_not_a_fault():
     assert any(lost[:4])
     assert not all(lost[:4])
     assert sum(lost[8:]) < sum(lost[:8])
-    assert choose(sweep, trials).chosen.rates["muon_lr"] <= wall
+    assert choose_rates(sweep, trials).chosen.rates["muon_lr"] <= wall
     with pytest.raises(UserError, match=r"all 16 trials diverged, with muon_lr down to 0.003; lower the ranges"):
-        choose(sweep, tune(sweep, lambda rates: None))
+        choose_rates(sweep, tune(sweep, lambda rates: None))
 
 
 def test_the_ladder_is_trained_at_the_rates_of_the_best_trial(tmp_path):
     rounds = run_all(tmp_path)
     assert [one.title for one in rounds[:4]] == [
         *[f"demo: tuning, {count} of 12 trials" for count in (4, 8, 12)],
-        "demo: up to 4x",
+        "demo: training",
     ]
     said = json.loads((tmp_path / "tuning.json").read_text())
     assert len(said["trials"]) == 12
     assert said["chosen"]["val_loss"] == min(trial["val_loss"] for trial in said["trials"] if trial["val_loss"])
     for one in rounds[3:]:
         for stage in one.stages:
-            if stage.kind == "dit":
+            if stage.phase in ("training", "target"):
                 optim = stage.fields_as(DiTFields).optim
                 assert {"muon_lr": optim.muon_lr, "adamw_lr": optim.adamw_lr} == said["chosen"]["rates"]
     trials = {trial["run_id"] for trial in said["trials"]}
     assert all(StageFolder(tmp_path / "runs" / run_id).complete for run_id in trials)
     # w64d2 is in the ladder's base budget: its run at the chosen rates is the trial, and is not trained again.
-    ladder = {stage.id for stage in rounds[3].stages if stage.kind == "dit"}
+    ladder = {stage.id for stage in rounds[3].stages if stage.phase == "training"}
     assert trials & ladder == {said["chosen"]["run_id"]}
-    finish(SWEEP, COMMON, tmp_path, ())
+    Controller(SWEEP, tmp_path).finish(())
 
 
 def test_killed_after_any_trial_it_asks_for_the_same_and_trains_none_twice(tmp_path):
     straight = tmp_path / "straight"
     run_all(straight)
     out, ran = tmp_path / "out", []
-    while one := next_round(SWEEP, COMMON, out):
+    while one := Controller(SWEEP, out).next():
         missing = [stage for stage in one.stages if not StageFolder(out / "runs" / stage.id).complete]
         ran += complete([missing[-1] if "tuning" in one.title else missing[0]], out / "runs", loss)
     assert sorted(ran) == sorted({path.parent.name for path in straight.glob("runs/*/COMPLETE")})
@@ -179,7 +180,7 @@ def test_killed_after_any_trial_it_asks_for_the_same_and_trains_none_twice(tmp_p
 def test_trials_are_no_part_of_the_law(tmp_path, capsys):
     """Of 9 + 1 runs and 12 trials, one of which is a run of the ladder, every reader takes the 10 runs."""
     run_all(tmp_path)
-    finish(SWEEP, COMMON, tmp_path, ())
+    Controller(SWEEP, tmp_path).finish(())
     assert len(list(tmp_path.glob("runs/dit-*/COMPLETE"))) == 9 + 1 + 12 - 1
     prediction = json.loads((tmp_path / "prediction.json").read_text())
     assert len(prediction["run_ids"]) == 9
@@ -192,7 +193,7 @@ def test_trials_are_no_part_of_the_law(tmp_path, capsys):
     (tmp_path / "prediction.json").unlink()
     assert len(collect(tmp_path).runs) == 10
     said = json.loads((tmp_path / "tuning.json").read_text())
-    assert read_record(tmp_path / "runs" / said["chosen"]["run_id"] / "record.json").compute == TUNING
+    assert read_record(tmp_path / "runs" / said["chosen"]["run_id"] / "record.json").phase == "tuning"
 
 
 def test_rates_once_said_are_kept_until_something_else_is_asked(tmp_path, monkeypatch):
@@ -200,26 +201,23 @@ def test_rates_once_said_are_kept_until_something_else_is_asked(tmp_path, monkey
     run_all(tmp_path)
     before = (tmp_path / "tuning.json").stat().st_mtime_ns
     monkeypatch.setattr("sweeps.tuning._by_optuna", lambda *_: pytest.fail("Optuna was asked again"))
-    assert next_round(SWEEP, COMMON, tmp_path) is None
+    assert Controller(SWEEP, tmp_path).next() is None
     assert (tmp_path / "tuning.json").stat().st_mtime_ns == before
     monkeypatch.undo()
-    more = next_round(tuned(trials=16), COMMON, tmp_path)
+    more = Controller(tuned(trials=16), tmp_path).next()
     assert more.title == "demo: tuning, 16 of 16 trials"
     other = with_rates(SWEEP, {"muon_lr": 0.05}).replace(seed=5)
-    assert next_round(other, COMMON, tmp_path).title == "demo: tuning, 4 of 12 trials"
-    assert next_round(DEMO, COMMON, tmp_path).title == "demo: up to 4x"
+    assert Controller(other, tmp_path).next().title == "demo: tuning, 4 of 12 trials"
+    assert Controller(DEMO, tmp_path).next().title == "demo: training"
     assert not (tmp_path / "tuning.json").exists()
 
 
 def test_a_sweep_that_branches_has_trials_that_do_not(tmp_path):
     optim = DEMO.optim.replace(warmup_steps=2, decay_fraction=0.25)
     sweep = SWEEP.replace(optim=optim, branches=True)
-    trial = trial_stage(sweep, COMMON, {"muon_lr": 0.01})
-    assert (set(trial.parents), trial.compute, trial.fields_as(DiTFields).optim.muon_lr) == (
-        {"vae", "latents"},
-        TUNING,
-        0.01,
-    )
+    trial = trial_stage(sweep, {"muon_lr": 0.01})
+    assert (set(trial.parents), trial.phase) == ({"vae", "latents"}, "tuning")
+    assert trial.fields_as(DiTFields).optim.muon_lr == 0.01
 
 
 @pytest.mark.parametrize(
@@ -243,14 +241,14 @@ def test_muon_has_no_rate_where_nothing_is_trained_by_it():
     adamw = DEMO.replace(optim=DEMO.optim.replace(optimizer="adamw"))
     with pytest.raises(UserError, match=r"tuning.muon_lr: no weight is trained by Muon"):
         tuned(adamw)
-    assert list(ask(tuned(adamw, muon_lr=None), [])[0]) == ["adamw_lr"]
+    assert list(next_trials(tuned(adamw, muon_lr=None), [])[0]) == ["adamw_lr"]
 
 
 def test_a_sweep_with_tuning_is_planned_and_its_runs_are_found_at_the_rates_that_were_chosen(tmp_path):
     computes = [line.compute for line in plan(DEMO).runs]
-    assert [line.compute for line in plan(SWEEP).runs if line.compute != TUNING] == computes
+    assert [line.compute for line in plan(SWEEP).runs if line.phase != "tuning"] == computes
     run_all(tmp_path)
-    runs = [line for line in plan(SWEEP, tmp_path / "runs").runs if line.compute != TUNING]
+    runs = [line for line in plan(SWEEP, tmp_path / "runs").runs if line.phase != "tuning"]
     assert [(line.compute, line.done) for line in runs] == [(compute, True) for compute in computes]
 
 
@@ -271,7 +269,7 @@ def test_a_tiny_sweep_tuned_end_to_end(tmp_path):
         assert {name: getattr(optim, name) for name in RANGES} == said["chosen"]["rates"]
     for trial in said["trials"]:
         record = read_record(out / "runs" / trial["run_id"] / "record.json")
-        assert (record.compute, record.value("val_loss")) == (TUNING, trial["val_loss"])
+        assert (record.compute, record.value("val_loss")) == (trial["val_loss"])
     shutil.rmtree(out / "runs" / said["trials"][1]["run_id"])
     again = subprocess.run([*command, str(out), "--json"], capture_output=True, text=True, check=True)
     assert json.loads(again.stdout)["columns"] == columns

@@ -25,8 +25,8 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Runs the shipped sweep `demo`. Raises UserError."""
-    from scaling.cli.run import tell_and_print
-    from sweeps.spec import load_sweep
+    from scaling.cli.run import run_and_print
+    from sweeps.load import load_sweep
 
     sweep = load_sweep("tiny" if args.tiny else "demo")
-    return tell_and_print(sweep, args.out, "scaling demo --tiny" if args.tiny else "scaling demo", args.json)
+    return run_and_print(sweep, args.out, "scaling demo --tiny" if args.tiny else "scaling demo", args.json)

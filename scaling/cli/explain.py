@@ -58,10 +58,10 @@ def run(args: argparse.Namespace) -> int:
 
 def _causes(runs: Path, sweep_name: str) -> list[dict[str, Any]]:
     from sweeps.explain import explain
-    from sweeps.phases import outline_of
-    from sweeps.spec import load_sweep
+    from sweeps.load import load_sweep
+    from sweeps.phases import planned_phases
 
-    causes = explain(outline_of(load_sweep(sweep_name), runs).stages, runs)
+    causes = explain(planned_phases(load_sweep(sweep_name), runs).stages, runs)
     return [cause.to_document() for cause in causes]
 
 
@@ -114,12 +114,12 @@ def _in_full(runs: Path, names: Sequence[str], sweep_name: str | None) -> list[d
 
 def _explainer(runs: Path, sweep_name: str) -> "Explainer":
     from sweeps.explain import Explainer
-    from sweeps.spec import load_sweep
-    from sweeps.stages import common_stages, possible_stages
+    from sweeps.load import load_sweep
+    from sweeps.phases import possible_stages
+    from sweeps.stages import StageBuilder
 
     sweep = load_sweep(sweep_name)
-    possible = possible_stages(sweep, common_stages(sweep))
-    return Explainer({stage.id: stage for stage in possible}, runs)
+    return Explainer(possible_stages(sweep, StageBuilder.of(sweep)), runs)
 
 
 def _what(stage: "Stage") -> str:

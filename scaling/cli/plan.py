@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sweeps.planning.plan import Plan
-    from sweeps.spec import SweepSpec
+    from sweeps.spec import StudySpec, SweepSpec
 
 
 def add_parser(subparsers: Any) -> None:
@@ -38,16 +38,16 @@ def run(args: argparse.Namespace) -> int:
     """Prints the plan. Raises UserError."""
     from slurm.cluster import LocalCluster, load_cluster
     from sweeps.explain import explain
-    from sweeps.phases import outline_of
+    from sweeps.load import load_sweep
+    from sweeps.phases import planned_phases
     from sweeps.planning.plan import plan
-    from sweeps.spec import load_sweep
 
     sweep, cluster = load_sweep(args.sweep), load_cluster(args.cluster)
     capacity = None if isinstance(cluster, LocalCluster) else cluster.capacity()
     runs = (args.out or Path(sweep.name)) / "runs"
-    outline = outline_of(sweep, runs)
-    planned = plan(sweep, runs, capacity, outline=outline)
-    causes = explain(outline.stages, runs) if args.explain else None
+    known = planned_phases(sweep, runs)
+    planned = plan(sweep, runs, capacity, known=known)
+    causes = explain(known.stages, runs) if args.explain else None
     if args.json:
         why = {} if causes is None else {"causes": [cause.to_document() for cause in causes]}
         print(json.dumps({**planned.to_document(), **why}))
@@ -119,32 +119,39 @@ def _runs(planned: "Plan") -> str:
     return _table(header, rows, left=2)
 
 
-def _summary(sweep: "SweepSpec", planned: "Plan", machine: str, speed: str) -> str:
+def _summary(sweep: "SweepSpec | StudySpec", planned: "Plan", machine: str, speed: str) -> str:
+    from sweeps.spec import SweepSpec
+
     runs, done = len(planned.runs), sum(line.done for line in planned.runs)
     basis = f"assumed: {speed}"
     if planned.measured_runs:
         basis = f"measured on {planned.measured_runs} finished runs; where they say nothing, {speed} is assumed"
-    size = f"The size at {sweep.label(sweep.target)}"
     lines = [
         f"{runs} runs{f', {done} of them done' if done else ''}; left to do on {machine}: {_hours(planned.hours)}, "
         f"{planned.gpu_hours:.3g} GPU-hours, {planned.price:.2f} USD. Disk in the end: {_bytes(planned.disk_bytes)}.",
         f"Training speed {basis}. Time in a queue, and to start jobs, is not counted.",
         f"Every run draws its {_videos(sweep)} samples and does its validation itself, which is counted there.",
-        f"{size} is {planned.target_size}, which has been begun."
-        if planned.target_begun
-        else f"{size} is an assumption: the law chooses among {', '.join(sweep.target_sizes)}.",
     ]
-    if sweep.tuning is not None:
+    if isinstance(sweep, SweepSpec):
+        size = f"The size at {sweep.target_name}"
         lines.append(
-            "Until tuning has chosen the rates, runs are planned at the sweep's own, and their ids will change."
+            f"{size} is {planned.target_size}, which has been begun."
+            if planned.target_begun
+            else f"{size} is an assumption: the law chooses among {', '.join(sweep.target_sizes)}."
         )
+        if sweep.tuning is not None:
+            lines.append(
+                "Until tuning has chosen the rates, runs are planned at the sweep's own, and their ids will change."
+            )
     if planned.unknown:
         lines.append(f"Not known before the videos are opened, and not counted: {', '.join(planned.unknown)}.")
     return "\n".join(lines)
 
 
-def _videos(sweep: "SweepSpec") -> int:
-    evaluation = sweep.evaluation
+def _videos(sweep: "SweepSpec | StudySpec") -> int:
+    from sweeps.spec import StudySpec
+
+    evaluation = sweep.runs[0].spec.evaluation if isinstance(sweep, StudySpec) else sweep.evaluation
     return len(evaluation.sample_at) * (len(evaluation.prompts) or evaluation.prompt_count)
 
 

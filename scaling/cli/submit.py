@@ -34,14 +34,14 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Submits, or prints what it would. Raises UserError."""
-    from scaling.cli.run import tell_and_print
+    from scaling.cli.run import run_and_print
     from scaling.core.errors import UserError
     from slurm import preflight, request
     from slurm.cluster import LocalCluster, load_cluster
     from slurm.controller_job import advance
     from slurm.scheduler import Scheduler
     from slurm.submissions import Submissions
-    from sweeps.spec import load_sweep
+    from sweeps.load import load_sweep
 
     sweep, cluster = load_sweep(args.sweep), load_cluster(args.cluster)
     out = (args.out or Path(sweep.name)).absolute()
@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
             raise UserError("--dry-run: this machine has no scheduler; 'scaling plan' says what would run")
         if limit is not None:
             raise UserError("--budget-gpu-hours: this machine keeps no ledger; 'scaling plan' says what it will take")
-        return tell_and_print(sweep, out, command, args.json)
+        return run_and_print(sweep, out, command, args.json)
     before = request.find(out)
     if before is not None and before.sweep.name != sweep.name:
         raise UserError(f"{out}: the sweep {before.sweep.name} was submitted from here; choose another --out")
@@ -89,7 +89,7 @@ def _print_scripts(step: Any, as_json: bool) -> int:
 
 def print_step(out: Path, step: Any, as_json: bool) -> int:
     """Prints what a step came to, and gives the exit code."""
-    from sweeps.result import summary
+    from scaling.cli.run import summary
 
     if step.told is not None:
         print(json.dumps({"outcome": step.told.to_document()}) if as_json else summary(step.told))

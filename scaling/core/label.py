@@ -14,8 +14,8 @@ class Label(Spec):
     """Name of the model's size, such as `w64d2`."""
     multiple: float | None = None
     """Multiple of the sweep's base compute; None where the stage has no budget."""
-    variant: str = ""
-    """What was changed in this run of a study; empty where nothing was."""
+    axes: dict[str, str] = {}
+    """The value of each axis that the sweep varies, by the name of the axis."""
 
     @property
     def compute(self) -> str:

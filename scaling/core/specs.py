@@ -265,8 +265,9 @@ class OptimSpec(Spec):
     """Of the blocks' matrices."""
     muon_lr: float = Field(2e-2, gt=0)
     adamw_lr: float = Field(5e-3, gt=0)
-    base_width: int = Field(64, ge=1)
-    """Width at which `adamw_lr` holds for every layer: docs/models.md says how other widths follow."""
+    base_width: int | None = Field(64, ge=1)
+    """Width at which `adamw_lr` holds for every layer: docs/models.md says how other widths follow. None uses the rate
+    at every width."""
     weight_decay: float = Field(0.0, ge=0)
     warmup_fraction: float = Field(0.05, ge=0, lt=1)
     """Fraction of the steps in which the rate rises linearly."""

@@ -22,7 +22,7 @@ class DiTModule(StepModule):
             rates=Rates(
                 muon=optim.muon_lr,
                 adamw=optim.adamw_lr,
-                wide=optim.base_width / model.spec.width,
+                wide=1.0 if optim.base_width is None else optim.base_width / model.spec.width,
                 betas=BETAS,
                 weight_decay=optim.weight_decay,
             ),

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from scaling.core.stage import Stage
+from sweeps.hardware import HardwareSpec
 from sweeps.planning.capacity import Capacity
-from sweeps.spec import HardwareSpec
 
 TRAINING = ("vae", "trunk", "dit")
 """Kinds of stages that all GPUs of a job work on; one works on the others, and none on the data."""

@@ -9,13 +9,14 @@ from typing import Any
 
 from scaling.core.records import read_record
 from scaling.core.stage import Stage, StageFolder
-from sweeps.phases import BARRIERS, Outline, Part, is_done, outline_of
+from sweeps.hardware import HardwareSpec
+from sweeps.phases import Phase, PlannedPhases, planned_phases
 from sweeps.planning.capacity import Capacity
 from sweeps.planning.costs import ClipSize, Costs
 from sweeps.planning.machines import Cluster, Machine, OwnHardware
 from sweeps.planning.schedule import Job, wall_hours
 from sweeps.planning.speed import Speeds, measured
-from sweeps.spec import SweepSpec
+from sweeps.spec import StudySpec, SweepSpec
 
 FIT_HOURS = 0.01
 """Of the law and its forecast, on one core: half a minute."""
@@ -29,9 +30,16 @@ class PlannedStage:
     id: str
     kind: str
     slug: str
+    phase: str
+    """The phase of the sweep that the stage is labelled with."""
     size: str
-    """Of a model, such as `w64d2`; empty for other stages."""
+    """Name of the model's size, such as `w64d2`; empty for other stages."""
     compute: str
+    """The compute as people read it, such as `4x`; empty where the stage has no budget."""
+    multiple: float | None
+    """Multiple of the base compute."""
+    axes: dict[str, str]
+    """The value of each axis that the sweep varies."""
     parents: dict[str, str]
     gpus: int
     """0 for a CPU job."""
@@ -54,8 +62,8 @@ class PlannedStage:
 
 
 @dataclass(frozen=True)
-class Phase:
-    """The stages of a sweep that do the same thing. Times and prices are of what is not done."""
+class PlannedPhase:
+    """What the stages of one phase will cost. Times and prices are of what is not done."""
 
     name: str
     after: tuple[str, ...]
@@ -77,7 +85,7 @@ class Plan:
     """What a sweep will do and what it will cost."""
 
     sweep: str
-    phases: list[Phase]
+    phases: list[PlannedPhase]
     """In the order in which they can begin."""
     stages: list[PlannedStage]
     """All of them, with the costs of each whether it is done or not."""
@@ -90,13 +98,15 @@ class Plan:
     measured_runs: int
     """Finished runs whose speed it goes by; 0 where the speed is the machine description's."""
     target_size: str
-    """At the target the size is the law's to choose, later: the one that has been begun, or the middle one."""
+    """The size at the target, which the law chooses later: the one that has been begun, or the middle one. Empty where
+    the sweep has no target."""
     target_begun: bool
 
     @property
     def runs(self) -> list[PlannedStage]:
-        """The training runs that the law is fitted to or has to foretell, by budget."""
-        return [stage for stage in self.stages if stage.kind == "dit"]
+        """The training runs by budget and size."""
+        runs = [stage for stage in self.stages if stage.kind == "dit"]
+        return sorted(runs, key=lambda run: (run.multiple or 0.0, run.n_params or 0))
 
     @property
     def unknown(self) -> list[str]:
@@ -106,53 +116,53 @@ class Plan:
     def to_document(self) -> dict[str, Any]:
         """The runs apart from the stages that they need."""
         document = asdict(self)
-        stages = document.pop("stages")
-        runs = [stage for stage in stages if stage["kind"] == "dit"]
-        others = [stage for stage in stages if stage["kind"] != "dit"]
-        return {**document, "unknown": self.unknown, "runs": runs, "others": others}
+        others = [stage for stage in document.pop("stages") if stage["kind"] != "dit"]
+        return {**document, "unknown": self.unknown, "runs": [asdict(run) for run in self.runs], "others": others}
 
 
 def price_stages(
-    sweep: SweepSpec, stages: Sequence[Stage], runs: Path | None, capacity: Capacity | None = None
+    hardware: HardwareSpec, stages: Sequence[Stage], runs: Path | None, capacity: Capacity | None = None
 ) -> list[PlannedStage]:
-    """Prices any stages of a sweep, in their order. `runs` is where finished ones are looked for, and the parents that
-    are not in the list. Without a capacity the sweep's own `hardware` section counts."""
-    machine = _machine(sweep, capacity)
-    ids = [stage.id for stage in stages]
-    known = dict(zip(ids, stages, strict=True))
-    pricing = _Pricing(sweep, known, runs, machine, measured(runs, machine.device), None)
-    return [pricing.planned(identity) for identity in ids]
+    """Prices any stages, in their order. `runs` is where finished ones are looked for, and the parents that are not in
+    the list. Without a capacity the sweep's own hardware counts."""
+    machine = _machine(hardware, capacity)
+    known = {stage.id: stage for stage in stages}
+    pricing = _Pricing(known, runs, machine, measured(runs, machine.device), None)
+    return [pricing.planned(stage.id) for stage in stages]
 
 
 def plan(
-    sweep: SweepSpec,
+    sweep: SweepSpec | StudySpec,
     runs: Path | None = None,
     capacity: Capacity | None = None,
     clip: ClipSize | None = None,
-    outline: Outline | None = None,
+    known: PlannedPhases | None = None,
 ) -> Plan:
     """Prices a whole sweep. `clip` (frames, height, width) stands for the clips of a user's folder, which are not
     opened: by default the largest that the data spec allows, square. Worlds of several sizes are priced as the mixture
-    that they are. `outline` is the sweep's, if it has been made before."""
-    outline = outline or outline_of(sweep, runs)
-    stages, parts = outline.stages, outline.parts
-    machine = _machine(sweep, capacity)
+    that they are. `known` are the sweep's phases, if they are known already.
+
+    Raises UserError where a user's folder is not usable.
+    """
+    known = known or planned_phases(sweep, runs)
+    stages = known.stages
+    machine = _machine(sweep.hardware, capacity)
     speeds = measured(runs, machine.device)
-    pricing = _Pricing(sweep, stages, runs, machine, speeds, clip)
+    pricing = _Pricing(stages, runs, machine, speeds, clip)
     lines = {identity: pricing.planned(identity) for identity in stages}
-    times = {identity: part.times for part in reversed(parts) for identity in part.stages}
-    left = {line.id: times[line.id] for line in lines.values() if not line.done}
+    repeats = {stage.id: phase.repeats for phase in reversed(known.phases) for stage in phase.stages}
+    left = {line.id: repeats[line.id] for line in lines.values() if not line.done}
     return Plan(
         sweep=sweep.name,
-        phases=[_summed(part, [lines[identity] for identity in part.stages]) for part in parts],
+        phases=[_summed(phase, [lines[stage.id] for stage in phase.stages]) for phase in known.phases],
         stages=list(lines.values()),
-        hours=_wall(parts, lines, pricing),
+        hours=_wall(known.phases, lines, pricing),
         gpu_hours=_sum(_times(lines[one].gpu_hours, many) for one, many in left.items()) or 0.0,
         price=_sum(_times(lines[one].price, many) for one, many in left.items()) or 0.0,
-        disk_bytes=_sum(_times(line.disk_bytes, times[line.id]) for line in lines.values()) or 0.0,
+        disk_bytes=_sum(_times(line.disk_bytes, repeats[line.id]) for line in lines.values()) or 0.0,
         measured_runs=len(speeds.by_run),
-        target_size=outline.target_size,
-        target_begun=outline.target_begun,
+        target_size=known.target_size,
+        target_begun=known.target_begun,
     )
 
 
@@ -161,7 +171,6 @@ class _Pricing:
 
     def __init__(
         self,
-        sweep: SweepSpec,
         stages: Mapping[str, Stage],
         runs: Path | None,
         machine: Machine,
@@ -170,7 +179,7 @@ class _Pricing:
     ) -> None:
         self.runs, self.machine, self.near = runs, machine, cache(speeds.near)
         self.known = dict(stages)
-        self.costs = Costs(sweep, self._find, clip, self._clip_count(stages))
+        self.costs = Costs(self._find, clip, self._clip_count(stages))
 
     def planned(self, identity: str) -> PlannedStage:
         stage = self.known[identity]
@@ -186,15 +195,18 @@ class _Pricing:
             id=identity,
             kind=stage.kind,
             slug=stage.slug,
-            size=stage.slug.partition("-")[2],
+            phase=stage.phase,
+            size=stage.size,
             compute=stage.compute,
+            multiple=stage.multiple,
+            axes=stage.axes,
             parents=stage.parents,
             gpus=placed.gpus,
             hours=hours,
             gpu_hours=None if hours is None else hours * placed.gpus,
             price=None if hours is None else hours * placed.price_per_hour,
             disk_bytes=cost.disk_bytes,
-            done=is_done(self.runs, identity),
+            done=_is_complete(self.runs, identity),
             **({} if training is None else asdict(training)),
             measured=near is not None,
         )
@@ -212,56 +224,62 @@ class _Pricing:
     def _clip_count(self, stages: Mapping[str, Stage]) -> int | None:
         """Clips of a data stage that is complete."""
         for identity in [name for name, stage in stages.items() if stage.kind == "data"]:
-            if self.runs is not None and is_done(self.runs, identity):
+            if self.runs is not None and _is_complete(self.runs, identity):
                 count = read_record(self.runs / identity / "record.json").shape.get("clips")
                 return count if isinstance(count, int) else None
         return None
 
 
-def _machine(sweep: SweepSpec, capacity: Capacity | None) -> Machine:
-    return OwnHardware(sweep.hardware) if capacity is None else Cluster(capacity)
+def _is_complete(runs: Path | None, identity: str) -> bool:
+    return runs is not None and StageFolder(runs / identity).complete
 
 
-def _summed(part: Part, lines: Sequence[PlannedStage]) -> Phase:
-    if part.name == "fit":
-        return Phase("fit", part.after, 1, 0, 0, FIT_HOURS, 0.0, 0.0, 0.0)
+def _machine(hardware: HardwareSpec, capacity: Capacity | None) -> Machine:
+    return OwnHardware(hardware) if capacity is None else Cluster(capacity)
+
+
+def _summed(phase: Phase, lines: Sequence[PlannedStage]) -> PlannedPhase:
+    if not phase.stages:
+        return PlannedPhase(phase.name, phase.after, 1, 0, 0, FIT_HOURS, 0.0, 0.0, 0.0)
     left = [line for line in lines if not line.done]
     hours = [line.hours for line in left]
-    return Phase(
-        name=part.name,
-        after=part.after,
-        count=len(lines) * part.times,
+    return PlannedPhase(
+        name=phase.name,
+        after=phase.after,
+        count=len(lines) * phase.repeats,
         done=len(lines) - len(left),
         gpus=max(line.gpus for line in lines),
-        hours=None if None in hours else max((one for one in hours if one is not None), default=0.0),
-        gpu_hours=_times(_sum(line.gpu_hours for line in left), part.times),
-        price=_times(_sum(line.price for line in left), part.times),
-        disk_bytes=_times(_sum(line.disk_bytes for line in lines), part.times),
+        hours=None if None in hours else max((each for each in hours if each is not None), default=0.0),
+        gpu_hours=_times(_sum(line.gpu_hours for line in left), phase.repeats),
+        price=_times(_sum(line.price for line in left), phase.repeats),
+        disk_bytes=_times(_sum(line.disk_bytes for line in lines), phase.repeats),
     )
 
 
-def _wall(parts: Sequence[Part], lines: dict[str, PlannedStage], pricing: _Pricing) -> float:
+def _wall(known: Sequence[Phase], lines: dict[str, PlannedStage], pricing: _Pricing) -> float:
     """Longest first within a phase: a long run that starts last would run alone."""
+    deciding = {phase.name for phase in known if phase.decides}
     jobs = []
-    for part in parts:
-        waits = tuple(name for name in part.after if name in BARRIERS)
-        left = [lines[identity] for identity in part.stages if not lines[identity].done]
+    for phase in known:
+        waits = tuple(name for name in phase.after if name in deciding)
+        left = [lines[stage.id] for stage in phase.stages if not lines[stage.id].done]
         for line in sorted(left, key=lambda line: -(line.hours or 0.0)):
             after, hours, taken = (*line.parents.values(), *waits), line.hours or 0.0, pricing.taken(line)
-            for number in range(part.times):
-                before = (f"{part.name} {number - part.at_a_time}",) if number >= part.at_a_time else ()
-                name = line.id if part.times == 1 else f"{part.name} {number}"
+            for number in range(phase.repeats):
+                before = (f"{phase.name} {number - phase.at_a_time}",) if number >= phase.at_a_time else ()
+                name = line.id if phase.repeats == 1 else f"{phase.name} {number}"
                 jobs.append(Job(name, (*after, *before), hours, taken))
-        if part.name in BARRIERS:
-            jobs.append(_end(part, parts))
+        if phase.decides:
+            jobs.append(_end(phase, known))
     return wall_hours(jobs, pricing.machine.places)
 
 
-def _end(part: Part, parts: Sequence[Part]) -> Job:
-    """What is done on one core when the stages of a barrier, or those before the fit, have ended."""
-    earlier = [identity for other in parts if other.name in part.after for identity in other.stages]
-    own = [f"{part.name} {number}" for number in range(part.times)] if part.times > 1 else list(part.stages)
-    return Job(part.name, tuple(own or earlier), 0.0 if part.stages else FIT_HOURS, 0)
+def _end(phase: Phase, known: Sequence[Phase]) -> Job:
+    """What is calculated on one core when the stages of a phase, or those of the phases before it, have ended."""
+    earlier = [stage.id for other in known if other.name in phase.after for stage in other.stages]
+    numbered = [f"{phase.name} {number}" for number in range(phase.repeats)]
+    own = numbered if phase.repeats > 1 else [stage.id for stage in phase.stages]
+    return Job(phase.name, tuple(own or earlier), 0.0 if phase.stages else FIT_HOURS, 0)
 
 
 def _times(value: float | None, count: int) -> float | None:
