@@ -1,8 +1,8 @@
-"""Why a stage is not complete: it was begun and is not finished, or nothing like it is there, or what is there is of
-another spec, of which the field that changed is named, its own or a parent's. Reads a folder of runs. No torch.
+"""Explains why a stage has to be run: it was begun and is not complete, it is new, or its spec has changed. Then it
+names the field that changed, in the stage itself or in a parent. Reads a folder of runs. No torch.
 
-An id says that something differs and not what. So a stage is compared with its predecessor: the folder of the same
-name and budget that the sweep, as it is now, has no use for.
+An id shows that something differs but not what. So a stage is compared with its predecessor: a folder of the same slug
+and budget that is no stage of the sweep as it is now.
 """
 
 import json
@@ -18,24 +18,24 @@ from scaling.core.identity import RECIPE_VERSION
 from scaling.core.stage import Stage, StageFolder
 
 State = Literal["complete", "unfinished", "never tried"]
-SHOWN = 60
-"""Characters of a value, at most."""
+LONGEST_VALUE = 60
+"""Most characters of a value that are shown."""
 MANIFESTS = {"data": "its videos or captions", "latents": "its text encoder's files"}
-"""What a manifest is of: two hashes would say nothing."""
+"""What the manifest of a kind of stage stands for, because two hashes would not inform a reader."""
 
 
 @dataclass(frozen=True)
 class Reason:
-    """Why a stage has to be done."""
+    """One reason why a stage has to be run."""
 
     text: str
     against: str = ""
-    """The folder that it was compared with."""
+    """Name of the folder that the stage was compared with."""
 
 
 @dataclass(frozen=True)
-class Explained:
-    """Why one stage has to be done."""
+class Explanation:
+    """All reasons why one stage has to be run."""
 
     id: str
     kind: str
@@ -44,12 +44,12 @@ class Explained:
 
 @dataclass(frozen=True)
 class Cause:
-    """Stages that have to be done for the same reason."""
+    """Stages that have to be run for the same reason."""
 
     reason: str
-    stages: tuple[Explained, ...]
+    stages: tuple[Explanation, ...]
     against: tuple[str, ...]
-    """The folders that were compared."""
+    """Names of the folders that were compared."""
 
     def to_document(self) -> dict[str, Any]:
         stages = [stage.id for stage in self.stages]
@@ -71,34 +71,34 @@ class _Change:
 
     text: str
     kind: str
-    """Of that stage; empty for the recipe, which is everybody's."""
+    """Kind of that stage; empty for the recipe version, which concerns every stage."""
     stage: str
-    """Its id."""
+    """Id of that stage."""
     against: str
 
-    def told_of(self, stage: str) -> Reason:
-        """As the reason of that stage or of one that comes from it."""
+    def as_reason(self, stage: str) -> Reason:
+        """The change as a reason of the stage where it is, or of one that descends from it."""
         return Reason(
             self.text if self.stage == stage or not self.kind else f"its {self.kind} {self.text}", self.against
         )
 
 
 class Explainer:
-    """Explains the stages of a sweep by what is in a folder of runs."""
+    """Explains the stages of a sweep by comparing them with a folder of runs."""
 
     def __init__(self, stages: Mapping[str, Stage], runs: Path) -> None:
-        """`stages`, by id, are those of the sweep; other folders are taken to be left by what it was before."""
+        """`stages` are those of the sweep by id; other folders count as predecessors."""
         self.runs, self.stages = runs, stages
-        self.left: dict[str, list[str]] = defaultdict(list)
-        """Folders that are none of them, by their slugs."""
+        self.predecessors: dict[str, list[str]] = defaultdict(list)
+        """Names of the folders that are no stage of the sweep, by slug."""
         for path in sorted(runs.iterdir()) if runs.is_dir() else ():
             if path.name not in self.stages:
-                self.left[path.name.rpartition("-")[0]].append(path.name)
+                self.predecessors[path.name.rpartition("-")[0]].append(path.name)
         self._described: dict[str, tuple[Stage, int | None] | None] = {}
         self._changes: dict[tuple[str, str], tuple[_Change, ...]] = {}
 
-    def why(self, identity: str) -> Explained | None:
-        """Why this stage of the sweep has to be done; None where it is complete."""
+    def explain(self, identity: str) -> Explanation | None:
+        """Why this stage of the sweep has to be run; None where it is complete."""
         stage, folder = self.stages[identity], StageFolder(self.runs / identity)
         if folder.complete:
             return None
@@ -106,54 +106,54 @@ class Explainer:
             reasons: tuple[Reason, ...] = (Reason(unfinished(attempts(folder))),)
         else:
             reasons = self._differences(identity, stage) or (Reason("new: nothing like it on disk"),)
-        return Explained(identity, stage.kind, reasons)
+        return Explanation(identity, stage.kind, reasons)
 
-    def since(self, name: str) -> tuple[str, tuple[Reason, ...]] | None:
-        """The stage that took the place of a folder that the sweep has no use for, and how it differs from it; None
-        where no stage did."""
-        found = self._describe(name)
-        for identity, stage in self.stages.items() if found else ():
-            if found and self._is_like(stage, found[0]):
-                return identity, tuple(change.told_of(identity) for change in self._compare(identity, stage, name))
+    def successor(self, name: str) -> tuple[str, tuple[Reason, ...]] | None:
+        """The stage of the sweep that replaces a folder, and how it differs from it; None where there is none."""
+        described = self._describe(name)
+        for identity, stage in self.stages.items() if described else ():
+            if described and self._corresponds(stage, described[0]):
+                return identity, tuple(change.as_reason(identity) for change in self._compare(identity, stage, name))
         return None
 
     def _differences(self, identity: str, stage: Stage) -> tuple[Reason, ...]:
         predecessor = self._predecessor(identity, stage)
         if predecessor is None:
             return ()
-        return tuple(change.told_of(identity) for change in self._compare(identity, stage, predecessor))
+        return tuple(change.as_reason(identity) for change in self._compare(identity, stage, predecessor))
 
     def _predecessor(self, identity: str, stage: Stage) -> str | None:
-        """Of the folders of the same name and budget: of the same sweep if there is one, and with least difference."""
+        """Name of the predecessor of a stage: preferably of the same sweep, and with the fewest differing fields."""
         ranked = []
-        for name in self.left[stage.slug]:
-            found = self._describe(name)
-            if found is None or not self._is_like(stage, found[0]):
+        for name in self.predecessors[stage.slug]:
+            described = self._describe(name)
+            if described is None or not self._corresponds(stage, described[0]):
                 continue
-            old, complete = found[0], StageFolder(self.runs / name).complete
+            old, complete = described[0], StageFolder(self.runs / name).complete
             differing = len(list(_differing(stage.fields.model_dump(mode="json"), old.fields.model_dump(mode="json"))))
             ranked.append((old.sweep != stage.sweep, differing, not complete, name))
         return min(ranked)[-1] if ranked else None
 
     @staticmethod
-    def _is_like(stage: Stage, old: Stage) -> bool:
-        """Whether one can have taken the other's place: what they are made from has the same names too."""
+    def _corresponds(stage: Stage, old: Stage) -> bool:
+        """Whether a stage can have replaced another: they have the same kind, slug and budget, and so have their
+        parents."""
         if (stage.kind, stage.slug, stage.compute) != (old.kind, old.slug, old.compute):
             return False
         both = stage.parents.keys() & old.parents.keys()
         return all(_slug(stage.parents[role]) == _slug(old.parents[role]) for role in both)
 
     def _compare(self, identity: str, stage: Stage, predecessor: str) -> tuple[_Change, ...]:
-        """What differs between a stage and its predecessor, at the first stages where something does."""
+        """The differences between a stage and its predecessor, each at the first stage where it appears."""
         if (identity, predecessor) not in self._changes:
-            self._changes[identity, predecessor] = tuple(self._found(identity, stage, predecessor))
+            self._changes[identity, predecessor] = tuple(self._differing_stages(identity, stage, predecessor))
         return self._changes[identity, predecessor]
 
-    def _found(self, identity: str, stage: Stage, predecessor: str) -> Iterator[_Change]:
-        found = self._describe(predecessor)
-        if found is None:
+    def _differing_stages(self, identity: str, stage: Stage, predecessor: str) -> Iterator[_Change]:
+        described = self._describe(predecessor)
+        if described is None:
             return
-        old, recipe = found
+        old, recipe = described
         own = [
             _difference(stage.kind, *one)
             for one in _differing(stage.fields.model_dump(mode="json"), old.fields.model_dump(mode="json"))
@@ -172,13 +172,14 @@ class Explainer:
         if own:
             text = f"changed: {', '.join(own)}"
             yield _Change(text, stage.kind, identity, predecessor)
-            inherited = {change: None for change in inherited if change.text != text}  # a section that both have
+            inherited = {change: None for change in inherited if change.text != text}  # a section that both stages have
         if recipe not in (None, RECIPE_VERSION) or not (own or inherited):
             inherited[_Change(_recipe(recipe), "", "", "")] = None
         yield from inherited
 
     def _describe(self, name: str) -> tuple[Stage, int | None] | None:
-        """What a folder's spec.json describes; None where it cannot be read, which is then nothing to compare with."""
+        """The stage and recipe version of a folder's spec.json; None where it cannot be read, so that nothing is
+        compared with it."""
         if name not in self._described:
             try:
                 self._described[name] = StageFolder(self.runs / name).described()
@@ -187,45 +188,46 @@ class Explainer:
         return self._described[name]
 
 
-def causes(explained: Iterable[Explained]) -> list[Cause]:
-    """The stages by what they have to be done for, in the order of the first of each."""
-    grouped: dict[str, list[Explained]] = {}
+def group_by_cause(explained: Iterable[Explanation]) -> list[Cause]:
+    """The stages grouped by reason, in the order in which each reason comes first."""
+    grouped: dict[str, list[Explanation]] = {}
     for stage in explained:
         grouped.setdefault("; ".join(reason.text for reason in stage.reasons), []).append(stage)
-    found = []
+    causes = []
     for text, stages in grouped.items():
         against = dict.fromkeys(reason.against for stage in stages for reason in stage.reasons if reason.against)
-        found.append(Cause(text, tuple(stages), tuple(against)))
-    return found
+        causes.append(Cause(text, tuple(stages), tuple(against)))
+    return causes
 
 
 def explain(stages: Mapping[str, Stage], runs: Path) -> list[Cause]:
-    """Why those of these stages that are not complete have to be done."""
+    """Why those of the stages that are not complete have to be run."""
     explainer = Explainer(stages, runs)
-    return causes(found for identity in explainer.stages if (found := explainer.why(identity)) is not None)
+    explanations = (explainer.explain(identity) for identity in explainer.stages)
+    return group_by_cause(explanation for explanation in explanations if explanation is not None)
 
 
 def state(folder: StageFolder) -> State:
-    """How far a stage has come, by its files."""
+    """How far a stage has come, read from its files."""
     if folder.complete:
         return "complete"
     return "unfinished" if folder.attempts else "never tried"
 
 
 def unfinished(tried: Sequence[Attempt]) -> str:
-    """A stage that was begun, in a few words."""
+    """A short description of a stage that was begun and is not complete."""
     count = f"{len(tried)} attempt{'s' if len(tried) != 1 else ''}"
     last = tried[-1]
     counted = next((one for one in reversed(tried) if one.done is not None), None)
     words = [f"unfinished: {count}"]
     if counted is not None:
         words.append(f"at {counted.done} of {counted.total}" if counted.total else f"at {counted.done}")
-    words.append("the last one has said nothing of its end" if last.end == "silent" else f"the last one {last.end}")
+    words.append("the last one left no word about its end" if last.end == "silent" else f"the last one {last.end}")
     return ", ".join(words)
 
 
 def _slug(identity: str) -> str:
-    """Of an id, which is a slug and a hash."""
+    """The slug of an id, which is a slug and a hash."""
     return identity.rpartition("-")[0]
 
 
@@ -257,7 +259,7 @@ def _differing(now: Any, before: Any, name: str = "") -> Iterator[tuple[str, Any
 
 
 class _Absent:
-    """A field that one of two specs does not have, because the code did not know it then or does not now."""
+    """Marks a field that one of two specs does not have, because another version of the code wrote it."""
 
 
 _ABSENT = _Absent()
@@ -268,4 +270,4 @@ def _short(value: Any) -> str:
         return "(none)"
     brief = f"{value:g}" if isinstance(value, float) else ""
     text = brief if brief and float(brief) == value else json.dumps(value)
-    return text if len(text) <= SHOWN else f"{text[: SHOWN - 3]}..."
+    return text if len(text) <= LONGEST_VALUE else f"{text[: LONGEST_VALUE - 3]}..."

@@ -8,22 +8,22 @@ from scaling.core.specs import EngineSpec, Spec
 
 
 class HardwareSpec(Spec):
-    """What a plan assumes of the machine. Not semantic: no result depends on it, except in the last bits."""
+    """What a plan assumes of the machine. It is not part of any id: results depend on it in their last bits only."""
 
     flops_per_second: float = Field(1e11, gt=0)
-    """Training speed of one job, all its devices together, as measured or hoped for."""
+    """Training speed of one job, all its devices together, as measured or assumed."""
     jobs: int = Field(2, ge=1)
-    """Jobs at a time."""
+    """Number of jobs at a time."""
     gpus: int = Field(0, ge=0)
     """GPUs of one job; 0 trains on the CPU."""
     price_per_hour: float = Field(0.0, ge=0)
-    """Of one GPU, or of the whole machine where there is none, in US dollars."""
+    """Price in US dollars of one GPU, or of the whole machine where it has none."""
     threads: int = Field(1, ge=1)
     """CPU threads of a small job."""
     target_threads: int = Field(2, ge=1)
     """CPU threads of a job that has the machine to itself: the VAE, the latents, the target run."""
     engine: EngineSpec = EngineSpec()
-    """How training uses its job's machine, but for the threads, which are given above."""
+    """How training uses the machine of its job, except for the threads, which are given above."""
 
     @model_validator(mode="after")
     def _one_rank_for_each_gpu(self) -> Self:

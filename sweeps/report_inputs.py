@@ -1,7 +1,7 @@
-"""Gathers what an output folder holds into the reviewers' page. Trains and measures nothing.
+"""Collects the contents of the reviewers' page from an output folder. Trains and measures nothing.
 
-Reads runs/<id>/ (complete stages only), tuning.json, columns.json, prediction.json and outcome.json; what is missing is
-named on the page with a reason, but for tuning, which not every sweep has.
+Reads runs/<id>/ (complete stages only), tuning.json, columns.json, prediction.json and outcome.json. The page names
+what is missing with a reason, except for tuning, which not every sweep has.
 """
 
 from pathlib import Path
@@ -47,7 +47,7 @@ def collect(out: Path, commands: tuple[str, ...] = ()) -> "ReportData":
     from analysis.report.data import ReportData
     from scaling.core.records import read_records, training_table
 
-    records = _of_the_story(out, {record.run_id: record for record in read_records(out / "runs")})
+    records = _runs_of_the_sweep(out, {record.run_id: record for record in read_records(out / "runs")})
     table = training_table(list(records.values()))
     runs = tuple(_with_quality(records[run_id], records) for run_id in table.get("run_id", []))
     columns, missing = _columns(out, records)
@@ -89,11 +89,11 @@ def collect(out: Path, commands: tuple[str, ...] = ()) -> "ReportData":
     )
 
 
-def _of_the_story(out: Path, records: "dict[str, RunRecord]") -> "dict[str, RunRecord]":
-    """The story's training runs, and all other stages.
+def _runs_of_the_sweep(out: Path, records: "dict[str, RunRecord]") -> "dict[str, RunRecord]":
+    """The sweep's training runs, and all other stages.
 
-    Other specs may have run in the same folder: what neither the forecast nor a column names is left out, but for runs
-    of the same sweep that diverged.
+    Other specs may have run in the same folder: training runs that neither the forecast nor a column names are left
+    out, except for runs of the same sweep that diverged.
     """
     forecast, columns = _forecast(out), out / "columns.json"
     if forecast is None:

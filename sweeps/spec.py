@@ -18,30 +18,31 @@ NAME = r"^[a-z0-9][a-z0-9_.-]*$"
 
 
 class TuningSpec(Spec):
-    """Trials that look for learning rates, before anything is trained at them. See `sweeps.tuning`."""
+    """Trials that look for learning rates before the ladder is trained. See `sweeps.tuning`."""
 
     size: str
-    """Of the trials' model; other widths follow from its rates as docs/models.md says."""
+    """Size of the trials' model; the rates of other widths follow from its rates as docs/models.md says."""
     multiple: float = Field(1, gt=0)
-    """Of the base budget, for one trial."""
+    """Multiple of the base budget that one trial gets."""
     trials: int = Field(8, ge=2)
+    """Number of trials."""
     at_a_time: int = Field(4, ge=1)
-    """Trials that run without knowing of each other's losses."""
+    """Number of trials that are chosen and run together."""
     muon_lr: tuple[float, float] | None = None
-    """Lowest and highest rate to try, on a logarithmic scale; without it, that of `optim` is kept."""
+    """Lowest and highest rate of Muon to try, on a logarithmic scale; without it, the rate of `optim` is kept."""
     adamw_lr: tuple[float, float] | None = None
-    """Likewise."""
+    """Lowest and highest rate of AdamW to try, likewise."""
     seed: int = Field(0, ge=0)
-    """Of the choice of trials."""
+    """Seed of the choice of trials."""
 
     @property
     def ranges(self) -> dict[str, tuple[float, float]]:
-        """Field of `optim` -> lowest and highest value."""
+        """Lowest and highest value by field of `optim`."""
         given = {"muon_lr": self.muon_lr, "adamw_lr": self.adamw_lr}
         return {name: ends for name, ends in given.items() if ends is not None}
 
     @model_validator(mode="after")
-    def _something_to_find(self) -> Self:
+    def _check_ranges(self) -> Self:
         if not self.ranges:
             raise ValueError("no rate to tune: give muon_lr or adamw_lr, such as adamw_lr: [0.001, 0.03]")
         for name, (low, high) in self.ranges.items():

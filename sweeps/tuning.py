@@ -1,6 +1,6 @@
 """Learning rates found by trials: ordinary small runs at rates that Optuna asks for, a few at a time.
 
-    own rates, scattered points -> losses -> TPE's points -> losses -> ... -> the rates of the lowest loss
+    own rates, Sobol points -> losses -> TPE's points -> losses -> ... -> the rates of the lowest loss
 
 Which trials come next follows from the sweep and the losses so far, and from nothing else: there is no storage and no
 lock, and whoever asks again, after a crash or on another machine, gets the same answer. Not here: running trials, and
@@ -22,26 +22,26 @@ from sweeps.ladder import Rates, trial_run
 from sweeps.spec import SweepSpec, TuningSpec
 from sweeps.stages import StageBuilder
 
-SCATTERED = 4
-"""Trials that are spread evenly before TPE is asked: from fewer it knows too little."""
+SOBOL_TRIALS = 4
+"""Trials that are spread evenly before TPE is asked, which needs some results to go by."""
 DIGITS = 3
-"""Of a rate. More would make ids depend on the last bits of a logarithm."""
+"""Significant digits of a rate. More would make ids depend on the last bits of a logarithm."""
 
 
 def next_trials(sweep: SweepSpec, trials: Sequence[Trial]) -> list[Rates]:
     """The next trials, from those that are finished; none where there are enough."""
-    tuning = _section(sweep)
+    tuning = _tuning_of(sweep)
     count = min(tuning.at_a_time, tuning.trials - len(trials))
     if count <= 0:
         return []
-    if len(trials) < SCATTERED:
-        return _scattered(sweep, tuning)[len(trials) : len(trials) + count]
-    return _by_optuna(tuning, trials, count)
+    if len(trials) < SOBOL_TRIALS:
+        return _sobol_trials(sweep, tuning)[len(trials) : len(trials) + count]
+    return _tpe_trials(tuning, trials, count)
 
 
 def choose_rates(sweep: SweepSpec, trials: Sequence[Trial]) -> Tuning:
-    """What tuning has found. Raises UserError where every trial diverged."""
-    tuning, best = _section(sweep), min(trials, key=_value)
+    """The trials and the one with the lowest loss. Raises UserError where every trial diverged."""
+    tuning, best = _tuning_of(sweep), min(trials, key=_objective)
     if best.val_loss is None:
         highest = ", ".join(f"{name} down to {low:g}" for name, (low, _) in tuning.ranges.items())
         raise UserError(f"tuning: all {len(trials)} trials diverged, with {highest}; lower the ranges")
@@ -59,23 +59,23 @@ def kept_tuning(sweep: SweepSpec, stages: StageBuilder, path: Path) -> Tuning | 
     return kept if same else None
 
 
-def _section(sweep: SweepSpec) -> TuningSpec:
+def _tuning_of(sweep: SweepSpec) -> TuningSpec:
     assert sweep.tuning is not None
     return sweep.tuning
 
 
-def _value(trial: Trial) -> float:
-    """What counts: a run that diverged is the worst there is."""
+def _objective(trial: Trial) -> float:
+    """The loss that tuning minimizes; that of a run that diverged is infinite."""
     return math.inf if trial.val_loss is None else trial.val_loss
 
 
-def _scattered(sweep: SweepSpec, tuning: TuningSpec) -> list[Rates]:
+def _sobol_trials(sweep: SweepSpec, tuning: TuningSpec) -> list[Rates]:
     """The sweep's own rates, or the nearest in the ranges, and points of a scrambled Sobol sequence."""
     from scipy.stats.qmc import Sobol
 
     ranges = tuning.ranges
     own = {name: min(max(getattr(sweep.optim, name), low), high) for name, (low, high) in ranges.items()}
-    needed = SCATTERED + tuning.at_a_time
+    needed = SOBOL_TRIALS + tuning.at_a_time
     points = Sobol(len(ranges), rng=np.random.default_rng(tuning.seed)).random_base2(math.ceil(math.log2(needed)))
     logs = [
         {name: _between(ends, share) for (name, ends), share in zip(ranges.items(), p, strict=True)} for p in points
@@ -92,8 +92,8 @@ def _rounded(rate: float, ends: tuple[float, float]) -> float:
     return min(max(float(f"{rate:.{DIGITS}g}"), ends[0]), ends[1])
 
 
-def _by_optuna(tuning: TuningSpec, trials: Sequence[Trial], count: int) -> list[Rates]:
-    """TPE's points, each one chosen in the knowledge that those before it are on their way."""
+def _tpe_trials(tuning: TuningSpec, trials: Sequence[Trial], count: int) -> list[Rates]:
+    """TPE's points; each is chosen knowing that those before it are being tried."""
     import optuna  # slow to import
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -105,7 +105,7 @@ def _by_optuna(tuning: TuningSpec, trials: Sequence[Trial], count: int) -> list[
     study = optuna.create_study(sampler=sampler)
     for trial in trials:
         study.add_trial(
-            optuna.trial.create_trial(params=trial.rates, distributions=space, value=_value(trial)),
+            optuna.trial.create_trial(params=trial.rates, distributions=space, value=_objective(trial)),
         )
     asked = [study.ask(space).params for _ in range(count)]
     return [{name: _rounded(rate, tuning.ranges[name]) for name, rate in rates.items()} for rates in asked]

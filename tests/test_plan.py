@@ -19,7 +19,7 @@ from sweeps.ladder import with_rates
 from sweeps.load import load_sweep
 from sweeps.planning.capacity import Capacity
 from sweeps.planning.plan import FIT_HOURS, plan, price_stages
-from sweeps.planning.schedule import Job, wall_hours
+from sweeps.planning.schedule import ScheduledJob, wall_hours
 from sweeps.spec import TuningSpec, sized
 from sweeps.tuning import choose_rates
 from tests.planted import complete
@@ -257,11 +257,11 @@ def test_branches_cost_the_longest_beginning_and_every_decay():
 def test_wall_time_by_hand():
     """Two places: a and b side by side, c after a, d on both places, e outside."""
     jobs = [
-        Job("a", (), 3.0, 1),
-        Job("b", ("done before",), 1.0, 1),
-        Job("c", ("a",), 2.0, 1),
-        Job("d", ("b",), 1.0, 2),
-        Job("e", (), 6.5, 0),
+        ScheduledJob("a", (), 3.0, 1),
+        ScheduledJob("b", ("done before",), 1.0, 1),
+        ScheduledJob("c", ("a",), 2.0, 1),
+        ScheduledJob("d", ("b",), 1.0, 2),
+        ScheduledJob("e", (), 6.5, 0),
     ]
     assert wall_hours(jobs[:2], 2) == 3.0
     assert wall_hours(jobs[:4], 2) == 6.0  # b 0-1, a 0-3, c 3-5, d 5-6

@@ -200,7 +200,7 @@ def test_rates_once_said_are_kept_until_something_else_is_asked(tmp_path, monkey
     """Another version of Optuna may ask for other trials: a finished sweep does not become another one by that."""
     run_all(tmp_path)
     before = (tmp_path / "tuning.json").stat().st_mtime_ns
-    monkeypatch.setattr("sweeps.tuning._by_optuna", lambda *_: pytest.fail("Optuna was asked again"))
+    monkeypatch.setattr("sweeps.tuning._tpe_trials", lambda *_: pytest.fail("Optuna was asked again"))
     assert Controller(SWEEP, tmp_path).next() is None
     assert (tmp_path / "tuning.json").stat().st_mtime_ns == before
     monkeypatch.undo()

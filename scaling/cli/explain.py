@@ -146,7 +146,7 @@ def _now(explainer: "Explainer", identity: str) -> dict[str, Any]:
     """A stage against the sweep as it is now."""
     if identity in explainer.stages:
         return {"id": identity, "changes": []}
-    successor = explainer.since(identity)
+    successor = explainer.successor(identity)
     if successor is None:
         return {"id": None, "changes": []}
     return {"id": successor[0], "changes": [reason.text for reason in successor[1]]}

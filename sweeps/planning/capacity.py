@@ -1,11 +1,11 @@
-"""What a plan has to know of the machine that a sweep will run on. Where that machine is, it does not know."""
+"""The capacity of a cluster, as far as a plan needs it."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Capacity:
-    """Equal GPUs, of which a run takes one, two, four, ... and all runs together at most so many."""
+    """Equal GPUs, of which a run takes one, two, four and so on, and all runs together at most `gpus`."""
 
     flops_per_gpu: float
     """FLOP/s that training reaches on one GPU."""
@@ -13,17 +13,17 @@ class Capacity:
     """FLOP/s that one GPU could reach."""
     gpus_per_node: int
     gpus_per_run: int
-    """At most."""
+    """Most GPUs of one run."""
     gpus: int
-    """Of all runs together."""
+    """Most GPUs of all runs together."""
     hours_per_run: float
-    """A run takes twice the GPUs as long as it would take longer than that."""
+    """Hours within which a run should end; the number of its GPUs is doubled until it does."""
     price_per_gpu_hour: float
-    """US dollars."""
+    """Price of one GPU for one hour, in US dollars."""
 
     def gpus_for(self, train_flops: float) -> int:
-        """The fewest, a power of two on one node or full nodes beyond, that do a training in `hours_per_run`; all that
-        a run may take where they do not."""
+        """The fewest GPUs that complete a training in `hours_per_run`: a power of two on one node, or full nodes. Where
+        even the most of a run do not suffice, that many."""
         count = 1
         while count < self.gpus_per_run and train_flops > count * self.flops_per_gpu * self.hours_per_run * 3600:
             count *= 2

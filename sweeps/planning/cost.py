@@ -5,27 +5,28 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class TrainingCost:
-    """What a training comes to. N, D and C are the law's: parameters without embeddings, tokens, training FLOPs."""
+    """What a training comes to."""
 
     n_params: int | None
-    """None for a VAE, which no law is fitted to."""
+    """Parameters without embeddings; None for a VAE, which no law is fitted to."""
     num_tokens: float | None
     train_flops: float
-    """Behind the weights at its end."""
+    """Training FLOPs behind the weights at its end."""
     spent_flops: float
-    """Of this stage itself: not those of the trunk that it goes on from."""
+    """Training FLOPs of this stage itself, without those of the trunk that it continues."""
     steps: int
-    """From the very beginning."""
+    """Updates behind the weights at its end."""
 
 
 @dataclass(frozen=True)
 class StageCost:
-    """Of one stage, on any machine. None is not known before the data is there."""
+    """The cost of one stage on any machine. A number is None where it is not known before the data is there."""
 
     training: TrainingCost | None = None
-    """By all of its processes; None where nothing is trained."""
+    """The training, by all processes of the stage; None where nothing is trained."""
     other_flops: float | None = 0.0
-    """By one process: encoding, sampling, measuring."""
+    """FLOPs of one process that encodes, samples or measures."""
     seconds: float | None = 0.0
-    """Of one CPU core, for work that is not counted in FLOPs."""
+    """Seconds of one CPU core, for work that is not counted in FLOPs."""
     disk_bytes: float | None = 0.0
+    """Bytes that the stage leaves on disk."""

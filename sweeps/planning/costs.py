@@ -1,8 +1,8 @@
-"""What a stage costs, in closed form: FLOPs, seconds of a CPU, bytes. On which machine, and for how long, it does not
-know; `sweeps.planning.machines` does. No torch.
+"""What a stage costs in closed form: FLOPs, seconds of a CPU core, bytes. The machine is in `sweeps.planning.machines`.
+No torch.
 
-Left out, because they are small: the VAE's own measuring after its training, the text encoder, the videos of samples.
-The perceptual loss and the discriminator of a VAE are left out too, and are not small.
+Not counted, because they are small: the VAE's metrics after its training, the text encoder, the videos of samples. The
+perceptual loss and the discriminator of a VAE are not counted either, and are not small.
 """
 
 import math
@@ -26,16 +26,17 @@ from sweeps.planning.updates import ClipSize
 from sweeps.planning.workload import Workload
 
 WORLD_FRAME_SECONDS, WORLD_PIXEL_SECONDS = 1.4e-4, 2.0e-8
-"""To draw and encode a frame of a world on one core of an AMD EPYC, and for each of its pixels: fitted to .22, 1.43 and
-5.2 ms at 64 x 64, 256 x 256 and 512 x 512, by `make_worlds(folder, WorldSpec(count=6, width=256, height=256),
+"""Seconds to draw and encode a frame of a world on one core of an AMD EPYC, and for each of its pixels: fitted to .22,
+1.43 and 5.2 ms at 64 x 64, 256 x 256 and 512 x 512, by `make_worlds(folder, WorldSpec(count=6, width=256, height=256),
 processes=1)`."""
 WORLD_SIDE_BYTES = 2.5
-"""Of a world's video file, for each frame and the root of its pixels: 2.9, 2.1 and 2.1 there."""
+"""Bytes of a world's video file for each frame and the square root of its pixels: 2.9, 2.1 and 2.1 at these sizes."""
 FLOAT = 4
-"""Bytes."""
+"""Bytes of a 32-bit float."""
 FEATURES = 400
-"""Numbers that I3D makes of a clip."""
+"""Features of a clip by I3D."""
 KEPT_CHECKPOINTS = 2
+"""Checkpoints that a training keeps."""
 
 
 class Costs:
@@ -130,7 +131,7 @@ class Costs:
         )
 
     def _dit(self, stage: Stage, fields: DiTFields) -> StageCost:
-        """With the samples and the validation that are part of a run."""
+        """The training with the samples and the validation that are part of a run."""
         workload = self._workload(stage)
         if workload is None:
             return StageCost(other_flops=None, disk_bytes=None)
@@ -154,7 +155,7 @@ class Costs:
         return None if reference is None else reference.fields_as(ReferenceFields).fvd
 
     def _workload(self, stage: Stage) -> Workload | None:
-        """What the stage's data, VAE and text come to; None where a parent is not known."""
+        """The workload of the stage's data, VAE and text; None where a parent is not known."""
         vae = self.find(stage.parents["vae"])
         data = self.find(vae.parents["data"]) if vae is not None else None
         if vae is None or data is None:

@@ -1,5 +1,5 @@
-"""Where a stage would run: its GPUs, its speed, its price per hour. On a cluster, or on the machine that a sweep's own
-`hardware` section describes. Speeds are assumed where no finished run has measured them. No torch."""
+"""The machines that a plan can price: a cluster, or the machine that a sweep's own `hardware` section describes. Each
+says how many GPUs a stage gets, its speed and its price per hour. No torch."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -9,7 +9,7 @@ from sweeps.hardware import HardwareSpec
 from sweeps.planning.capacity import Capacity
 
 TRAINING = ("vae", "trunk", "dit")
-"""Kinds of stages that all GPUs of a job work on; one works on the others, and none on the data."""
+"""Kinds of stages that use all GPUs of their job. Other stages use one GPU, and `data` none."""
 
 
 @dataclass(frozen=True)
@@ -17,27 +17,27 @@ class Placement:
     """One stage on a machine."""
 
     gpus: int
-    """0 for a CPU job."""
+    """Number of GPUs; 0 for a CPU job."""
     taken: int
-    """Of the machine's places, while it runs."""
+    """Number of the machine's places that the stage takes while it runs."""
     training_speed: float
-    """FLOP/s of all its devices together."""
+    """FLOP/s of all its devices together in training."""
     single_speed: float
-    """FLOP/s of one process that does not train: assumed to be a training's."""
+    """FLOP/s of one process that does not train: assumed to be that of training."""
     price_per_hour: float
-    """US dollars."""
+    """Price in US dollars."""
 
 
 class Machine(Protocol):
-    """What a plan asks of a machine."""
+    """What a plan needs to know of a machine."""
 
     @property
     def device(self) -> str:
-        """`cuda` or `cpu`, as records have it: what was measured on another prices nothing here."""
+        """`cuda` or `cpu`, as in records. Speeds that were measured on another device are not used."""
 
     @property
     def places(self) -> int:
-        """Taken by all running stages together, at most."""
+        """Number of places that all running stages take together at most."""
 
     def place(self, stage: Stage, spent_flops: float, measured: float | None) -> Placement:
         """`measured` is the FLOP/s of one device, a GPU or a core, in a training like this one."""
@@ -45,7 +45,7 @@ class Machine(Protocol):
 
 @dataclass(frozen=True)
 class Cluster:
-    """A place is a GPU. CPU jobs take none, cost nothing, and as many run as there are."""
+    """A cluster, on which a place is a GPU. CPU jobs take no place and cost nothing."""
 
     capacity: Capacity
 
@@ -58,8 +58,8 @@ class Cluster:
         return self.capacity.gpus
 
     def place(self, stage: Stage, spent_flops: float, measured: float | None) -> Placement:
-        """The GPUs follow from the speed that the cluster's file states, whatever was measured: a run that goes on
-        later gets as many as before."""
+        """The number of GPUs follows from the speed that the cluster's file states, whatever was measured, so that a
+        run that is continued later gets as many as before."""
         speed = self.capacity.flops_per_gpu
         gpus = self.capacity.gpus_for(spent_flops) if stage.kind in TRAINING else 0 if stage.kind == "data" else 1
         return Placement(gpus, gpus, (measured or speed) * gpus, speed, gpus * self.capacity.price_per_gpu_hour)
@@ -67,7 +67,8 @@ class Cluster:
 
 @dataclass(frozen=True)
 class OwnHardware:
-    """A place is a job of the sweep's `jobs`. One with more threads than a small job takes the places of several."""
+    """The machine of a sweep's `hardware` section, on which a place is one of its `jobs`. A job with more threads than
+    a small job takes several places."""
 
     hardware: HardwareSpec
 

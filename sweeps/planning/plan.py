@@ -1,5 +1,5 @@
-"""What stages will cost where, before any of them runs: GPUs, hours, price, disk; and the plan of a whole sweep. Which
-stages there are, `sweeps.stages` says; what they cost on any machine, `sweeps.planning.costs`. No torch."""
+"""The plan of a sweep: what its stages will cost on a machine, in GPUs, hours, US dollars and bytes. Which stages there
+are is in `sweeps.phases`; what they cost on any machine is in `sweeps.planning.costs`. No torch."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -12,20 +12,21 @@ from scaling.core.stage import Stage, StageFolder
 from sweeps.hardware import HardwareSpec
 from sweeps.phases import Phase, PlannedPhases, planned_phases
 from sweeps.planning.capacity import Capacity
-from sweeps.planning.costs import ClipSize, Costs
+from sweeps.planning.costs import Costs
 from sweeps.planning.machines import Cluster, Machine, OwnHardware
-from sweeps.planning.schedule import Job, wall_hours
+from sweeps.planning.schedule import ScheduledJob, wall_hours
 from sweeps.planning.speed import Speeds, measured
+from sweeps.planning.updates import ClipSize
 from sweeps.spec import StudySpec, SweepSpec
 
 FIT_HOURS = 0.01
-"""Of the law and its forecast, on one core: half a minute."""
+"""Hours for the law and its forecast on one core: half a minute."""
 
 
 @dataclass(frozen=True)
 class PlannedStage:
-    """One line of a plan. N, D and C are the law's: parameters without embeddings, tokens, training FLOPs. None is not
-    known before the data is there, or, of what only a training has, not there."""
+    """One stage of a plan. A number is None where it is not known before the data is there, or where only training
+    stages have it."""
 
     id: str
     kind: str
@@ -42,23 +43,23 @@ class PlannedStage:
     """The value of each axis that the sweep varies."""
     parents: dict[str, str]
     gpus: int
-    """0 for a CPU job."""
+    """Number of GPUs; 0 for a CPU job."""
     hours: float | None
-    """Wall time, as if nothing of it were done."""
+    """Wall time of the whole stage, whether it is done or not."""
     gpu_hours: float | None
     price: float | None
-    """US dollars."""
+    """Price in US dollars."""
     disk_bytes: float | None
     done: bool
     n_params: int | None = None
     num_tokens: float | None = None
     train_flops: float | None = None
-    """Behind the weights at its end."""
+    """Training FLOPs behind the weights at its end."""
     spent_flops: float | None = None
-    """Of this stage itself: not those of the trunk that it goes on from."""
+    """Training FLOPs of this stage itself, without those of the trunk that it continues."""
     steps: int | None = None
     measured: bool = False
-    """Whether finished runs, and not the machine's description, say how fast it trains."""
+    """Whether its speed was measured on finished runs; otherwise the machine's description gives it."""
 
 
 @dataclass(frozen=True)
@@ -67,17 +68,17 @@ class PlannedPhase:
 
     name: str
     after: tuple[str, ...]
-    """Phases that it waits for."""
+    """Names of the phases that it waits for."""
     count: int
     done: int
     gpus: int
-    """Of its largest stage."""
+    """GPUs of its largest stage."""
     hours: float | None
-    """Of its longest stage."""
+    """Wall time of its longest stage."""
     gpu_hours: float | None
     price: float | None
     disk_bytes: float | None
-    """Of all its stages."""
+    """Bytes of all its stages."""
 
 
 @dataclass(frozen=True)
@@ -86,17 +87,17 @@ class Plan:
 
     sweep: str
     phases: list[PlannedPhase]
-    """In the order in which they can begin."""
+    """The phases in the order in which they can begin."""
     stages: list[PlannedStage]
-    """All of them, with the costs of each whether it is done or not."""
+    """All stages, with the costs of each whether it is done or not."""
     hours: float
-    """Wall time of what is not done, as many stages at a time as the machine has places for. Time in queues, and
-    starting over after an interruption, is not in it."""
+    """Wall time of what is not done, with as many stages at a time as the machine has places for. It does not count
+    time in queues and work that is repeated after an interruption."""
     gpu_hours: float
     price: float
     disk_bytes: float
     measured_runs: int
-    """Finished runs whose speed it goes by; 0 where the speed is the machine description's."""
+    """Number of finished runs whose measured speed is used; 0 where the machine's description gives the speed."""
     target_size: str
     """The size at the target, which the law chooses later: the one that has been begun, or the middle one. Empty where
     the sweep has no target."""
@@ -167,7 +168,7 @@ def plan(
 
 
 class _Pricing:
-    """Prices stages, with what they share looked up once."""
+    """Prices stages; looks up once what they share."""
 
     def __init__(
         self,
@@ -222,7 +223,7 @@ class _Pricing:
         return self.known.get(identity)
 
     def _clip_count(self, stages: Mapping[str, Stage]) -> int | None:
-        """Clips of a data stage that is complete."""
+        """Number of clips of a data stage that is complete."""
         for identity in [name for name, stage in stages.items() if stage.kind == "data"]:
             if self.runs is not None and _is_complete(self.runs, identity):
                 count = read_record(self.runs / identity / "record.json").shape.get("clips")
@@ -268,18 +269,18 @@ def _wall(known: Sequence[Phase], lines: dict[str, PlannedStage], pricing: _Pric
             for number in range(phase.repeats):
                 before = (f"{phase.name} {number - phase.at_a_time}",) if number >= phase.at_a_time else ()
                 name = line.id if phase.repeats == 1 else f"{phase.name} {number}"
-                jobs.append(Job(name, (*after, *before), hours, taken))
+                jobs.append(ScheduledJob(name, (*after, *before), hours, taken))
         if phase.decides:
             jobs.append(_end(phase, known))
     return wall_hours(jobs, pricing.machine.places)
 
 
-def _end(phase: Phase, known: Sequence[Phase]) -> Job:
+def _end(phase: Phase, known: Sequence[Phase]) -> ScheduledJob:
     """What is calculated on one core when the stages of a phase, or those of the phases before it, have ended."""
     earlier = [stage.id for other in known if other.name in phase.after for stage in other.stages]
     numbered = [f"{phase.name} {number}" for number in range(phase.repeats)]
     own = numbered if phase.repeats > 1 else [stage.id for stage in phase.stages]
-    return Job(phase.name, tuple(own or earlier), 0.0 if phase.stages else FIT_HOURS, 0)
+    return ScheduledJob(phase.name, tuple(own or earlier), 0.0 if phase.stages else FIT_HOURS, 0)
 
 
 def _times(value: float | None, count: int) -> float | None:
@@ -287,6 +288,6 @@ def _times(value: float | None, count: int) -> float | None:
 
 
 def _sum(values: Iterable[float | None]) -> float | None:
-    """Of those that are known; None where none is."""
-    found = [value for value in values if value is not None]
-    return sum(found) if found else None
+    """The sum of the known values; None where none is known."""
+    known = [value for value in values if value is not None]
+    return sum(known) if known else None

@@ -1,7 +1,7 @@
-"""How long jobs that wait for each other take on a machine with so many places: list scheduling, simulated.
+"""The wall time of jobs that wait for each other on a machine with a number of places: list scheduling, simulated.
 
-Whenever a place is free, the first job in the list that waits for nothing and fits gets it (Graham 1966). A scheduler
-that keeps others out, or a queue shared with them, makes it longer.
+Whenever places are free, the first job in the list that waits for nothing and fits takes them (Graham 1966). A queue
+that is shared with other users makes it longer.
 """
 
 import heapq
@@ -11,18 +11,18 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Job:
-    """Something that takes so many places for so long, after others."""
+class ScheduledJob:
+    """A job that takes places for some hours, after other jobs."""
 
     name: str
     after: tuple[str, ...]
-    """Jobs that are not in the list are taken to be done."""
+    """Names of the jobs that it waits for; names that are not in the list count as done."""
     hours: float
     taken: int
-    """0 starts at once."""
+    """Number of places; a job that takes none starts at once."""
 
 
-def wall_hours(jobs: Sequence[Job], places: int) -> float:
+def wall_hours(jobs: Sequence[ScheduledJob], places: int) -> float:
     """From the start of the first to the end of the last. A job that wants more than there is gets all places."""
     names = {job.name for job in jobs}
     missing = {number: len(names.intersection(job.after)) for number, job in enumerate(jobs)}

@@ -1,4 +1,4 @@
-"""How fast finished runs have trained: what a plan goes by, in place of a hope. No torch."""
+"""Measured training speeds of finished runs, which a plan uses in place of assumptions. No torch."""
 
 import math
 import statistics
@@ -11,7 +11,7 @@ from scaling.core.specs import parse_spec
 from scaling.core.store import read_document
 
 NEAREST = 3
-"""Runs whose median speed stands for a run: those of the nearest N, because small models use less of a GPU."""
+"""Number of runs of the nearest N whose median speed is used: small models use less of a GPU than large ones."""
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Speeds:
     """Training speeds of finished runs on one kind of device."""
 
     by_run: tuple[tuple[int, float], ...] = ()
-    """N of a run, and its FLOP/s on each GPU, or on each core."""
+    """N of each run, and its FLOP/s on one GPU or one core."""
 
     def near(self, n_params: int) -> float | None:
         """FLOP/s of one device in a training of so many parameters; None where nothing was measured."""
@@ -36,7 +36,7 @@ def measured(runs: Path | None, device: str) -> Speeds:
     """
     if runs is None:
         return Speeds()
-    found = []
+    speeds = []
     for mark in sorted(runs.glob("*/COMPLETE")):
         path = mark.parent / "record.json"
         document = read_document(path)
@@ -47,5 +47,5 @@ def measured(runs: Path | None, device: str) -> Speeds:
         record = parse_spec(RunRecord, document, str(path))
         if record.flops_per_second and record.engine and record.n_params:
             devices = record.engine.processes if device == "cuda" else record.engine.cores
-            found.append((record.n_params, record.flops_per_second / devices))
-    return Speeds(tuple(found))
+            speeds.append((record.n_params, record.flops_per_second / devices))
+    return Speeds(tuple(speeds))
