@@ -11,39 +11,44 @@ import runpy
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from scaling.core.errors import UserError
-from scaling.core.fields import merged, with_field
+from scaling.core.fields import merged, set_field
 from scaling.core.specs import load_yaml, parse_spec
 from scaling.text.source import is_folder
 from sweeps.settings import Run, RunSpec
 from sweeps.spec import StudySpec, SweepSpec
 from sweeps.study import StudyFile
 
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 FUNCTION = "sweep"
 """The function of a Python file where none is named."""
 LADDER_ONLY = ("ladder", "target", "target_sizes", "columns", "branches", "tuning")
 """Fields of a ladder that a study which extends it does not take over."""
 
 
-def load_sweep(name_or_path: str, overrides: Mapping[str, Any] | None = None) -> SweepSpec | StudySpec:
-    """A sweep from a file, or a shipped one by its name. `overrides` are values by dotted field, which replace those of
-    the file. Paths in a YAML file are relative to it.
+def load_sweep(name_or_path: str, overrides: Mapping[str, Any] = NOTHING) -> SweepSpec | StudySpec:
+    """A sweep from a file, or a shipped one by its name. Paths in a YAML file are relative to it. `overrides` are
+    values of dotted fields, such as `optim.muon_lr`, that replace those of the file; paths in them are relative to the
+    working directory.
 
-    Raises UserError naming the file and the field.
+    Raises UserError naming the file, or --set, and the field.
     """
     file, _, function = name_or_path.partition(":")
     if Path(file).suffix == ".py":
-        return _overridden(_from_python(Path(file), function or FUNCTION), overrides or {})
+        return _overridden(_from_python(Path(file), function or FUNCTION), overrides)
     path = _path_of(name_or_path)
     document = _document(path)
-    for name, value in (overrides or {}).items():
-        document = with_field(document, name, value, f"--set {name}")
-    where = f"{path} with --set" if overrides else str(path)
-    if "runs" in document:
-        return parse_spec(StudyFile, document, where).expand(where)
-    return parse_spec(SweepSpec, document, where)
+    for name, value in overrides.items():
+        document = _with_absolute_paths(Path(), _with_override(document, name, value))
+    try:
+        if "runs" in document:
+            return parse_spec(StudyFile, document, str(path)).expand(str(path))
+        return parse_spec(SweepSpec, document, str(path))
+    except UserError as problem:
+        raise _blamed_on_override(problem, path, overrides) from None
 
 
 def shipped_sweeps() -> dict[str, Path]:
@@ -68,7 +73,7 @@ def _document(path: Path, extended_by: tuple[Path, ...] = ()) -> dict[str, Any]:
     document = load_yaml(path)
     if not isinstance(document, dict):
         raise UserError(f"{path}: expected a mapping of fields")
-    document = _with_absolute_paths(path, document)
+    document = _with_absolute_paths(path.parent, document)
     extended = document.pop("extends", None)
     if extended is None:
         return document
@@ -79,23 +84,40 @@ def _document(path: Path, extended_by: tuple[Path, ...] = ()) -> dict[str, Any]:
     return merged(base, document)
 
 
-def _with_absolute_paths(path: Path, document: Mapping[str, Any]) -> dict[str, Any]:
+def _with_override(document: Mapping[str, Any], name: str, value: Any, prefix: str = "") -> dict[str, Any]:
+    try:
+        return set_field(document, f"{prefix}{name}", value)
+    except ValueError as problem:
+        raise UserError(f"--set {name}: {problem}") from None
+
+
+def _blamed_on_override(problem: UserError, path: Path, overrides: Mapping[str, Any]) -> UserError:
+    """The problem as one of --set, where the field that it names was set there."""
+    text = str(problem).removeprefix(f"{path}: ")
+    wrong = f"{text.partition(':')[0]}."
+    if any(wrong.startswith(f"{field}.") or f"{field}.".startswith(wrong) for field in overrides):
+        return UserError(f"--set {text}")
+    return problem
+
+
+def _with_absolute_paths(folder: Path, document: Mapping[str, Any]) -> dict[str, Any]:
+    """The document with absolute paths in place of those relative to `folder`."""
     result = dict(document)
     for section, keys in {"data": ("folder", "captions"), "text": ("encoder",)}.items():
         if isinstance(result.get(section), dict):
             result[section] = {
-                key: str((path.parent / value).resolve()) if key in keys and _is_path(path, key, value) else value
+                key: str((folder / value).resolve()) if key in keys and _is_path(folder, key, value) else value
                 for key, value in result[section].items()
             }
     return result
 
 
-def _is_path(path: Path, key: str, value: Any) -> bool:
-    """Whether a field of a sweep's file is a path. An encoder is one where it begins as one, or is a folder beside the
-    file; other encoders are names."""
+def _is_path(folder: Path, key: str, value: Any) -> bool:
+    """Whether a field is a path. An encoder is one where it begins as one, or is a folder in `folder`; other encoders
+    are names."""
     if not isinstance(value, str):
         return False
-    return key != "encoder" or is_folder(value) or (value != "minilm" and (path.parent / value).is_dir())
+    return key != "encoder" or is_folder(value) or (value != "minilm" and (folder / value).is_dir())
 
 
 def _from_python(path: Path, function: str) -> SweepSpec | StudySpec:
@@ -117,9 +139,8 @@ def _overridden(sweep: SweepSpec | StudySpec, overrides: Mapping[str, Any]) -> S
     """A sweep with fields set; those that a study does not have itself are set in each of its runs."""
     document = sweep.model_dump(mode="json")
     for name, value in overrides.items():
-        where = f"--set {name}"
         if isinstance(sweep, SweepSpec) or name.partition(".")[0] in StudySpec.model_fields:
-            document = with_field(document, name, value, where)
+            document = _with_override(document, name, value)
         else:
-            document["runs"] = [with_field(run, f"spec.{name}", value, where) for run in document["runs"]]
+            document["runs"] = [_with_override(run, name, value, "spec.") for run in document["runs"]]
     return parse_spec(type(sweep), document, "--set") if overrides else sweep

@@ -16,7 +16,7 @@ from typing import Any, Self
 from pydantic import Field, model_validator
 
 from scaling.core.errors import UserError
-from scaling.core.fields import with_field
+from scaling.core.fields import set_field
 from scaling.core.specs import Spec, parse_spec
 from sweeps.hardware import HardwareSpec
 from sweeps.planning.updates import update_flops
@@ -91,7 +91,10 @@ class StudyFile(RunSettings):
         if changes:
             document = RunSettings(**document).model_dump(mode="json")
         for field, (axis, value) in changes.items():
-            document = with_field(document, field, value, f"{where}: vary.{axis}")
+            try:
+                document = set_field(document, field, value)
+            except ValueError as problem:
+                raise UserError(f"{where}: vary.{axis}: {field}: {problem}") from None
         names = ", ".join(f"{axis} {name}" for axis, (name, _) in axes.items())
         settings = parse_spec(RunSettings, document, f"{where}: vary: {names}" if names else where)
         return Run(

@@ -1,30 +1,28 @@
-"""Fields by their dotted names, such as `optim.adamw_lr`, in documents that are not specs yet."""
+"""Fields of nested mappings by dotted names, such as `optim.muon_lr`. Knows nothing of specs."""
 
 from collections.abc import Mapping
 from typing import Any
 
-from scaling.core.errors import UserError
 
+def set_field(document: Mapping[Any, Any], field: str, value: Any) -> dict[Any, Any]:
+    """A copy of a nested mapping in which one field has another value. Sections that are missing, or None, are made.
 
-def with_field(document: Mapping[str, Any], name: str, value: Any, where: str) -> dict[str, Any]:
-    """A copy of a nested mapping with one field set; sections that are missing are made. `where` names the origin of
-    the name in errors.
-
-    Raises UserError where a part of the name is empty or names a value that has no fields.
+    Raises ValueError where a part of the name is empty, or where a section of the name is a value.
     """
-    part, dot, rest = name.partition(".")
-    if not part or (dot and not rest):
-        raise UserError(f"{where}: '{name}' is not a field; give a name such as optim.adamw_lr")
-    if not dot:
-        return {**document, part: value}
-    section = document.get(part) or {}
+    name, _, rest = field.partition(".")
+    if not name or field.endswith("."):
+        raise ValueError("a part of the name is empty")
+    key = next((known for known in document if str(known) == name), name)  # YAML reads some keys as numbers
+    if not rest:
+        return {**document, key: value}
+    section = {} if document.get(key) is None else document[key]
     if not isinstance(section, Mapping):
-        raise UserError(f"{where}: {part} is {section!r}, which has no field {rest}; give all of {part} instead")
-    return {**document, part: with_field(section, rest, value, where)}
+        raise ValueError(f"'{name}' is {section!r}, which has no fields")
+    return {**document, key: set_field(section, rest, value)}
 
 
-def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """A nested mapping with the values of another in place of its own; only mappings are merged, lists are replaced."""
+def merged(base: Mapping[Any, Any], changes: Mapping[Any, Any]) -> dict[Any, Any]:
+    """A nested mapping with the values of another in place of its own. Mappings are merged, lists are replaced."""
     result = dict(base)
     for name, value in changes.items():
         old = result.get(name)
