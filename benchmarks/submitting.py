@@ -38,7 +38,7 @@ def measure(where: Path, max_array_size: int) -> None:
         sweep.write_text(yaml.safe_dump(sweep_of_1000()))
         submitted = scaling("submit", str(sweep), "--cluster", "testbed", "--out", out)
         documents = [read_document(path) for path in Path(out).glob("slurm/submissions/*.json")]
-        jobs = sum(len(document["stages"]) for document in documents)
+        jobs = sum(len(document["stages"]) or 1 for document in documents)
         again = scaling("submit", str(sweep), "--cluster", "testbed", "--out", out)
         first = scaling("status", out)
         looked = seconds(["status", out])

@@ -1,6 +1,7 @@
-"""One step of a submitted sweep: submits what is missing of its present round, or writes the report at the end.
+"""One step of a submitted sweep: submits what is missing of its current round, or writes the report at the end.
 
-The command line takes it when a user submits or tries again, and the steering job when all jobs of a round have ended.
+The command line takes it when a user submits or retries, the controller job when all jobs of a round have ended, and
+the patrol job every hour until then.
 """
 
 import os
@@ -18,13 +19,14 @@ from scaling.core.errors import NoSpaceError, StageError, UserError
 from scaling.distributed.ranks import leave
 from scaling.stages.run import MICRO_BATCHED
 from slurm import request as requests
-from slurm.arrays import Job
+from slurm.array_submission import SubmitResult
+from slurm.arrays import StageJob
 from slurm.cluster import SlurmCluster
+from slurm.controller_message import write_controller_message
 from slurm.request import Request
 from slurm.scheduler import Scheduler, SchedulerDownError
 from slurm.submit import Launcher
-from slurm.submit import Outcome as Submitted
-from slurm.worker import AGAIN, FAILED
+from slurm.worker import FAILED, REQUEUE
 from sweeps.controller import Round, finish, next_round
 from sweeps.planning.plan import PlannedStage, price_stages
 from sweeps.result import Outcome
@@ -39,7 +41,7 @@ class Step:
     """What a step came to: a round with what was submitted of it, or the end."""
 
     round: Round | None
-    submitted: Submitted | None
+    submitted: SubmitResult | None
     told: Outcome | None
 
 
@@ -61,15 +63,15 @@ def advance(
         return Step(None, None, None)
     if one is None:
         told = finish(sweep, common, out, (request.command,))
-        launcher.dismiss(myself)
+        launcher.cancel_controllers(myself)
         return Step(None, None, told)
     priced = price_stages(sweep, one.stages, out / "runs", capacity)
     jobs = [
-        Job(stage, line.gpus, _hours(line, request.cluster), line.gpu_hours or 0.0)
+        StageJob(stage, line.gpus, _hours(line, request.cluster), line.gpu_hours or 0.0)
         for stage, line in zip(one.stages, priced, strict=True)
     ]
     submitted = launcher.submit(
-        sweep.name, jobs, carry_on, limit=request.budget_gpu_hours, dry_run=dry_run, myself=myself
+        sweep.name, jobs, carry_on, limit=request.budget_gpu_hours, dry_run=dry_run, own_name=myself
     )
     return Step(one, submitted, None)
 
@@ -98,7 +100,7 @@ def carry_on(path: str) -> NoReturn:
     code, words = _carried_on(out)
     print(words, flush=True)
     with suppress(OSError, NoSpaceError):
-        requests.say_last(out, words, failed=code != 0)
+        write_controller_message(out, words, failed=code != 0)
     leave(code)
 
 
@@ -106,10 +108,10 @@ def _carried_on(out: Path) -> tuple[int, str]:
     try:
         step = advance(out, requests.load(out), myself=os.environ.get("SLURM_JOB_NAME", ""))
     except SchedulerDownError as down:
-        return AGAIN, str(down)
+        return REQUEUE, str(down)
     except (NoSpaceError, OSError) as full:
         time.sleep(DISK_SECONDS)
-        return AGAIN, f"{full}; trying again"
+        return REQUEUE, f"{full}; trying again"
     except (UserError, StageError) as error:
         return FAILED, str(error)
     except Exception as error:
@@ -119,7 +121,7 @@ def _carried_on(out: Path) -> tuple[int, str]:
         return 0, f"done; the report is {step.told.report}"
     assert step.submitted is not None
     assert step.round is not None
-    if step.submitted.blocked and not (step.submitted.submitted or step.submitted.busy):
+    if step.submitted.blocked and not (step.submitted.submitted or step.submitted.in_queue):
         stage, reason = next(iter(step.submitted.blocked.items()))
         return FAILED, f"nothing can go on: {stage}: {reason}"
     return 0, f"{step.round.title}: {sum(len(one.stages) for one in step.submitted.submitted)} jobs submitted"

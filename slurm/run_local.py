@@ -1,6 +1,6 @@
-"""The whole story of a sweep on this machine: its rounds, one after the other, and the report.
+"""Runs a sweep on this machine: its rounds, one after the other, and the report.
 
-Whatever is done is found and not done again. What a round holds, and what follows from it, is in `sweeps.controller`.
+Complete stages are not done again. Which stages a round has, and what follows from them, is in `sweeps.controller`.
 """
 
 import os
@@ -15,22 +15,24 @@ from sweeps.spec import SweepSpec
 from sweeps.stages import common_stages
 
 
-def tell(sweep: SweepSpec, out: Path, commands: tuple[str, ...]) -> Outcome:
-    """Runs a sweep into `out`. `commands` are the lines that a reader of the report would repeat.
+def run_sweep(sweep: SweepSpec, out: Path, commands: tuple[str, ...]) -> Outcome:
+    """Runs a sweep into `out`. `commands` are the command lines that a reader of the report would repeat.
 
     Raises what `execute`, `next_round` and `finish` raise.
     """
     runs, hardware = _writable(out) / "runs", sweep.hardware
     common = common_stages(sweep)
-    before = None
-    while one := next_round(sweep, common, out):
-        if one == before:
+    completed = None
+    while current := next_round(sweep, common, out):
+        if current == completed:
             raise UserError(
-                f"{runs}: does not hold all of '{one.title}', which has just ended; who removes runs there?"
+                f"{runs}: runs of '{current.title}' have just ended but are missing; does anything remove them?"
             )
-        with stage_progress(one.title) as watch:
-            execute(one.stages, runs, jobs=hardware.jobs, cores=os.cpu_count() or 1, gpus=hardware.gpus, watch=watch)
-        before = one
+        with stage_progress(current.title) as watch:
+            execute(
+                current.stages, runs, jobs=hardware.jobs, cores=os.cpu_count() or 1, gpus=hardware.gpus, watch=watch
+            )
+        completed = current
     return finish(sweep, common, out, commands)
 
 
@@ -38,5 +40,5 @@ def _writable(out: Path) -> Path:
     try:
         (out / "runs").mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"{out}: cannot be made or written ({error.strerror}); choose another --out") from None
+        raise UserError(f"{out}: cannot be created or written ({error.strerror}); choose another --out") from None
     return out

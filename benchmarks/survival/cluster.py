@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.survival.task import Case
-from scaling.core.store import read_jsonl
+from scaling.core.store import read_document, read_jsonl
 from slurm.testbed import Testbed
 
 QUIET_SECONDS = 6.0
@@ -74,11 +74,10 @@ def settle(bed: Testbed, cases: Sequence[Case], seconds: float) -> dict[str, flo
 
 
 def main_jobs(bed: Testbed, case: Case) -> list[str]:
-    """The jobs that train: of ours, not the one that steers."""
-    steering = [
-        path.stem for path in case.path.glob("out/slurm/submissions/*.json") if '"steering"' in path.read_text()
-    ]
-    return [row[1] for row in queue(bed, case) if row[0] not in steering]
+    """All jobs of a case but the controller job."""
+    submissions = [read_document(path) for path in case.path.glob("out/slurm/submissions/*.json")]
+    controllers = [submission["name"] for submission in submissions if submission["role"] == "controller"]
+    return [row[1] for row in queue(bed, case) if row[0] not in controllers]
 
 
 def send_signal(bed: Testbed, case: Case, name: str) -> None:

@@ -19,7 +19,9 @@ def add_parser(subparsers: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("out", type=Path, metavar="OUT", help="output folder of a sweep")
-    parser.add_argument("runs", nargs="*", metavar="RUN", help="ids, or SLUG@COMPUTE (default: all, and the steering)")
+    parser.add_argument(
+        "runs", nargs="*", metavar="RUN", help="ids, or SLUG@COMPUTE (default: all, and the controller job)"
+    )
     parser.set_defaults(run=run)
 
 
@@ -36,6 +38,6 @@ def run(args: argparse.Namespace) -> int:
     launcher = Launcher(
         args.out, asked.cluster, Scheduler(args.out / "slurm"), say=partial(print, file=sys.stderr, flush=True)
     )
-    elements = launcher.cancel(open_ones, everything=not args.runs)
+    elements = launcher.cancel(open_ones, whole_sweep=not args.runs)
     print(f"{len(open_ones)} stages cancelled, {len(elements)} jobs taken out of the queue")
     return 0

@@ -183,13 +183,13 @@ def _stage_text(stage: dict[str, Any]) -> str:
 
 def _attempt_text(attempt: dict[str, Any]) -> str:
     words = []
-    if attempt["began"]:
-        words.append(time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(attempt["began"])))
+    if attempt["started"]:
+        words.append(time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(attempt["started"])))
     words.append(f"{attempt['seconds']:.0f} s")
     words += [f"on {attempt['host']}"] if attempt["host"] else []
     words += [f"job {attempt['job']}"] if attempt["job"] else []
     if attempt["done"] is not None:
-        begun = f"from {attempt['begun']} " if attempt["begun"] else ""
+        begun = f"from {attempt['start_update']} " if attempt["start_update"] else ""
         words.append(f"{begun}to {attempt['done']} of {attempt['total']}")
     end = "no last word: it is running, or was killed" if attempt["end"] == "silent" else attempt["end"]
-    return ", ".join([*words, end]) + (f" ({attempt['words']})" if attempt["words"] else "")
+    return ", ".join([*words, end]) + (f" ({attempt['message']})" if attempt["message"] else "")

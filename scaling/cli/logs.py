@@ -15,11 +15,11 @@ def add_parser(subparsers: Any) -> None:
         help="what a stage's latest job printed",
         description="Prints the end of what a stage's latest job printed, and of its events.",
         epilog="examples:\n  scaling logs base_4x_32x dit-w384d12@4x\n  scaling logs base_4x_32x vae --follow\n"
-        "  scaling logs base_4x_32x steering",
+        "  scaling logs base_4x_32x controller",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("out", type=Path, metavar="OUT", help="output folder of a sweep")
-    parser.add_argument("stage", metavar="RUN", help="id, the beginning of one, SLUG@COMPUTE, or 'steering'")
+    parser.add_argument("stage", metavar="RUN", help="id, the beginning of one, SLUG@COMPUTE, or 'controller'")
     parser.add_argument("--rank", type=int, default=0, metavar="K", help="of a run on several GPUs (default: 0)")
     parser.add_argument("--lines", type=int, default=40, metavar="N", help="how many of each file (default: 40)")
     parser.add_argument("--follow", action="store_true", help="go on printing what is added")
@@ -58,9 +58,9 @@ def _files(out: Path, name: str, rank: int) -> list[Path]:
     from slurm.submissions import Submissions
 
     submissions = Submissions(out)
-    if name == "steering":
-        steering = [submissions.jobs_folder(one) for one in submissions.all() if one.is_steering]
-        logs = [sorted(path for path in job.glob("*_log.*") if path.stat().st_size) for job in steering]
+    if name == "controller":
+        controllers = [submissions.jobs_folder(one) for one in submissions.all() if not one.runs_stages]
+        logs = [sorted(path for path in job.glob("*_log.*") if path.stat().st_size) for job in controllers]
         return max(filter(None, logs), key=lambda each: each[0].stat().st_mtime, default=[])
     found = {one.id: one for one in collect(out)[0]}
     stage = found[chosen(found, [name])[0]]

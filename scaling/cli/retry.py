@@ -14,7 +14,7 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "retry",
         help="try failed, lost and cancelled stages again",
-        description="Forgives stages their failures and submits what is missing. They go on from their checkpoints.",
+        description="Resets the failures of stages and submits what is missing. They continue from their checkpoints.",
         epilog="examples:\n  scaling retry base_4x_32x\n  scaling retry base_4x_32x dit-w384d12@4x",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -25,11 +25,11 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Forgives and submits. Raises UserError."""
+    """Resets failures and submits. Raises UserError."""
     from scaling.cli.selection import chosen
     from scaling.cli.status import collect
     from scaling.cli.submit import print_step
-    from scaling.core.attempts import forgive
+    from scaling.core.attempts import reset_failures
     from scaling.core.errors import UserError
     from scaling.core.stage import StageFolder
     from slurm import request
@@ -43,5 +43,5 @@ def run(args: argparse.Namespace) -> int:
     for stage in picked:
         folder = StageFolder(args.out / "runs" / stage)
         cancel_mark(folder).unlink(missing_ok=True)
-        forgive(folder)
+        reset_failures(folder)
     return print_step(args.out, advance(args.out, asked, say=partial(print, file=sys.stderr, flush=True)), args.json)

@@ -32,9 +32,9 @@ def run(args: argparse.Namespace) -> int:
 
 def tell_and_print(sweep: Any, out: Path, command: str, as_json: bool) -> int:
     """Tells the story and prints its outcome, for people or as one JSON object."""
-    from slurm.run_local import tell
+    from slurm.run_local import run_sweep
     from sweeps.result import summary
 
-    outcome = tell(sweep, out, (f"{command} --out {out.name}",))
+    outcome = run_sweep(sweep, out, (f"{command} --out {out.name}",))
     print(json.dumps(outcome.to_document()) if as_json else summary(outcome))
     return 0

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from slurm.states import Status
+    from slurm.status import Status
 
 WATCH_SECONDS = 5.0
 """Between two looks at the files; the scheduler is asked more rarely."""
@@ -54,24 +54,26 @@ def collect(out: Path) -> "tuple[list[Status], dict[str, Any]]":
     """The stages, and what concerns all of them. Raises UserError."""
     from scaling.core.errors import UserError
     from slurm import request
-    from slurm.queue_cache import View, look
+    from slurm.controller_message import read_controller_message
+    from slurm.outstanding import any_unfinished, is_continued, left_unfinished
+    from slurm.queue_cache import QueueView, read_cached_queue
     from slurm.scheduler import Scheduler
-    from slurm.states import gone, is_steered, statuses, unfinished
+    from slurm.status import statuses
     from slurm.submissions import Submissions
 
     if not (out / "runs").is_dir():
         raise UserError(f"{out}: no output folder of a sweep: it has no 'runs'")
     submissions, folder = Submissions(out).all(), out / "slurm"
-    view, facts = View(age=float("inf"), seen=0.0), dict[str, Any]()
-    ended = (out / "outcome.json").exists() and not unfinished(out, submissions)
+    view, facts = QueueView(age=float("inf"), seen=0.0), dict[str, Any]()
+    ended = (out / "outcome.json").exists() and not any_unfinished(out, submissions)
     if submissions and not ended:
-        view = look(folder, Scheduler(folder), lambda seen: gone(out, submissions, seen))
+        view = read_cached_queue(folder, Scheduler(folder), lambda seen: left_unfinished(out, submissions, seen))
         facts["queue_age_seconds"] = round(view.age, 1) if view.seen else None
         facts["problem"] = view.problem
     if submissions:
         facts["budget_gpu_hours"] = request.budget_of(out)
-        facts["steering"] = request.said_last(out)
-    facts["goes_on"] = bool(submissions) and not ended and is_steered(submissions, view)
+        facts["controller"] = read_controller_message(out)
+    facts["goes_on"] = bool(submissions) and not ended and is_continued(submissions, view)
     found = statuses(out, submissions, view, _file_time(out))
     facts["counts"] = dict(Counter(status.state for status in found))
     facts["gpu_hours"] = sum(status.gpu_hours for status in found)
@@ -124,7 +126,7 @@ def _left(one: "Status") -> str:
 
 
 def footer(found: "list[Status]", facts: dict[str, Any]) -> list[str]:
-    """Counts, hours, and what the scheduler and the steering job have to say."""
+    """Counts, hours, and the messages of the scheduler and the controller job."""
     counts = ", ".join(f"{count} {state}" for state, count in facts["counts"].items())
     limit = facts.get("budget_gpu_hours")
     lines = [f"{len(found)} stages: {counts}; {facts['gpu_hours']:.3g} GPU-hours" + (f" of {limit:g}" if limit else "")]
@@ -132,6 +134,6 @@ def footer(found: "list[Status]", facts: dict[str, Any]) -> list[str]:
         lines.append(f"the scheduler was asked {max(0.0, facts['queue_age_seconds']):.0f} s ago")
     if facts.get("problem"):
         lines.append(f"the scheduler's latest answer: {facts['problem']}")
-    if facts.get("steering"):
-        lines.append(f"the steering job said: {facts['steering']}")
+    if facts.get("controller"):
+        lines.append(f"the controller job's message: {facts['controller']}")
     return lines

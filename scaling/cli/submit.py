@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
         return _print_scripts(
             advance(out, asked, dry_run=True, say=partial(print, file=sys.stderr, flush=True)), args.json
         )
-    with Submissions(out).alone():
+    with Submissions(out).exclusive():
         preflight.check(cluster, Scheduler(out / "slurm"))
         request.save(out, asked)
     try:
@@ -95,22 +95,22 @@ def print_step(out: Path, step: Any, as_json: bool) -> int:
         print(json.dumps({"outcome": step.told.to_document()}) if as_json else summary(step.told))
         return 0
     done = step.submitted
-    arrays = [one for one in done.submitted if not one.is_steering]
+    arrays = [one for one in done.submitted if one.runs_stages]
     jobs, hours = sum(len(one.stages) for one in arrays), sum(sum(one.gpu_hours) for one in arrays)
     if as_json:
         document = {
             "round": step.round.title,
             "jobs": jobs,
-            "arrays": {one.job: list(one.stages) for one in arrays},
+            "arrays": {one.array: list(one.stages) for one in arrays},
             "gpu_hours": hours,
-            "in_queue": done.busy,
+            "in_queue": done.in_queue,
             "blocked": done.blocked,
-            "full": done.full,
+            "full": done.queue_full,
         }
         print(json.dumps(document))
     else:
         said = f"{step.round.title}: {jobs} jobs in {len(arrays)} arrays submitted, {hours:.3g} GPU-hours"
-        print(f"{said}; {len(done.busy)} were in the queue already" if done.busy else said)
+        print(f"{said}; {len(done.in_queue)} were in the queue already" if done.in_queue else said)
         for stage, reason in list(done.blocked.items())[:10]:
             print(f"  not submitted: {stage}: {reason}")
         if len(done.blocked) > 10:
@@ -118,4 +118,4 @@ def print_step(out: Path, step: Any, as_json: bool) -> int:
         if done.blocked:
             print(f"'scaling retry {out}' tries them again, once what is wrong with them is mended")
         print(f"watch it with: scaling status {out} --watch")
-    return 0 if jobs or done.busy else 1
+    return 0 if jobs or done.in_queue else 1
