@@ -22,13 +22,13 @@ def folder(case: Case) -> StageFolder:
 
 
 def start(case: Case) -> None:
-    """What `scaling submit` does for a sweep, for one stage."""
+    """Does for one stage what `scaling submit` does for a sweep."""
     shutil.copytree(case.prepared, case.path / "out" / "runs")
     _submit(case)
 
 
 def ending(case: Case) -> tuple[Path, str]:
-    """Where the weights are in the end, and what the stage says of itself."""
+    """The path of the final weights, and the message or the result of the stage."""
     own = folder(case)
     if not own.complete:
         past = attempts(own)
@@ -38,7 +38,7 @@ def ending(case: Case) -> tuple[Path, str]:
 
 
 def work(path: str) -> NoReturn:
-    """`slurm.worker.work`, with the faults."""
+    """Does what `slurm.worker.work` does, with the faults of the case."""
     from scaling.training.dit import DiTModule
 
     case = Case.read(Path(path).parents[2])
@@ -66,7 +66,7 @@ def work(path: str) -> NoReturn:
 
 
 def controller(path: str) -> NoReturn:
-    """What the controller job does, for one stage."""
+    """Does for one stage what the controller job does for a sweep."""
     try:
         _submit(Case.read(Path(path).parent), os.environ["SLURM_JOB_NAME"])
     except SchedulerDownError as down:

@@ -1,6 +1,6 @@
 """Lightning alone, as its page on SLURM says: a Trainer under srun, with SLURMEnvironment's auto-requeue and --signal.
 
-A ModelCheckpoint saves as well, and training goes on from the newest of what either has saved.
+A ModelCheckpoint saves too, and training continues from the newest file that either of them has saved.
 `python -m benchmarks.survival.with_lightning FOLDER` is what srun starts.
 """
 
@@ -44,7 +44,7 @@ def main(case: Case) -> None:
             return plain.loss(self.global_step)
 
         def configure_optimizers(self) -> Any:
-            return plain.optimiser()
+            return plain.optimizer()
 
     opener = fsspec.implementations.local.LocalFileOpener
     write = opener.write

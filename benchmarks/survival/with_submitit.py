@@ -1,5 +1,5 @@
 """Submitit alone, as its docs/checkpointing.md says: a Checkpointable that saves as it goes, resumes from the newest
-save, and is requeued as it is. The saves are better than those of its examples: they replace the one before at once."""
+save, and is requeued as it is. Unlike those of its examples, the saves replace the previous one atomically."""
 
 import io
 import os
@@ -18,21 +18,21 @@ class Training(submitit.helpers.Checkpointable):
 
         case = Case.read(Path(folder))
         plain = PlainTraining(case)
-        optimiser = plain.optimiser()
+        optimizer = plain.optimizer()
         newest, step = case.path / "newest.pt", 0
         if newest.exists():
             state = torch.load(newest, weights_only=True)
             plain.model.load_state_dict(state["model"])
-            optimiser.load_state_dict(state["optimiser"])
+            optimizer.load_state_dict(state["optimizer"])
             step = state["step"]
         while step < plain.steps:
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             plain.loss(step).backward()
-            optimiser.step()
+            optimizer.step()
             step += 1
             if step % plain.every == 0:
                 buffer = io.BytesIO()
-                state = {"model": plain.model.state_dict(), "optimiser": optimiser.state_dict(), "step": step}
+                state = {"model": plain.model.state_dict(), "optimizer": optimizer.state_dict(), "step": step}
                 torch.save(state, buffer)
                 tmp = newest.with_suffix(".tmp")
                 if step == DIES_IN_SAVE * plain.every:
