@@ -1,9 +1,10 @@
-"""1,000 runs handed to a real SLURM: how many sbatch calls, how long, and how long `scaling status` takes then.
+"""Submits 1,000 runs to a real SLURM: the number of sbatch calls, their time, and the time of `scaling status` after
+it.
 
     python -m benchmarks.submitting
 
 A testbed (docs/testbed.md) is started for it, once with SLURM's own MaxArraySize of 1001 and once with 17. A job in the
-partition that goes before keeps both nodes, so that nothing starts.
+partition with priority takes both nodes, so that no job of the sweep starts.
 """
 
 import os
@@ -38,15 +39,15 @@ def measure(where: Path, max_array_size: int) -> None:
         sweep.write_text(yaml.safe_dump(sweep_of_1000()))
         submitted = scaling("submit", str(sweep), "--cluster", "testbed", "--out", out)
         documents = [read_document(path) for path in Path(out).glob("slurm/submissions/*.json")]
-        jobs = sum(len(document["stages"]) for document in documents)
+        jobs = sum(len(document["stages"]) or 1 for document in documents)
         again = scaling("submit", str(sweep), "--cluster", "testbed", "--out", out)
         first = scaling("status", out)
-        looked = seconds(["status", out])
+        repeated = seconds(["status", out])
         cancelled = scaling("cancel", out)
         print(
             f"MaxArraySize {max_array_size:5}: {jobs} jobs in {len(documents)} sbatch calls, {submitted:.1f} s; "
-            f"again {again:.1f} s; status {first:.2f} s asking SLURM, then {looked[0]:.2f} s "
-            f"(median {looked[len(looked) // 2]:.2f} s); cancel {cancelled:.1f} s",
+            f"again {again:.1f} s; status {first:.2f} s asking SLURM, then {repeated[0]:.2f} s "
+            f"(median {repeated[len(repeated) // 2]:.2f} s); cancel {cancelled:.1f} s",
             flush=True,
         )
     finally:

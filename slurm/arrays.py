@@ -1,4 +1,4 @@
-"""Cuts stages into job arrays: equal resources, parents first, no longer or wider than allowed."""
+"""Divides stages into job arrays: equal resources in each, parents first, no array longer or wider than allowed."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,55 +11,56 @@ from slurm.submissions import new_name
 
 
 @dataclass(frozen=True)
-class Job:
-    """A stage and what it is expected to need."""
+class StageJob:
+    """A stage and the resources that its job is expected to need."""
 
     stage: Stage
     gpus: int
     hours: float
-    """Its time limit goes by this."""
+    """Expected hours of the job, from which its time limit follows."""
     gpu_hours: float
-    """The budget goes by this."""
+    """Expected GPU-hours, which count against the budget."""
 
     @cached_property
     def id(self) -> str:
         return self.stage.id
 
     def placed(self, cluster: SlurmCluster) -> Stage:
-        """The stage with an engine for its job: a rank for each GPU."""
+        """The stage with the engine of this job: one rank for each GPU."""
         engine = {"processes": max(1, self.gpus), "threads": cluster.cpus_per_gpu if self.gpus else cluster.light.cpus}
         return self.stage.model_copy(update={"engine": self.stage.engine.model_copy(update=engine)})
 
 
-def cut(
-    sweep_name: str, jobs: Sequence[Job], cluster: SlurmCluster, size: int, numbers: Mapping[str, str]
-) -> Iterator[tuple[Array, list[Job]]]:
-    """Arrays of at most `size` jobs, in the order in which they can be submitted. Before the next one is asked for,
-    `numbers` has the array of every stage of those before, as it has that of every stage in the queue.
+def into_arrays(
+    sweep_name: str, jobs: Sequence[StageJob], cluster: SlurmCluster, size: int, arrays: Mapping[str, str]
+) -> Iterator[tuple[Array, list[StageJob]]]:
+    """Arrays of at most `size` jobs, in the order in which they can be submitted. `arrays` gives the number of the
+    array of every stage in the queue; the caller adds those of an array's stages before it asks for the next array.
 
-    Classes that wait for the same things run at the same time, and share the cluster's `max_gpus`. Where one class
-    fills several arrays, they share its part, and what is too much waits for an array before it.
+    Jobs that wait for the same stages run at the same time and share the cluster's `max_gpus`, a group of equal
+    resources in proportion to its GPUs. Where a group fills several arrays, they divide its share, and arrays beyond
+    the share wait for an array before them.
     """
-    depth: dict[str, int] = {}
-    classes: dict[tuple[int, Resources], list[Job]] = {}
-    wanted: dict[int, int] = {}
+    level_of: dict[str, int] = {}
+    groups: dict[tuple[int, Resources], list[StageJob]] = {}
+    gpus_of_level: dict[int, int] = {}
     for job in jobs:
-        level = 1 + max((depth.get(parent, -1) for parent in job.stage.parents.values()), default=-1)
-        depth[job.id], wanted[level] = level, wanted.get(level, 0) + job.gpus
-        classes.setdefault((level, Resources.of(cluster, job.gpus, job.hours)), []).append(job)
-    for (level, resources), members in sorted(classes.items(), key=lambda item: item[0][0]):
+        level = 1 + max((level_of.get(parent, -1) for parent in job.stage.parents.values()), default=-1)
+        level_of[job.id], gpus_of_level[level] = level, gpus_of_level.get(level, 0) + job.gpus
+        groups.setdefault((level, Resources.of(cluster, job.gpus, job.hours)), []).append(job)
+    for (level, resources), members in sorted(groups.items(), key=lambda item: item[0][0]):
         at_a_time = len(members)
         if resources.gpus:
-            share = len(members) * resources.gpus / wanted[level]
+            share = len(members) * resources.gpus / gpus_of_level[level]
             at_a_time = max(1, int(share * cluster.max_gpus) // resources.gpus)
         chunks = [members[first : first + size] for first in range(0, len(members), size)]
         lanes = min(at_a_time, len(chunks))
-        latest: dict[int, str] = {}
+        latest_of_lane: dict[int, str] = {}
         for number, chunk in enumerate(chunks):
             lane = number % lanes
             throttle = min(len(chunk), at_a_time // lanes + (lane < at_a_time % lanes))
-            after = {numbers[parent] for job in chunk for parent in job.stage.parents.values() if parent in numbers}
-            after |= {latest[lane]} if lane in latest else set()
+            after = {arrays[parent] for job in chunk for parent in job.stage.parents.values() if parent in arrays}
+            after |= {latest_of_lane[lane]} if lane in latest_of_lane else set()
             yield Array(new_name(sweep_name), resources, len(chunk), throttle, tuple(sorted(after))), chunk
-            if chunk[0].id in numbers:
-                latest[lane] = numbers[chunk[0].id]
+            if chunk[0].id in arrays:
+                latest_of_lane[lane] = arrays[chunk[0].id]

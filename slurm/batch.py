@@ -1,8 +1,9 @@
-"""The text of a job array's batch script: Submitit's, with what makes a job survive around it. Submits nothing.
+"""The text of a job array's batch script: Submitit's script, extended so that a job survives faults. Submits nothing.
 
-Around Submitit's command it puts: the pickle of a task under the name that Submitit looks for, because the job's number
-was not known when it was written, and whoever submitted it may be dead; and, after the work, `scontrol requeue`, on the
-node and outside of any container, where the exit code asks for it.
+Before Submitit's command, the script links the pickle of the task to the name that Submitit looks for: that name
+contains the job's number, which was not known when the pickle was written, and the launcher may be dead by now. After
+the command, it calls `scontrol requeue` if the exit code asks for it. This happens on the node, outside of any
+container.
 """
 
 import shlex
@@ -17,28 +18,30 @@ from submitit.core.utils import DelayedSubmission
 from submitit.slurm.slurm import _make_sbatch_string
 
 from slurm.cluster import SlurmCluster
-from slurm.worker import AGAIN, DUE, GPUS
+from slurm.worker import DEADLINE_VARIABLE, GPUS_VARIABLE, REQUEUE
 
 SLACK_SECONDS = 60
-"""SLURM may send its warning so much earlier than asked."""
+"""SLURM may send the signal before the time limit so many seconds earlier than asked."""
 REQUEUE_TRIES = 10
+"""Number of times that a job calls `scontrol requeue` where SLURM does not answer."""
 MOST_RESTARTS = 20
-"""Of one job by its own word; then it takes the steering job to submit the stage again."""
+"""Number of times that a job requeues itself; after that, the controller job submits the stage again."""
 
 
 @dataclass(frozen=True)
 class Resources:
-    """What a job asks for: the class that arrays are made of."""
+    """What a job asks SLURM for. All jobs of an array ask for the same."""
 
     gpus: int
-    """0 asks for a light job."""
+    """Number of GPUs; 0 makes it a light job (`slurm.cluster.LightSpec`)."""
     nodes: int
     minutes: int
-    """Time limit."""
+    """Time limit in minutes."""
 
     @classmethod
     def of(cls, cluster: SlurmCluster, gpus: int, hours: float) -> "Resources":
-        """For a run on so many GPUs that should take so many hours: time to spare, in few classes."""
+        """The resources of a job on `gpus` GPUs that is expected to take `hours`. Time limits are generous, and one of
+        a few values, so that many jobs fit in one array."""
         minutes = 10.0
         while minutes < 1.5 * 60 * hours + 10:
             minutes *= 2
@@ -47,7 +50,7 @@ class Resources:
 
     @property
     def tasks_per_node(self) -> int:
-        """One for each GPU of the node, or one."""
+        """Number of tasks on a node: one for each GPU, or one where there are none."""
         return max(1, self.gpus // self.nodes)
 
 
@@ -56,32 +59,33 @@ class Array:
     """A job array: the same resources for every index."""
 
     name: str
-    """The job's; by it an array is found again whose number nobody was told."""
+    """Name of the jobs. An array whose number is not known is found by it."""
     resources: Resources
     size: int
     throttle: int
-    """Indices at a time."""
+    """Number of jobs that may run at a time."""
     after: tuple[str, ...]
-    """Numbers of the jobs that it waits for, however they end."""
+    """Numbers of the arrays that it waits for, however their jobs end."""
     delay_minutes: int = 0
-    """It does not start before."""
+    """Minutes that have to pass before it starts."""
 
 
 def script(array: Array, cluster: SlurmCluster, folder: Path) -> str:
-    """The batch script. `folder` will hold the script, the pickles and the logs."""
+    """The text of the batch script. `folder` will hold the script, the pickles and the logs."""
     resources, light = array.resources, cluster.light
     seconds = 60 * resources.minutes
-    due = max(0, seconds - cluster.warn_seconds - SLACK_SECONDS)
+    deadline = max(0, seconds - cluster.warn_seconds - SLACK_SECONDS)
     pickle, name = "${SLURM_ARRAY_TASK_ID}.pkl", "${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID}_submitted.pkl"
-    where = shlex.quote(str(folder))
+    quoted = shlex.quote(str(folder))
     gpu = resources.gpus > 0
     cpus = cluster.cpus_per_gpu if gpu else light.cpus
     memory = cluster.mem_gb_per_gpu and cluster.mem_gb_per_gpu * resources.tasks_per_node if gpu else light.mem_gb
-    count = str(resources.tasks_per_node)
+    gpus = f"{cluster.gpu_type}:{resources.tasks_per_node}" if cluster.gpu_type else str(resources.tasks_per_node)
+    gpus_per_node = gpus if gpu else None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return _make_sbatch_string(
-            command=f"{shlex.quote(cluster.python or sys.executable)} -u -m submitit.core._submit {where}",
+            command=f"{shlex.quote(cluster.python or sys.executable)} -u -m submitit.core._submit {quoted}",
             folder=folder,
             job_name=array.name,
             map_count=array.size,
@@ -94,19 +98,20 @@ def script(array: Array, cluster: SlurmCluster, folder: Path) -> str:
             nodes=resources.nodes,
             ntasks_per_node=resources.tasks_per_node,
             cpus_per_task=cpus,
-            gpus_per_node=(f"{cluster.gpu_type}:{count}" if cluster.gpu_type else count) if gpu else None,  # type: ignore
+            gpus_per_node=gpus_per_node,  # type: ignore[arg-type] # Submitit says int, but sbatch takes a type as well
             mem=f"{round(1024 * memory)}M" if memory else None,
             signal_delay_s=cluster.warn_seconds,
             dependency=f"afterany:{':'.join(array.after)}" if array.after else None,
-            wckey=None,  # type: ignore[arg-type] # Submitit's own is refused by clusters that do not know it
+            wckey=None,  # type: ignore[arg-type] # clusters without Submitit's wckey would refuse it
             additional_parameters=_additional(cluster, array.delay_minutes),
-            # before SLURM 23.11 srun does not inherit the CPUs of a task; ranks end while the first one still measures
+            # Before SLURM 23.11 srun does not inherit the CPUs of a task. Without --wait=0 SLURM would kill the first
+            # rank, which still measures when the others have ended.
             srun_args=[f"--cpus-per-task={cpus}", "--kill-on-bad-exit=1", "--wait=0", *cluster.srun_args],
             setup=[
-                "trap : TERM  # the tasks hear it as well, and this script has to outlive them",
-                f"ln -sf {where}/{pickle} {where}/{name}",
-                f"export {GPUS}={resources.gpus}",
-                f"export {DUE}=$(( $(date +%s) + {due} ))",
+                "trap : TERM  # the tasks receive it too, and this script has to run until they have ended",
+                f"ln -sf {quoted}/{pickle} {quoted}/{name}",
+                f"export {GPUS_VARIABLE}={resources.gpus}",
+                f"export {DEADLINE_VARIABLE}=$(( $(date +%s) + {deadline} ))",
                 *cluster.setup,
             ],
             teardown=_requeue(),
@@ -125,23 +130,24 @@ def _additional(cluster: SlurmCluster, delay_minutes: int) -> dict[str, Any]:
 def _requeue() -> list[str]:
     return [
         "code=$?",
-        "me=${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID}  # SLURM_JOB_ID of an array's last index is the whole array",
-        f'if [ "$code" -eq {AGAIN} ] || [ "$code" -ge 128 ]; then',
+        "job=${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID}  # SLURM_JOB_ID of the last index is the whole array",
+        f'if [ "$code" -eq {REQUEUE} ] || [ "$code" -ge 128 ]; then',
         f"  for try in $(seq {REQUEUE_TRIES}); do",
-        '    state=$(scontrol show job --oneliner "$me") || { sleep 15; continue; }',
+        '    state=$(scontrol show job --oneliner "$job") || { sleep 15; continue; }',
         "    case $state in",
         f'      *JobState=RUNNING*) [ "${{SLURM_RESTART_COUNT:-0}}" -ge {MOST_RESTARTS} ] ||',
-        '        scontrol requeue "$me" || { sleep 15; continue; } ;;',
+        '        scontrol requeue "$job" || { sleep 15; continue; } ;;',
         "    esac",
-        "    break  # preempted or cancelled: then it is SLURM's to say what comes next",
+        "    break  # requeued; or preempted or cancelled, and then SLURM decides what comes next",
         "  done",
         "fi",
         'exit "$code"',
     ]
 
 
-def write(text: str, folder: Path, function: Callable[[str], Any], paths: list[Path]) -> Path:
-    """Writes the script and, for every index, the pickle with its path. Returns the script's path."""
+def write(text: str, folder: Path, function: Callable[[str], object], paths: list[Path]) -> Path:
+    """Writes the script and a pickle for every index of the array, which calls `function` with a path. Returns the path
+    of the script. Only the user who submits can read the folder."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     for index, path in enumerate(paths):
         DelayedSubmission(function, str(path)).dump(folder / f"{index}.pkl")

@@ -1,4 +1,4 @@
-"""GPU-hours: what was spent, what is promised to jobs in the queue, and what a limit leaves."""
+"""GPU-hours: what was spent, what jobs in the queue are expected to spend, and whether a limit allows more."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,13 +6,15 @@ from pathlib import Path
 from scaling.core.attempts import attempts
 from scaling.core.errors import UserError
 from scaling.core.stage import StageFolder
-from slurm.arrays import Job
-from slurm.reconcile import Live
+from slurm.arrays import StageJob
+from slurm.reconcile import QueuedArray
 
 
-def check(runs: Path, live: Sequence[Live], todo: Sequence[Job], limit: float | None) -> dict[str, float | None]:
-    """A line for the ledger. Raises UserError where the limit does not suffice."""
-    spent, promised, wanted = _spent(runs), _promised(runs, live), sum(job.gpu_hours for job in todo)
+def check(
+    runs: Path, queued: Sequence[QueuedArray], new: Sequence[StageJob], limit: float | None
+) -> dict[str, float | None]:
+    """The fields of a line of the ledger. Raises UserError where the limit is too low for the new jobs."""
+    spent, promised, wanted = _spent(runs), _promised(runs, queued), sum(job.gpu_hours for job in new)
     if limit is not None and spent + promised + wanted > limit:
         raise UserError(
             f"--budget-gpu-hours is {limit:g}, but {spent:.3g} are spent, {promised:.3g} promised to queued jobs, and "
@@ -22,15 +24,16 @@ def check(runs: Path, live: Sequence[Live], todo: Sequence[Job], limit: float | 
 
 
 def _spent(runs: Path) -> float:
-    """In all attempts, whether they came to something or not, until their last sign of life."""
+    """GPU-hours of all attempts, successful or not, each until its last event."""
     folders = [StageFolder(path.parent) for path in runs.glob("*/attempts")]
     return sum(attempt.gpus * attempt.seconds / 3600 for folder in folders for attempt in attempts(folder))
 
 
-def _promised(runs: Path, live: Sequence[Live]) -> float:
+def _promised(runs: Path, queued: Sequence[QueuedArray]) -> float:
+    """GPU-hours that the jobs in the queue are expected to take."""
     return sum(
         hours
-        for one in live
-        for stage, hours in zip(one.submission.stages, one.submission.gpu_hours, strict=True)
-        if stage in one.stages and not StageFolder(runs / stage).complete
+        for array in queued
+        for stage, hours in zip(array.submission.stages, array.submission.gpu_hours, strict=True)
+        if stage in array.stages and not StageFolder(runs / stage).complete
     )

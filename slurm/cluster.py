@@ -1,6 +1,5 @@
-"""A cluster: what its jobs ask of SLURM and what its GPUs can do. Read from YAML. Asks the scheduler nothing.
-
-Whether the cluster really has that partition and so many GPUs, `slurm.preflight` finds out before it submits anything.
+"""The description of a cluster, read from YAML: what its jobs ask SLURM for, and what its GPUs can do. Does not ask the
+scheduler: `slurm.preflight` checks the description against the cluster before anything is submitted.
 """
 
 from importlib.resources import files
@@ -15,57 +14,66 @@ from sweeps.planning.capacity import Capacity
 
 
 class LightSpec(Spec):
-    """Jobs without a GPU: making data, and the steering of the sweep itself."""
+    """The jobs without a GPU, such as those that make data, and the controller job of the sweep."""
 
     partition: str | None = None
-    """The cluster's, if none is given."""
+    """Partition of jobs without a GPU; the cluster's `partition` where none is given."""
     cpus: int = Field(2, ge=1)
+    """Number of CPUs of a job without a GPU."""
     mem_gb: float | None = Field(None, gt=0)
+    """Memory of a job without a GPU in GB; the cluster's default where none is given."""
 
 
 class SlurmCluster(Spec):
-    """A SLURM cluster whose jobs have one task for each GPU."""
+    """A SLURM cluster. A job has one task for each of its GPUs."""
 
     kind: Literal["slurm"] = "slurm"
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$")
+    """Name of the cluster, for messages."""
     partition: str | None = None
+    """Partition of jobs with GPUs; the cluster's default where none is given."""
     account: str | None = None
+    """Account that the jobs are charged to."""
     qos: str | None = None
+    """Quality of service of the jobs."""
     constraint: str | None = None
     """Features that a node must have, as for `sbatch --constraint`."""
     reservation: str | None = None
+    """Reservation that the jobs use."""
     gpus_per_node: int = Field(ge=1)
+    """Number of GPUs of a node."""
     gpu_type: str | None = None
-    """Name of the GPUs where a cluster has several kinds, such as `h100`."""
+    """SLURM's name of the GPUs, such as `h100`, where a cluster has several kinds."""
     cpus_per_gpu: int = Field(1, ge=1)
-    """CPUs of a task."""
+    """Number of CPUs of a task, which has one GPU."""
     mem_gb_per_gpu: float | None = Field(None, gt=0)
-    """Memory of the node for a task; None takes what the cluster gives."""
+    """Memory of a task in GB; the cluster's default where none is given."""
     light: LightSpec = LightSpec()
+    """Jobs without a GPU."""
     max_nodes: int = Field(1, ge=1)
-    """Of one run."""
+    """Largest number of nodes of one run."""
     max_gpus: int = Field(ge=1)
-    """Of all running jobs of a sweep together."""
+    """Largest number of GPUs of all running jobs of a sweep together."""
     hours_limit: float = Field(24.0, gt=0)
-    """Longest job that the partition or QOS allows; a longer run goes on in another attempt."""
+    """Longest job, in hours, that the partition or QOS allows. A longer run continues in another job."""
     hours_per_run: float = Field(24.0, gt=0)
-    """A run gets twice the GPUs as long as it would take longer than that."""
+    """Hours that a run should take at most: the number of its GPUs is doubled until it does."""
     max_array_size: int | None = Field(None, ge=1)
-    """Most jobs in an array; None asks the scheduler for its MaxArraySize."""
+    """Largest number of jobs in an array; the scheduler's MaxArraySize where none is given."""
     peak_flops: float = Field(989.4e12, gt=0)
-    """FLOP/s of one GPU."""
+    """Peak FLOP/s of one GPU."""
     utilisation: float = Field(0.35, gt=0, le=1)
-    """Share of the peak that training reaches: hoped for, until finished runs have measured it."""
+    """Share of the peak that training is assumed to reach until finished runs have measured it."""
     price_per_gpu_hour: float = Field(0.0, ge=0)
-    """US dollars."""
+    """Price of one GPU-hour in US dollars."""
     warn_seconds: int = Field(120, ge=10)
-    """How long before its time limit a job is told to save and make way (`sbatch --signal`)."""
+    """Seconds before its time limit at which a job is signalled to save and stop (`sbatch --signal`)."""
     setup: tuple[str, ...] = ()
-    """Shell lines before the work, such as `module load cuda`."""
+    """Shell lines of the batch script before the work, such as `module load cuda`."""
     srun_args: tuple[str, ...] = ()
-    """For example a container: `--container-image=...`, `--container-mounts=...`."""
+    """Options of srun, for example for a container: `--container-image=...`, `--container-mounts=...`."""
     python: str | None = None
-    """Python with this package, inside the container; None takes the one that submits."""
+    """Path of the Python that has this package, inside the container; the Python that submits where none is given."""
 
     @model_validator(mode="after")
     def _room_for_a_run(self) -> Self:
@@ -78,11 +86,11 @@ class SlurmCluster(Spec):
 
     @property
     def gpus_per_run(self) -> int:
-        """At most."""
+        """Largest number of GPUs of one run."""
         return self.max_nodes * self.gpus_per_node
 
     def capacity(self) -> Capacity:
-        """What a plan has to know of it."""
+        """The facts that a plan needs."""
         return Capacity(
             flops_per_gpu=self.peak_flops * self.utilisation,
             peak_flops=self.peak_flops,
@@ -95,14 +103,15 @@ class SlurmCluster(Spec):
 
 
 class LocalCluster(Spec):
-    """This machine, as the sweep's own `hardware` section describes it; nothing is asked of a scheduler."""
+    """This machine, as the sweep's `hardware` section describes it, without a scheduler."""
 
     kind: Literal["local"]
     name: str = "local"
 
 
 def load_cluster(name_or_path: str) -> SlurmCluster | LocalCluster:
-    """A cluster from a YAML file, or a shipped one by its name. Raises UserError naming the file and the field."""
+    """Reads a cluster from a YAML file, or a shipped one by its name. Raises UserError, which names the file and the
+    field."""
     path = Path(name_or_path)
     shipped = {
         Path(entry.name).stem: entry

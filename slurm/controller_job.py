@@ -1,6 +1,7 @@
-"""One step of a submitted sweep: submits what is missing of its present round, or writes the report at the end.
+"""One step of a submitted sweep: submits the ready stages that are missing, or writes the report at the end.
 
-The command line takes it when a user submits or tries again, and the steering job when all jobs of a round have ended.
+The command line takes it when a user submits or retries, the controller job when all submitted jobs have ended, and
+the patrol job every hour until then.
 """
 
 import os
@@ -18,13 +19,14 @@ from scaling.core.errors import NoSpaceError, StageError, UserError
 from scaling.distributed.ranks import leave
 from scaling.stages.run import MICRO_BATCHED
 from slurm import request as requests
-from slurm.arrays import Job
+from slurm.array_submission import SubmitResult
+from slurm.arrays import StageJob
 from slurm.cluster import SlurmCluster
+from slurm.controller_message import write_controller_message
 from slurm.request import Request
 from slurm.scheduler import Scheduler, SchedulerDownError
 from slurm.submit import Launcher
-from slurm.submit import Outcome as Submitted
-from slurm.worker import AGAIN, FAILED
+from slurm.worker import FAILED, REQUEUE
 from sweeps.controller import Controller, ReadyStages
 from sweeps.planning.plan import PlannedStage, price_stages
 from sweeps.result import SweepResult
@@ -35,11 +37,11 @@ DISK_SECONDS = 300.0
 
 @dataclass(frozen=True)
 class Step:
-    """What a step came to: a round with what was submitted of it, or the end."""
+    """What one step of a submitted sweep came to: the ready stages and what was submitted of them, or the result."""
 
-    round: ReadyStages | None
-    submitted: Submitted | None
-    told: SweepResult | None
+    ready: ReadyStages | None
+    submitted: SubmitResult | None
+    result: SweepResult | None
 
 
 def advance(
@@ -48,28 +50,32 @@ def advance(
     *,
     dry_run: bool = False,
     say: Callable[[str], None] = print,
-    myself: str = "",
+    own_name: str = "",
 ) -> Step:
-    """Raises UserError where the user has something to mend, SchedulerDownError where the scheduler does not answer."""
+    """Submits what is ready and missing, or writes the report where nothing is left to run. `own_name` is the name of
+    the job that calls this.
+
+    Raises UserError for what the user can fix, SchedulerDownError where the scheduler does not answer.
+    """
     sweep, capacity = request.sweep, request.cluster.capacity()
     launcher = Launcher(out, request.cluster, Scheduler(out / "slurm"), say=say)
-    with _copy(out) if dry_run else nullcontext(out) as where:  # what a round follows from is written down
-        one = Controller(sweep, where).next()
-    if one is None and dry_run:
+    with _copy(out) if dry_run else nullcontext(out) as folder:  # the controller writes its choices down
+        ready = Controller(sweep, folder).next()
+    if ready is None and dry_run:
         return Step(None, None, None)
-    if one is None:
-        told = Controller(sweep, out).finish((request.command,))
-        launcher.dismiss(myself)
-        return Step(None, None, told)
-    priced = price_stages(sweep.hardware, one.stages, out / "runs", capacity)
+    if ready is None:
+        result = Controller(sweep, out).finish((request.command,))
+        launcher.cancel_controllers(own_name)
+        return Step(None, None, result)
+    priced = price_stages(sweep.hardware, ready.stages, out / "runs", capacity)
     jobs = [
-        Job(stage, line.gpus, _hours(line, request.cluster), line.gpu_hours or 0.0)
-        for stage, line in zip(one.stages, priced, strict=True)
+        StageJob(stage, line.gpus, _hours(line, request.cluster), line.gpu_hours or 0.0)
+        for stage, line in zip(ready.stages, priced, strict=True)
     ]
     submitted = launcher.submit(
-        sweep.name, jobs, carry_on, limit=request.budget_gpu_hours, dry_run=dry_run, myself=myself
+        sweep.name, jobs, run_controller_job, limit=request.budget_gpu_hours, dry_run=dry_run, own_name=own_name
     )
-    return Step(one, submitted, None)
+    return Step(ready, submitted, None)
 
 
 @contextmanager
@@ -84,40 +90,43 @@ def _copy(out: Path) -> Iterator[Path]:
 
 
 def _hours(line: PlannedStage, cluster: SlurmCluster) -> float:
-    """What the time limit goes by. Work without checkpoints must not run into it, and its estimate is rough."""
-    if line.hours is None:  # not known before a user's videos have been looked at
+    """Hours that the time limit of a job is made from. Stages without checkpoints must not run into it, and their
+    estimates are rough."""
+    if line.hours is None:  # not known before a user's videos have been opened
         return cluster.hours_limit
     return line.hours if line.kind in MICRO_BATCHED else 4 * line.hours + 1
 
 
-def carry_on(path: str) -> NoReturn:
-    """What the jobs do that go on with the sweep, given the output folder. Ends the process."""
+def run_controller_job(path: str) -> NoReturn:
+    """What a controller job does, given the output folder. Ends the process."""
     out = Path(path)
-    code, words = _carried_on(out)
-    print(words, flush=True)
+    code, message = _take_step(out)
+    print(message, flush=True)
     with suppress(OSError, NoSpaceError):
-        requests.say_last(out, words, failed=code != 0)
+        write_controller_message(out, message, failed=code != 0)
     leave(code)
 
 
-def _carried_on(out: Path) -> tuple[int, str]:
+def _take_step(out: Path) -> tuple[int, str]:
+    """The exit code of the job, and its message."""
     try:
-        step = advance(out, requests.load(out), myself=os.environ.get("SLURM_JOB_NAME", ""))
+        step = advance(out, requests.load(out), own_name=os.environ.get("SLURM_JOB_NAME", ""))
     except SchedulerDownError as down:
-        return AGAIN, str(down)
+        return REQUEUE, str(down)
     except (NoSpaceError, OSError) as full:
         time.sleep(DISK_SECONDS)
-        return AGAIN, f"{full}; trying again"
+        return REQUEUE, f"{full}; trying again"
     except (UserError, StageError) as error:
         return FAILED, str(error)
     except Exception as error:
         traceback.print_exc()
         return FAILED, f"{type(error).__name__}: {error}"
-    if step.told is not None:
-        return 0, f"done; the report is {step.told.report}"
+    if step.result is not None:
+        return 0, f"the sweep is complete; its report is {step.result.report}"
     assert step.submitted is not None
-    assert step.round is not None
-    if step.submitted.blocked and not (step.submitted.submitted or step.submitted.busy):
+    assert step.ready is not None
+    if step.submitted.blocked and not (step.submitted.submitted or step.submitted.in_queue):
         stage, reason = next(iter(step.submitted.blocked.items()))
-        return FAILED, f"nothing can go on: {stage}: {reason}"
-    return 0, f"{step.round.title}: {sum(len(one.stages) for one in step.submitted.submitted)} jobs submitted"
+        return FAILED, f"no stage can be run: {stage}: {reason}"
+    count = sum(len(array.stages) for array in step.submitted.submitted)
+    return 0, f"{step.ready.title}: {count} jobs submitted"

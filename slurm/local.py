@@ -1,8 +1,8 @@
-"""Runs stages on this machine through Submitit's local executor, a bounded number at a time. Imports no torch.
+"""Runs stages on this machine through Submitit's local executor, a limited number at a time. Imports no torch.
 
-Submitit's local executor has no queue of its own: it starts whatever it is given. The order, the bound and the
-skipping of what is done are here; what a stage does is in `scaling.stages.run`. What Submitit pickles is one path,
-and nothing is read back from its pickles: a stage is done when its folder says COMPLETE.
+Submitit's local executor has no queue: it starts every job at once. So this file decides the order and the number of
+jobs, and skips complete stages; what a stage does is in `scaling.stages.run`. Submitit pickles one path for each job,
+and nothing is read back from its pickles: a stage is done when its folder has the file COMPLETE.
 """
 
 import os
@@ -25,33 +25,33 @@ from scaling.core.store import no_space
 from scaling.stages.run import run_stage
 
 POLL_SECONDS = 0.2
-FOREVER_MINUTES = 60 * 24 * 30
-"""Submitit's local executor kills a job at its time limit; a laptop has none."""
+TIMEOUT_MINUTES = 60 * 24 * 30
+"""Submitit's local executor kills a job at its time limit. Here a job may take as long as it needs."""
 LOW_SPACE = 1 << 20
-"""Free bytes below which a job that died without a word is put down to a full disk."""
+"""Free bytes below which a full disk is taken for the reason why a job ended without a message."""
 LAST_LINES = 15
-"""How much of a failed job's error output is shown."""
+"""Number of lines of a failed job's error output that are shown."""
 
 
 @dataclass
-class Running:
-    """A stage that a job is at."""
+class RunningStage:
+    """A stage that a job works on."""
 
     stage: Stage
     folder: StageFolder
-    job: Job[None]
+    submitit_job: Job[None]
     slot: int
-    """Which of the jobs at a time this is; it owns the GPUs of that number."""
+    """Number of this job among those that run at the same time. It decides which GPUs the job uses."""
     attempts_before: int
 
 
 @dataclass
 class Snapshot:
-    """Where a set of stages stands: for progress displays."""
+    """The progress of a set of stages, for displays."""
 
     done: list[Stage]
     running: list[tuple[Stage, dict[str, Any]]]
-    """With the newest event of each."""
+    """The running stages, each with its latest progress event."""
     waiting: list[Stage] = field(default_factory=list)
 
 
@@ -64,33 +64,33 @@ def execute(
     gpus: int = 0,
     watch: Callable[[Snapshot], None] | None = None,
 ) -> None:
-    """Brings every stage to COMPLETE, parents first, with at most `jobs` at a time and at most `cores` threads among
-    them (a stage that wants more runs alone). Stages that are complete are skipped.
+    """Completes every stage, parents first, with at most `jobs` at a time and at most `cores` threads in total (a stage
+    that needs more runs alone). Skips complete stages. `watch` is called with the progress several times a second.
 
-    Raises UserError where a stage failed for a reason that the user can mend, StageError where it failed otherwise;
-    the other jobs are stopped then, and resume from their checkpoints next time.
+    Raises UserError where a stage failed by a mistake that the user can correct, and StageError where it failed
+    otherwise. Then the other jobs are stopped; they resume from their checkpoints next time.
     """
     for stage in stages:
         StageFolder.create(runs, stage)
     waiting = [stage for stage in stages if not StageFolder(runs / stage.id).complete]
-    running: list[Running] = []
+    running: list[RunningStage] = []
     try:
         while waiting or running:
-            ended = [one for one in running if one.job.state != "RUNNING"]
-            running = [one for one in running if one not in ended]
-            waiting = [*(one.stage for one in ended if not _is_complete(one)), *waiting]
+            ended = [job for job in running if job.submitit_job.state != "RUNNING"]
+            running = [job for job in running if job not in ended]
+            waiting = [*(job.stage for job in ended if not _is_complete(job)), *waiting]
             for stage in [stage for stage in waiting if _is_ready(stage, runs)]:
                 if not _has_room(stage, running, jobs, cores):
-                    break  # or smaller stages would keep a large one waiting for ever
+                    break  # otherwise smaller stages could keep a large one waiting without end
                 waiting.remove(stage)
-                slot = min(set(range(len(running) + 1)) - {one.slot for one in running})
+                slot = min(set(range(len(running) + 1)) - {job.slot for job in running})
                 running.append(_start(stage, runs, slot, gpus))
             if watch is not None:
                 watch(_snapshot(stages, running, waiting))
             time.sleep(POLL_SECONDS)
     finally:
-        for one in running:
-            one.job.cancel(check=False)
+        for job in running:
+            job.submitit_job.cancel(check=False)
     if watch is not None:
         watch(_snapshot(stages, [], []))
 
@@ -99,56 +99,56 @@ def _is_ready(stage: Stage, runs: Path) -> bool:
     return all(StageFolder(runs / parent).complete for parent in stage.parents.values())
 
 
-def _has_room(stage: Stage, running: Sequence[Running], jobs: int, cores: int) -> bool:
-    used = sum(one.stage.engine.cores for one in running)
+def _has_room(stage: Stage, running: Sequence[RunningStage], jobs: int, cores: int) -> bool:
+    used = sum(job.stage.engine.cores for job in running)
     return not running or (len(running) < jobs and used + stage.engine.cores <= cores)
 
 
-def _start(stage: Stage, runs: Path, slot: int, gpus: int) -> Running:
+def _start(stage: Stage, runs: Path, slot: int, gpus: int) -> RunningStage:
     folder = StageFolder(runs / stage.id)
     executor = LocalExecutor(folder.path / "jobs")
-    mine = range(slot * gpus, (slot + 1) * gpus)  # Submitit would give every job the first ones
-    executor.update_parameters(timeout_min=FOREVER_MINUTES, gpus_per_node=gpus, visible_gpus=tuple(mine))
+    own_gpus = range(slot * gpus, (slot + 1) * gpus)  # Submitit would give every job the first GPUs
+    executor.update_parameters(timeout_min=TIMEOUT_MINUTES, gpus_per_node=gpus, visible_gpus=tuple(own_gpus))
     before = folder.attempts
     with _threads(stage.engine.threads), _stderr_into(folder.path / "jobs" / "controller.log"):
         job = executor.submit(run_stage, str(folder.path.resolve()))
-    return Running(stage, folder, job, slot, before)
+    return RunningStage(stage, folder, job, slot, before)
 
 
-def _is_complete(one: Running) -> bool:
-    """Of a job that has ended: False where it ran out of memory, and can be tried with smaller micro-batches. Raises
-    where it ended without COMPLETE otherwise."""
-    if not one.folder.complete:
-        if [attempt.end for attempt in attempts(one.folder)][one.attempts_before :] == ["out of memory"]:
+def _is_complete(ended: RunningStage) -> bool:
+    """Whether a job that has ended has completed its stage. False where it ran out of memory, because it is tried again
+    with smaller micro-batches; raises an error where it failed otherwise."""
+    if not ended.folder.complete:
+        if [attempt.end for attempt in attempts(ended.folder)][ended.attempts_before :] == ["out of memory"]:
             return False
-        events = one.folder.events(after=one.attempts_before)
+        events = ended.folder.events(after=ended.attempts_before)
         error = next((event for event in reversed(events) if "error" in event), None)
-        if error is not None and error["mendable"]:
+        if error is not None and error["user_error"]:
             raise UserError(error["error"])
-        if shutil.disk_usage(one.folder.path).free < LOW_SPACE:  # then even the reason could not be written
-            raise no_space(one.folder.path)
-        last_words = (one.job.stderr() or "").strip().splitlines()[-LAST_LINES:]
-        raise StageError("\n".join([f"{one.stage.id} failed; {one.job.paths.stderr} ends:", *last_words]))
+        if shutil.disk_usage(ended.folder.path).free < LOW_SPACE:  # then the job could not even write its message
+            raise no_space(ended.folder.path)
+        last_lines = (ended.submitit_job.stderr() or "").strip().splitlines()[-LAST_LINES:]
+        raise StageError("\n".join([f"{ended.stage.id} failed; {ended.submitit_job.paths.stderr} ends:", *last_lines]))
     return True
 
 
-def _snapshot(stages: Sequence[Stage], running: Sequence[Running], waiting: Sequence[Stage]) -> Snapshot:
-    busy = {one.stage.id for one in running} | {stage.id for stage in waiting}
+def _snapshot(stages: Sequence[Stage], running: Sequence[RunningStage], waiting: Sequence[Stage]) -> Snapshot:
+    busy = {job.stage.id for job in running} | {stage.id for stage in waiting}
     return Snapshot(
         done=[stage for stage in stages if stage.id not in busy],
-        running=[(one.stage, _how_far(one)) for one in running],
+        running=[(job.stage, _latest_progress(job)) for job in running],
         waiting=list(waiting),
     )
 
 
-def _how_far(one: Running) -> dict[str, Any]:
-    events = one.folder.events(after=one.attempts_before)
+def _latest_progress(job: RunningStage) -> dict[str, Any]:
+    events = job.folder.events(after=job.attempts_before)
     return next((event for event in reversed(events) if "done" in event), {})
 
 
 @contextmanager
 def _threads(count: int) -> Iterator[None]:
-    """Sets the thread count of the jobs that are started inside: OpenMP reads it once, when a process starts."""
+    """Sets the number of threads of the jobs that are started inside: OpenMP reads it once, when a process starts."""
     before = os.environ.get("OMP_NUM_THREADS")
     os.environ["OMP_NUM_THREADS"] = str(count)
     try:
@@ -161,8 +161,8 @@ def _threads(count: int) -> Iterator[None]:
 
 @contextmanager
 def _stderr_into(path: Path) -> Iterator[None]:
-    """Lets processes that are started inside inherit a file as their stderr: Submitit's controller answers a
-    cancellation with a traceback, which nobody should read on a terminal."""
+    """Lets processes that are started inside inherit a file as their stderr: when a job is cancelled, Submitit prints a
+    traceback, which does not belong on a terminal."""
     path.parent.mkdir(parents=True, exist_ok=True)
     sys.stderr.flush()
     terminal = os.dup(2)

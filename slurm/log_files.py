@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from slurm.states import Status
+from slurm.status import Status
 from slurm.submissions import Submissions
 
 
@@ -22,6 +22,6 @@ def log_files(out: Path, stage: Status, rank: int) -> list[Path]:
 def controller_log_files(out: Path) -> list[Path]:
     """The files of the latest job that continued the sweep and has printed anything."""
     submissions = Submissions(out)
-    folders = [submissions.jobs_folder(submission) for submission in submissions.all() if submission.is_steering]
+    folders = [submissions.jobs_folder(submission) for submission in submissions.all() if not submission.runs_stages]
     logs = [sorted(path for path in folder.glob("*_log.*") if path.stat().st_size) for folder in folders]
     return max(filter(None, logs), key=lambda files: files[0].stat().st_mtime, default=[])

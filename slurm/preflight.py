@@ -1,4 +1,5 @@
-"""Does the cluster have what its file says? One line before anything is submitted, not a failed job at night."""
+"""Checks that the cluster has what its file says, before anything is submitted: a mistake is one line at once, and not
+a failed job hours later."""
 
 import re
 from collections.abc import Sequence
@@ -10,8 +11,8 @@ from slurm.scheduler import Scheduler
 
 
 def check(cluster: SlurmCluster, scheduler: Scheduler) -> None:
-    """Raises UserError where a partition is not there, or its nodes have fewer GPUs, CPUs or less memory, or its jobs
-    less time, than the cluster file says."""
+    """Raises UserError where a partition does not exist, or allows fewer GPUs, nodes or CPUs, less memory or less time
+    than the cluster file says."""
     rows = scheduler.partitions()
     for field, name in (("partition", cluster.partition), ("light.partition", cluster.light.partition)):
         names = sorted({row[0] for row in rows})
@@ -54,13 +55,13 @@ def _mistake(cluster: SlurmCluster, text: str) -> UserError:
 
 
 def _gpus(gres: str, kind: str | None) -> int:
-    """Of a node, from sinfo's GRES such as `gpu:h100:8(S:0-1)`."""
-    found = re.findall(r"\bgpu(?::([^:,()]+))?:(\d+)\b(?!\.)", gres, re.IGNORECASE)
-    return sum(int(count) for name, count in found if kind is None or name.lower() == kind.lower())
+    """Number of GPUs of a node, from sinfo's GRES such as `gpu:h100:8(S:0-1)`."""
+    entries = re.findall(r"\bgpu(?::([^:,()]+))?:(\d+)\b(?!\.)", gres, re.IGNORECASE)
+    return sum(int(count) for name, count in entries if kind is None or name.lower() == kind.lower())
 
 
 def _hours(text: str) -> float:
-    """From sinfo's `[days-]hours:minutes:seconds`, or `infinite`."""
+    """Hours, from sinfo's `[days-]hours:minutes:seconds` or `infinite`."""
     if not re.fullmatch(r"(\d+-)?[\d:]+", text):
         return float("inf")
     days, _, clock = text.rpartition("-")
@@ -69,5 +70,5 @@ def _hours(text: str) -> float:
 
 
 def _number(text: str) -> int:
-    """sinfo adds a `+` where the nodes of a line differ."""
+    """A number of sinfo, which adds a `+` where the nodes of a row differ."""
     return int(text.rstrip("+"))

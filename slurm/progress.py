@@ -1,4 +1,4 @@
-"""Progress of a set of stages on stderr, so that stdout holds results alone."""
+"""Shows the progress of a set of stages on stderr, so that stdout holds only results."""
 
 import sys
 import time
@@ -7,19 +7,19 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 if TYPE_CHECKING:
     from scaling.core.stage import Stage
     from slurm.local import Snapshot
 
 LINE_SECONDS = 15.0
-"""How often a log that is no terminal hears of running stages."""
+"""Seconds between two lines about running stages where stderr is not a terminal."""
 
 
 @contextmanager
 def stage_progress(title: str) -> "Iterator[Bars | Lines]":
-    """Something to call with each Snapshot: bars on a terminal, a line now and then elsewhere."""
+    """A function to call with each Snapshot: it shows bars on a terminal, and prints lines elsewhere."""
     console = Console(stderr=True)
     if not console.is_terminal:
         yield Lines(title)
@@ -36,12 +36,12 @@ def stage_progress(title: str) -> "Iterator[Bars | Lines]":
 
 
 class Bars:
-    """One bar for the whole and one for each running stage."""
+    """One bar for all stages together and one for each running stage."""
 
     def __init__(self, progress: Progress, title: str) -> None:
         self.progress = progress
         self.whole = progress.add_task(title, note="", total=None)
-        self.tasks: dict[str, Any] = {}
+        self.tasks: dict[str, TaskID] = {}
 
     def __call__(self, snapshot: "Snapshot") -> None:
         total = len(snapshot.done) + len(snapshot.running) + len(snapshot.waiting)
@@ -54,43 +54,43 @@ class Bars:
             self.progress.update(
                 self.tasks[stage.id], completed=event.get("done", 0), total=event.get("total"), note=_note(event)
             )
-        alive = {stage.id for stage, _ in snapshot.running}
-        for gone in self.tasks.keys() - alive:
-            self.progress.remove_task(self.tasks.pop(gone))
+        running = {stage.id for stage, _ in snapshot.running}
+        for ended in self.tasks.keys() - running:
+            self.progress.remove_task(self.tasks.pop(ended))
 
 
 class Lines:
-    """A line when a stage starts or ends, and now and then how far the running ones are."""
+    """A line when a stage starts or ends, and at times a line about the progress of the running stages."""
 
     def __init__(self, title: str) -> None:
-        self.title, self.started, self.said = title, time.monotonic(), time.monotonic()
-        self.seen: dict[str, str] = {}
+        self.title, self.started, self.printed_at = title, time.monotonic(), time.monotonic()
+        self.states: dict[str, str] = {}
 
     def __call__(self, snapshot: "Snapshot") -> None:
         total = len(snapshot.done) + len(snapshot.running) + len(snapshot.waiting)
-        first = not self.seen
+        first = not self.states
         for stage in snapshot.done:
             if self._changed(stage, "done") and not first:
-                self._say(f"{_name(stage)} done ({len(snapshot.done)}/{total})")
+                self._print(f"{_name(stage)} done ({len(snapshot.done)}/{total})")
         for stage, _ in snapshot.running:
             if self._changed(stage, "running"):
-                self._say(f"{_name(stage)} started")
+                self._print(f"{_name(stage)} started")
         if first and snapshot.done:
-            self._say(f"{len(snapshot.done)} of {total} stages were done before")
-        if snapshot.running and time.monotonic() - self.said > LINE_SECONDS:
-            self._say(
+            self._print(f"{len(snapshot.done)} of {total} stages are already complete")
+        if snapshot.running and time.monotonic() - self.printed_at > LINE_SECONDS:
+            self._print(
                 "; ".join(
                     f"{_name(stage)} {_share(event)} {_note(event)}".rstrip() for stage, event in snapshot.running
                 )
             )
 
     def _changed(self, stage: "Stage", state: str) -> bool:
-        before, self.seen[stage.id] = self.seen.get(stage.id), state
+        before, self.states[stage.id] = self.states.get(stage.id), state
         return before != state
 
-    def _say(self, text: str) -> None:
-        self.said = time.monotonic()
-        print(f"[{self.said - self.started:5.0f} s] {self.title}: {text}", file=sys.stderr, flush=True)
+    def _print(self, text: str) -> None:
+        self.printed_at = time.monotonic()
+        print(f"[{self.printed_at - self.started:5.0f} s] {self.title}: {text}", file=sys.stderr, flush=True)
 
 
 def _name(stage: "Stage") -> str:

@@ -1,111 +1,123 @@
-"""What the scheduler last said of our jobs, shared by everybody who looks at one output folder.
+"""The scheduler's latest answer about our jobs, shared by all processes that read the state of one output folder.
 
-One question at a time, and not two within 30 s: squeue first; accounting, where there is any, when jobs have left the
-queue without having finished. What it said is a document; it may be old, and says how old it is.
+Only one process at a time asks, and at most every 30 s: squeue first, and accounting, where the cluster has it, when
+jobs have left the queue without being complete. The answer is kept in a document, which says how old it is.
 """
 
-import fcntl
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from scaling.core.errors import UserError
+from scaling.core.locks import locked
 from scaling.core.specs import Spec, parse_spec
 from scaling.core.store import read_document, write_document
 from slurm.scheduler import QUERY_SECONDS, RefusedError, Scheduler, SchedulerDownError
 
 
-class Answers(Spec):
-    """queue.json. Times are seconds since the epoch."""
+class CachedQueue(Spec):
+    """queue.json. Times are in seconds since the epoch."""
 
     asked: float = 0.0
-    """Latest question."""
+    """Time of the latest question."""
     seen: float = 0.0
-    """Latest answer of squeue."""
+    """Time of the latest answer of squeue."""
     queue: dict[str, tuple[str, str]] = {}
-    """`<array>_<index>` -> state and reason, of all jobs that have not ended."""
+    """State and reason of every job that has not ended, by `<array>_<index>`."""
     ended: dict[str, str] = {}
-    """`<array>_<index>` -> final state, as far as accounting was asked."""
+    """Final state of every job that accounting was asked about, by `<array>_<index>`."""
     accounting: bool = True
-    """False once there turned out to be none."""
+    """Whether the cluster may have accounting; false once it turned out to have none."""
     problem: str = ""
-    """Why the latest question has no answer."""
+    """Why the latest question has no answer; empty if it has one."""
 
 
 @dataclass(frozen=True)
-class View:
-    """The queue, for who derives states from it."""
+class QueueView:
+    """The queue at one moment, from which the states of stages are derived."""
 
     age: float
     """Seconds since squeue answered; infinite if it never did."""
     seen: float
+    """Time of that answer, in seconds since the epoch."""
     queue: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """State and reason of every job that has not ended, by `<array>_<index>`."""
     ended: dict[str, str] = field(default_factory=dict)
+    """Final state of jobs, by `<array>_<index>`, as far as accounting was asked."""
     problem: str = ""
+    """Why the latest question has no answer; empty if it has one."""
 
 
-_unwritten: dict[Path, Answers] = {}
-"""What this process heard and could not write down, by folder."""
+_unwritten: dict[Path, CachedQueue] = {}
+"""Answers that this process could not write, by folder: with a full disk or without permission, it still does not ask
+more often."""
 
 
-def look(folder: Path, scheduler: Scheduler, gone: Callable[[View], Sequence[str]]) -> View:
-    """Asks one question, if the last was long enough ago. `gone` says which arrays left the queue unfinished, as a view
-    has it."""
-    with _alone(folder):
-        path, now = folder / "queue.json", scheduler.clock()
-        answers = _unwritten.get(folder, Answers())
-        with suppress(UserError):  # torn or of another version: asked again
-            written = parse_spec(Answers, read_document(path), str(path))
-            answers = max(answers, written, key=lambda each: each.asked)
-        if not 0 <= now - answers.asked < QUERY_SECONDS:
-            unexplained = [array for array in gone(_view(answers, now)) if not _is_explained(array, answers)]
-            wants_accounting = unexplained and answers.accounting and 0 <= now - answers.seen < 4 * QUERY_SECONDS
-            answers = _account(answers, scheduler, unexplained) if wants_accounting else _list(answers, scheduler)
-            answers = answers.model_copy(update={"asked": now})
-            try:
-                write_document(path, answers.model_dump(mode="json"))
-                _unwritten.pop(folder, None)
-            except (OSError, UserError):  # on a full disk, and where only reading is allowed, looking is all the same
-                _unwritten[folder] = answers
-    return _view(answers, now)
+def read_cached_queue(
+    folder: Path, scheduler: Scheduler, left_unfinished: Callable[[QueueView], Sequence[str]]
+) -> QueueView:
+    """The cached answer if it is recent, or a new one. `left_unfinished` gives the arrays of which a job has left the
+    queue without its stage being complete."""
+    cached, now = _read(folder), scheduler.clock()
+    if _is_recent(cached, now):
+        return _view(cached, now)
+    with ExitStack() as stack:
+        with suppress(UserError):  # a folder that this user may only read has no lock
+            stack.enter_context(locked(folder / "queue.lock"))
+        cached, now = _read(folder), scheduler.clock()
+        if not _is_recent(cached, now):  # another process may have asked while this one waited
+            unexplained = [array for array in left_unfinished(_view(cached, now)) if not _is_explained(array, cached)]
+            wants_accounting = unexplained and cached.accounting and 0 <= now - cached.seen < 4 * QUERY_SECONDS
+            cached = _ask_accounting(cached, scheduler, unexplained) if wants_accounting else _ask(cached, scheduler)
+            cached = cached.model_copy(update={"asked": now})
+            _write(folder, cached)
+    return _view(cached, now)
 
 
-def _view(answers: Answers, now: float) -> View:
-    age = now - answers.seen if answers.seen else float("inf")
-    return View(age, answers.seen, dict(answers.queue), dict(answers.ended), answers.problem)
+def _read(folder: Path) -> CachedQueue:
+    path, cached = folder / "queue.json", _unwritten.get(folder, CachedQueue())
+    with suppress(UserError):  # missing, damaged or of another version: the scheduler is asked again
+        written = parse_spec(CachedQueue, read_document(path), str(path))
+        cached = max(cached, written, key=lambda each: each.asked)
+    return cached
 
 
-def _is_explained(array: str, answers: Answers) -> bool:
-    return any(element.startswith(f"{array}_") for element in answers.ended)
-
-
-def _list(answers: Answers, scheduler: Scheduler) -> Answers:
+def _write(folder: Path, cached: CachedQueue) -> None:
     try:
-        elements = scheduler.queue()
+        write_document(folder / "queue.json", cached.model_dump(mode="json"))
+        _unwritten.pop(folder, None)
+    except (OSError, UserError):  # a full disk, or a folder that this user may only read
+        _unwritten[folder] = cached
+
+
+def _is_recent(cached: CachedQueue, now: float) -> bool:
+    return 0 <= now - cached.asked < QUERY_SECONDS
+
+
+def _view(cached: CachedQueue, now: float) -> QueueView:
+    age = now - cached.seen if cached.seen else float("inf")
+    return QueueView(age, cached.seen, dict(cached.queue), dict(cached.ended), cached.problem)
+
+
+def _is_explained(array: str, cached: CachedQueue) -> bool:
+    return any(job_id.startswith(f"{array}_") for job_id in cached.ended)
+
+
+def _ask(cached: CachedQueue, scheduler: Scheduler) -> CachedQueue:
+    try:
+        rows = scheduler.queue()
     except (SchedulerDownError, RefusedError, UserError) as problem:
-        return answers.model_copy(update={"problem": str(problem)})
-    queue = {element.id: (element.state, element.reason) for element in elements}
-    return answers.model_copy(update={"queue": queue, "seen": scheduler.clock(), "problem": ""})
+        return cached.model_copy(update={"problem": str(problem)})
+    queue = {row.job_id: (row.state, row.reason) for row in rows}
+    return cached.model_copy(update={"queue": queue, "seen": scheduler.clock(), "problem": ""})
 
 
-def _account(answers: Answers, scheduler: Scheduler, arrays: Sequence[str]) -> Answers:
+def _ask_accounting(cached: CachedQueue, scheduler: Scheduler, arrays: Sequence[str]) -> CachedQueue:
     try:
-        found = scheduler.ended(arrays)
+        ended = scheduler.ended(arrays)
     except SchedulerDownError as problem:
-        return answers.model_copy(update={"problem": str(problem)})
+        return cached.model_copy(update={"problem": str(problem)})
     except (RefusedError, UserError):
-        return answers.model_copy(update={"accounting": False})
-    return answers.model_copy(update={"ended": {**answers.ended, **found}, "problem": ""})
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    try:
-        file = open(folder / "queue.lock", "a")  # noqa: SIM115 # closed below, with the lock
-    except OSError:
-        yield
-        return
-    with file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+        return cached.model_copy(update={"accounting": False})
+    return cached.model_copy(update={"ended": {**cached.ended, **ended}, "problem": ""})

@@ -1,7 +1,7 @@
-"""Which of our arrays are in the queue. What went wrong on the way there is set right on the occasion.
+"""Compares our submissions with SLURM's queue: which arrays are in the queue, and what has to be corrected.
 
-An array whose number nobody was told is looked up by its name, one that the scheduler took a second time is cancelled,
-and a job that is held because its node could not start it again is released.
+An array without an answer is looked up by its name; an array that SLURM accepted a second time is cancelled; a job that
+SLURM holds because its node could not start it again is released.
 """
 
 from collections.abc import Sequence
@@ -11,98 +11,120 @@ from pathlib import Path
 
 from scaling.core.errors import UserError
 from scaling.core.stage import StageFolder
-from slurm.retry import SETTLE_SECONDS, Patience
-from slurm.scheduler import HELD, Element, SchedulerDownError
-from slurm.submissions import PATROL, STEERING, Submission, Submissions
-
-NEVER = "0"
-"""In place of the number of an array that the scheduler never took: if it does later, that is a second time."""
+from slurm.retry import SETTLE_SECONDS, Retrier
+from slurm.scheduler import REASON_HELD, QueueRow, SchedulerDownError
+from slurm.submissions import Submission, Submissions
 
 
 @dataclass(frozen=True)
-class Live:
-    """A submission with an index in the queue."""
+class QueuedArray:
+    """A submission that has a job in the queue."""
 
     submission: Submission
     stages: tuple[str, ...]
-    """Those of its stages whose indices are."""
+    """Its stages whose jobs are in the queue."""
 
     @property
-    def job(self) -> str:
-        assert self.submission.job is not None
-        return self.submission.job
+    def array(self) -> str:
+        assert self.submission.array is not None
+        return self.submission.array
 
 
-def look(submissions: Submissions, runs: Path, patience: Patience) -> list[Live]:
-    """Of one output folder; only for who has it alone. Raises SchedulerDownError."""
-    known, scheduler = submissions.all(), patience.scheduler
+def reconcile(submissions: Submissions, runs: Path, retrier: Retrier) -> list[QueuedArray]:
+    """The arrays of one output folder that are in the queue, after the corrections. The caller must hold the lock of
+    the submissions. Raises SchedulerDownError."""
+    known, scheduler = submissions.all(), retrier.scheduler
     if not known:
         return []
-    queue = patience.ask(scheduler.queue)
-    if any(one.job is None for one in known):
-        queue = _settled(known, patience)
-        known = [one if one.job is not None else _looked_up(one, queue, submissions, patience) for one in known]
-    _cancel_doubles(known, queue, patience)
-    _release(known, queue, patience)
-    found = _in_queue(known, queue)
-    latest = {stage: one.name for one in known for stage in one.stages}
-    for one in known:
-        missed = tuple(stage for stage in one.stages if latest[stage] == one.name and not _is_over(runs, stage))
-        if not missed or one.job in (None, NEVER) or any(live.submission == one for live in found):
+    queue = retrier.ask(scheduler.queue)
+    if any(submission.answer == "pending" for submission in known):
+        queue = _settled_queue(known, retrier)
+        known = [_answered(submission, queue, submissions, retrier) for submission in known]
+    _cancel_duplicates(known, queue, retrier)
+    _release_held(known, queue, retrier)
+    queued = _in_queue(known, queue)
+    names = {array.submission.name for array in queued}
+    for submission, stages in _expected(known, runs):
+        if submission.name in names or submission.array is None:
             continue
-        if patience.ask(partial(scheduler.is_known, one.job, one.name)):  # squeue did not tell the truth
-            found.append(Live(one, missed))
-    return found
+        if retrier.ask(partial(scheduler.is_known, submission.array, submission.name)):  # squeue left it out
+            queued.append(QueuedArray(submission, stages))
+    return queued
 
 
-def glance(submissions: Submissions, patience: Patience) -> list[Live]:
-    """`look` without consequences, and without an answer where there is none: for a dry run."""
+def read_queue(submissions: Submissions, retrier: Retrier) -> list[QueuedArray]:
+    """The arrays that are in the queue, without corrections; none where the scheduler does not answer. For a dry
+    run."""
     known = submissions.all()
     try:
-        return _in_queue(known, patience.scheduler.queue()) if known else []
+        return _in_queue(known, retrier.scheduler.queue()) if known else []
     except (UserError, SchedulerDownError):
         return []
 
 
-def _in_queue(known: Sequence[Submission], queue: Sequence[Element]) -> list[Live]:
-    queued = {(element.id, element.name) for element in queue}
-    found = [Live(one, tuple(s for s in one.stages if (one.element(s), one.name) in queued)) for one in known]
-    return [one for one in found if one.stages]
+def _in_queue(known: Sequence[Submission], queue: Sequence[QueueRow]) -> list[QueuedArray]:
+    rows = {(row.job_id, row.name) for row in queue}
+    arrays = []
+    for submission in known:
+        present = [(job_id, submission.name) in rows for job_id in submission.job_ids]
+        if any(present):
+            stages = [stage for stage, is_there in zip(submission.stages, present, strict=False) if is_there]
+            arrays.append(QueuedArray(submission, tuple(stages)))
+    return arrays
 
 
-def _settled(known: Sequence[Submission], patience: Patience) -> list[Element]:
-    """The queue, once the controller has had time for a submission that somebody died over."""
-    newest = max(one.at for one in known if one.job is None)
-    if (age := patience.scheduler.clock() - newest) < SETTLE_SECONDS:
-        patience.sleep(SETTLE_SECONDS - max(0.0, age))
-    return patience.ask(patience.scheduler.queue)
+def _expected(known: Sequence[Submission], runs: Path) -> list[tuple[Submission, tuple[str, ...]]]:
+    """The submissions that the queue should hold, with their unfinished stages: the newest for each stage that is not
+    complete, and the newest of each role that continues the sweep."""
+    newest_of_stage = {stage: submission.name for submission in known for stage in submission.stages}
+    newest_of_role = {submission.role: submission.name for submission in known}
+    expected = []
+    for submission in known:
+        unfinished = tuple(
+            stage
+            for stage in submission.stages
+            if newest_of_stage[stage] == submission.name and not StageFolder(runs / stage).complete
+        )
+        is_newest = not submission.runs_stages and newest_of_role[submission.role] == submission.name
+        if unfinished or is_newest:
+            expected.append((submission, unfinished))
+    return expected
 
 
-def _looked_up(one: Submission, queue: Sequence[Element], submissions: Submissions, patience: Patience) -> Submission:
-    """With the number that its name has in the queue; where it has none, it was never taken, or is over."""
-    arrays = sorted({element.array for element in queue if element.name == one.name}, key=int)
+def _settled_queue(known: Sequence[Submission], retrier: Retrier) -> list[QueueRow]:
+    """The queue, read when SLURM's controller has had time for the newest submission without an answer."""
+    newest = max(submission.at for submission in known if submission.answer == "pending")
+    if (age := retrier.scheduler.clock() - newest) < SETTLE_SECONDS:
+        retrier.sleep(SETTLE_SECONDS - max(0.0, age))
+    return retrier.ask(retrier.scheduler.queue)
+
+
+def _answered(
+    submission: Submission, queue: Sequence[QueueRow], submissions: Submissions, retrier: Retrier
+) -> Submission:
+    """The submission with the answer that the queue gives, if it had none: where its name is not in the queue, the
+    array was never accepted or has already ended."""
+    if submission.answer != "pending":
+        return submission
+    arrays = sorted({row.array for row in queue if row.name == submission.name}, key=int)
     if arrays:
-        patience.say(f"{one.name} was taken by the scheduler as {arrays[0]}, although nobody heard of it")
-    found = one.model_copy(update={"job": arrays[0] if arrays else NEVER})
-    submissions.write(found)
-    return found
+        retrier.say(f"the scheduler had accepted {submission.name} as {arrays[0]} without answering")
+    answered = submission.accepted(arrays[0]) if arrays else submission.never_accepted()
+    submissions.write(answered)
+    return answered
 
 
-def _cancel_doubles(known: Sequence[Submission], queue: Sequence[Element], patience: Patience) -> None:
-    numbers = {one.name: one.job for one in known}
-    doubles = sorted({element.array for element in queue if numbers.get(element.name, element.array) != element.array})
-    if doubles:
-        patience.say(f"cancelling {', '.join(doubles)}: taken a second time by the scheduler")
-        patience.ask(lambda: patience.scheduler.cancel(doubles))
+def _cancel_duplicates(known: Sequence[Submission], queue: Sequence[QueueRow], retrier: Retrier) -> None:
+    arrays = {submission.name: submission.array for submission in known}
+    duplicates = sorted({row.array for row in queue if row.name in arrays and arrays[row.name] != row.array})
+    if duplicates:
+        retrier.say(f"cancelling {', '.join(duplicates)}, which the scheduler accepted a second time")
+        retrier.ask(lambda: retrier.scheduler.cancel(duplicates))
 
 
-def _release(known: Sequence[Submission], queue: Sequence[Element], patience: Patience) -> None:
-    names = {one.name for one in known}
-    held = [element.id for element in queue if element.reason == HELD and element.name in names]
+def _release_held(known: Sequence[Submission], queue: Sequence[QueueRow], retrier: Retrier) -> None:
+    names = {submission.name for submission in known}
+    held = [row.job_id for row in queue if row.reason == REASON_HELD and row.name in names]
     if held:
-        patience.say(f"releasing {', '.join(held)}: held, because its node could not start it again")
-        patience.ask(lambda: patience.scheduler.release(held))
-
-
-def _is_over(runs: Path, stage: str) -> bool:
-    return stage not in (STEERING, PATROL) and StageFolder(runs / stage).complete
+        retrier.say(f"releasing {', '.join(held)}, which SLURM holds because a node could not start it again")
+        retrier.ask(lambda: retrier.scheduler.release(held))

@@ -1,5 +1,5 @@
-"""What was asked for when a sweep was submitted, kept in its output folder: the steering job goes by it, and so do
-later commands, whatever became of the files that the user gave."""
+"""What a user asked for with `scaling submit`, kept in the output folder: the controller job and later commands use it,
+even if the files that the user gave have changed since then."""
 
 import os
 from pathlib import Path
@@ -12,8 +12,6 @@ from scaling.core.store import read_document, write_document
 from slurm.cluster import SlurmCluster
 from sweeps.spec import Sweep
 
-LAST_WORDS = "steering.json"
-
 
 class Request(Spec):
     """OUT/slurm/request.json."""
@@ -22,17 +20,17 @@ class Request(Spec):
     cluster: SlurmCluster
     budget_gpu_hours: float | None = Field(None, gt=0)
     command: str
-    """The line that a reader of the report would repeat."""
+    """The command line that a reader of the report would repeat."""
 
 
 def save(out: Path, request: Request) -> None:
-    """From now on the steering job goes by this one."""
+    """Writes the request, or replaces it."""
     write_document(_path(out), request.model_dump(mode="json"))
 
 
 def load(out: Path) -> Request:
-    """Raises UserError where the folder was never submitted from, or by somebody else, whose shell lines would run as
-    ours, or the document is damaged."""
+    """Reads the request. Raises UserError where nothing was submitted from this folder, where the document is damaged,
+    and where it belongs to another user, whose shell lines would run with our permissions."""
     path = _path(out)
     if not path.exists():
         raise UserError(f"{out}: nothing was submitted from here; 'scaling submit SWEEP --cluster CLUSTER' does that")
@@ -42,32 +40,20 @@ def load(out: Path) -> Request:
 
 
 def find(out: Path) -> Request | None:
-    """`load`, where the folder was submitted from."""
+    """Reads the request, or gives None where nothing was submitted from this folder."""
     return load(out) if _path(out).exists() else None
 
 
 def restore(out: Path, before: Request | None) -> None:
-    """Takes back what was not carried out."""
+    """Puts the request back that was there before one that could not be carried out."""
     if before is None:
         _path(out).unlink(missing_ok=True)
     else:
         save(out, before)
 
 
-def say_last(out: Path, words: str, *, failed: bool) -> None:
-    """Keeps what the job that goes on with the sweep came to, for people who look at its status."""
-    write_document(out / "slurm" / LAST_WORDS, {"words": words, "failed": failed})
-
-
-def said_last(out: Path) -> str | None:
-    """None where it has not said anything yet."""
-    path = out / "slurm" / LAST_WORDS
-    document = read_document(path) if path.exists() else {}
-    return document.get("words") if isinstance(document, dict) else None
-
-
 def budget_of(out: Path) -> float | None:
-    """GPU-hours, where the folder was submitted from with a limit."""
+    """The limit in GPU-hours, or None where there is no limit or nothing was submitted from this folder."""
     path = _path(out)
     return parse_spec(Request, read_document(path), str(path)).budget_gpu_hours if path.exists() else None
 

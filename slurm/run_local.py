@@ -1,6 +1,6 @@
-"""A whole sweep on this machine: its stages, as the controller names them, and the report.
+"""Runs a sweep on this machine: its stages, as the controller names them, and the report.
 
-Whatever is complete is not done again.
+Complete stages are not done again.
 """
 
 import os
@@ -15,21 +15,23 @@ from sweeps.spec import StudySpec, SweepSpec
 
 
 def run_sweep(sweep: SweepSpec | StudySpec, out: Path, commands: tuple[str, ...]) -> SweepResult:
-    """Runs a sweep into `out`. `commands` are the lines that a reader of the report would repeat.
+    """Runs a sweep into `out`. `commands` are the command lines that a reader of the report would repeat.
 
     Raises what `execute` and the controller raise.
     """
     runs, hardware = _writable(out) / "runs", sweep.hardware
     controller = Controller(sweep, out)
-    before = None
-    while one := controller.next():
-        if one == before:
+    completed = None
+    while current := controller.next():
+        if current == completed:
             raise UserError(
-                f"{runs}: does not hold all of '{one.title}', which has just ended; who removes runs there?"
+                f"{runs}: runs of '{current.title}' have just ended but are missing; does anything remove them?"
             )
-        with stage_progress(one.title) as watch:
-            execute(one.stages, runs, jobs=hardware.jobs, cores=os.cpu_count() or 1, gpus=hardware.gpus, watch=watch)
-        before = one
+        with stage_progress(current.title) as watch:
+            execute(
+                current.stages, runs, jobs=hardware.jobs, cores=os.cpu_count() or 1, gpus=hardware.gpus, watch=watch
+            )
+        completed = current
     return controller.finish(commands)
 
 
@@ -37,5 +39,5 @@ def _writable(out: Path) -> Path:
     try:
         (out / "runs").mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"{out}: cannot be made or written ({error.strerror}); choose another --out") from None
+        raise UserError(f"{out}: cannot be created or written ({error.strerror}); choose another --out") from None
     return out

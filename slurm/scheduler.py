@@ -1,7 +1,8 @@
-"""SLURM's commands with patience and without a storm of calls. What the answers mean for a sweep, others know.
+"""SLURM's commands, called with a time limit and not too often. Not what the answers mean for a sweep.
 
-Every call has a time limit. A scheduler that does not answer is left alone for a while, longer each time, by all
-processes that work on the same sweep: the circuit breaker is a file. Queries are at least 30 s apart.
+When the scheduler does not answer several times in a row, a circuit breaker opens: for some time, longer each time,
+none of the processes that work on the same sweep calls it. The breaker is a file. It needs no lock, because a lost
+update only makes one call more or less.
 """
 
 import os
@@ -12,16 +13,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scaling.core.errors import StageError, UserError
+from scaling.core.specs import Spec, parse_spec
 from scaling.core.store import read_document, write_document
 
-PATIENCE_SECONDS = 60.0
-"""For one call; a busy controller answers after tens of seconds."""
+TIMEOUT = 60.0
+"""Seconds that one call may take; a busy controller answers after tens of seconds."""
 FAILURES = 3
-"""Calls without an answer, one after another, after which the breaker opens."""
+"""Number of calls without an answer, one after another, after which the breaker opens."""
 FIRST_PAUSE, LONGEST_PAUSE = 30.0, 480.0
-"""Seconds that it stays open: twice as long each time."""
+"""Seconds that the breaker stays open: first and at most, twice as long each time."""
 QUERY_SECONDS = 30.0
-"""Least time between two queries."""
+"""Least time between two questions about the queue."""
 NO_ANSWER = (
     "Unable to contact slurm controller",
     "Socket timed out",
@@ -34,156 +36,174 @@ NO_ANSWER = (
     "Slurm temporarily unable to accept job",
     "Resource temporarily unavailable",
 )
-"""What SLURM's commands say when the controller did not answer: the request may have reached it all the same."""
+"""Messages of SLURM's commands when its controller did not answer. It may have received the request nevertheless."""
 FULL = ("QOSMaxSubmitJobPerUserLimit", "AssocMaxSubmitJobLimit", "job submit limit", "Reached MaxJobCount")
-"""What sbatch says when no more jobs are taken for now."""
-HELD = "launch failed requeued held"
-"""Reason of a job that its node could not start again, often because what was left of it was still there. It waits for
-its owner, or an administrator, to let it go on."""
-OVER = ("Invalid job id specified", "Job/step already completing or completed")
-"""What scancel says of jobs that have ended."""
+"""Messages of sbatch when SLURM accepts no more jobs at the moment."""
+REASON_HELD = "launch failed requeued held"
+"""Reason that SLURM gives for a job that a node could not start again, often because processes of its last start still
+ran there. Such a job waits until its owner or an administrator releases it."""
+INVALID_JOB = "Invalid job id specified"
+ENDED = (INVALID_JOB, "Job/step already completing or completed")
+"""Messages of scancel for jobs that have ended."""
 
 
 class SchedulerDownError(StageError):
-    """The scheduler does not answer; `wait` says for how many seconds it will not be asked again."""
+    """The scheduler does not answer. It will not be called again for `wait` seconds."""
 
-    def __init__(self, words: str, wait: float = 0.0) -> None:
-        super().__init__(words)
+    def __init__(self, message: str, wait: float = 0.0) -> None:
+        super().__init__(message)
         self.wait = wait
 
 
 class RefusedError(UserError):
-    """The scheduler answered that it will not; the text is its own."""
+    """The scheduler refused a request; the text is its message."""
 
 
 class FullError(RefusedError):
-    """It takes no more jobs for now."""
+    """The scheduler accepts no more jobs at the moment."""
+
+
+class Breaker(Spec):
+    """breaker.json."""
+
+    failures: int = 0
+    """Number of calls without an answer, one after another."""
+    until: float = 0.0
+    """Time until which nobody calls the scheduler, in seconds since the epoch."""
+    message: str = ""
+    """Message of the last call."""
 
 
 @dataclass(frozen=True)
-class Element:
-    """One index of a job array, as squeue has it."""
+class QueueRow:
+    """One line of squeue: a job, which is one index of a job array."""
 
-    id: str
-    """`<array>_<index>`."""
+    job_id: str
+    """SLURM's name of the job, `<array>_<index>`."""
     state: str
-    """Such as PENDING or RUNNING."""
+    """SLURM's state, such as PENDING or RUNNING."""
     reason: str
+    """SLURM's reason why it waits."""
     name: str
-    """The job's."""
+    """Name that we gave the job."""
 
     @property
     def array(self) -> str:
-        return self.id.partition("_")[0]
+        """Number of the job array."""
+        return self.job_id.partition("_")[0]
 
 
 class Scheduler:
-    """The commands of one SLURM, for one folder of a sweep."""
+    """The commands of a SLURM cluster, for the output folder of one sweep."""
 
-    def __init__(
-        self, folder: Path, *, clock: Callable[[], float] = time.time, patience: float = PATIENCE_SECONDS
-    ) -> None:
-        """`folder` keeps the breaker. `clock` gives seconds since the epoch."""
-        self.breaker, self.clock, self.patience = folder / "breaker.json", clock, patience
+    def __init__(self, folder: Path, *, clock: Callable[[], float] = time.time, timeout: float = TIMEOUT) -> None:
+        """`folder` holds the circuit breaker's file. `clock` gives seconds since the epoch. `timeout` is the number of
+        seconds that one call may take."""
+        self.breaker, self.clock, self.timeout = folder / "breaker.json", clock, timeout
 
     def submit(self, script: Path) -> str:
-        """The array's number. Raises RefusedError, or SchedulerDownError: then it may be submitted all the same."""
+        """Submits a batch script and gives the number of its array. Raises RefusedError, and SchedulerDownError, after
+        which it may have been accepted nevertheless."""
         return self.call("sbatch", "--parsable", str(script)).strip().split(";")[0]
 
-    def queue(self) -> list[Element]:
-        """All jobs of this user that have not ended, pending array indices one by one."""
+    def queue(self) -> list[QueueRow]:
+        """All jobs of this user that have not ended, with a row for every index of an array."""
         text = self.call("squeue", "--noheader", "--array", "--me", "--format=%F_%K|%T|%r|%j")
-        return [Element(*line.strip().split("|", 3)) for line in text.splitlines() if line.strip()]
+        return [QueueRow(*line.strip().split("|", 3)) for line in text.splitlines() if line.strip()]
 
     def ended(self, arrays: Sequence[str]) -> dict[str, str]:
-        """`<array>_<index>` -> state, such as NODE_FAIL, from accounting. Raises RefusedError where there is none."""
+        """The final state, such as NODE_FAIL, by `<array>_<index>`, from accounting. Raises RefusedError where the
+        cluster has no accounting."""
         options = ("--noheader", "--parsable2", "--allocations", "--format=JobID,State")
         text = self.call("sacct", *options, f"--jobs={','.join(arrays)}")
         rows = (line.split("|", 1) for line in text.splitlines() if "|" in line)
         return {job: state.split()[0] for job, state in rows if state.split()}
 
-    def named(self, name: str) -> list[str]:
-        """Numbers of the arrays of this name that are in the queue."""
+    def arrays_named(self, name: str) -> list[str]:
+        """The numbers of the arrays in the queue whose jobs have this name."""
         text = self.call("squeue", "--noheader", "--array", "--me", f"--name={name}", "--format=%F")
         return sorted(set(text.split()), key=int)
 
     def is_known(self, array: str, name: str) -> bool:
-        """Whether the controller still knows of an index of this array, of this name, that has not ended."""
+        """Whether SLURM's controller knows a job of this array and name that has not ended."""
         try:
             text = self.call("scontrol", "show", "job", "--oneliner", array)
         except RefusedError as refusal:
-            if OVER[0] not in str(refusal):
+            if INVALID_JOB not in str(refusal):
                 raise
             return False
         return f"JobName={name} " in text and any(
             f"JobState={state}" in text for state in ("PENDING", "RUNNING", "SUSPENDED", "COMPLETING", "REQUEUED")
         )
 
-    def cancel(self, elements: Sequence[str]) -> None:
-        """Of jobs and arrays; those that have ended meanwhile are left out."""
+    def cancel(self, job_ids: Sequence[str]) -> None:
+        """Cancels jobs and whole arrays; those that have ended meanwhile are no error."""
         try:
-            self.call("scancel", *elements)
+            self.call("scancel", *job_ids)
         except RefusedError as refusal:
-            if not any(phrase in str(refusal) for phrase in OVER):
+            if not any(phrase in str(refusal) for phrase in ENDED):
                 raise
 
-    def release(self, elements: Sequence[str]) -> None:
-        """Of jobs that are held."""
-        self.call("scontrol", "release", ",".join(elements))
+    def release(self, job_ids: Sequence[str]) -> None:
+        """Lets jobs start that SLURM holds."""
+        self.call("scontrol", "release", ",".join(job_ids))
 
     def config(self) -> dict[str, str]:
-        """The configuration that every user may read, such as MaxArraySize."""
+        """SLURM's configuration, such as MaxArraySize, which every user may read."""
         lines = (line.split("=", 1) for line in self.call("scontrol", "show", "config").splitlines() if "=" in line)
         return {key.strip(): value.strip() for key, value in lines}
 
     def partitions(self) -> list[list[str]]:
-        """For every partition and kind of node: name, GRES, nodes, longest job, CPUs and MB of a node."""
+        """A row for every partition and kind of node: name, GRES, number of nodes, longest job, CPUs of a node, MB of a
+        node."""
         text = self.call("sinfo", "--noheader", "--format=%R|%G|%D|%l|%c|%m")
         return [line.strip().split("|") for line in text.splitlines() if line.strip()]
 
     def call(self, *command: str) -> str:
-        """Runs a command and gives its output."""
+        """Runs a command and gives its output. Raises SchedulerDownError, RefusedError and UserError."""
         self._refuse_if_open()
         try:
             done = subprocess.run(
-                command, capture_output=True, text=True, timeout=self.patience, check=False, env=_environment()
+                command, capture_output=True, text=True, timeout=self.timeout, check=False, env=_environment()
             )
         except FileNotFoundError:
             raise UserError(
-                f"{command[0]}: not found; this machine is no SLURM node, or SLURM is not on PATH"
+                f"{command[0]}: command not found; run this on a machine with SLURM's commands, or add them to PATH"
             ) from None
         except subprocess.TimeoutExpired:
-            raise self._failed(f"{command[0]} gave no answer in {self.patience:g} s") from None
+            raise self._failed(f"{command[0]} gave no answer in {self.timeout:g} s") from None
         if done.returncode:
-            words = " ".join((done.stderr or done.stdout).split())
-            if any(phrase in words for phrase in NO_ANSWER):
-                raise self._failed(words)
+            message = " ".join((done.stderr or done.stdout).split())
+            if any(phrase in message for phrase in NO_ANSWER):
+                raise self._failed(message)
             self.breaker.unlink(missing_ok=True)
-            raise (FullError if any(phrase in words for phrase in FULL) else RefusedError)(words)
+            raise (FullError if any(phrase in message for phrase in FULL) else RefusedError)(message)
         self.breaker.unlink(missing_ok=True)
         return done.stdout
 
     def _refuse_if_open(self) -> None:
-        state = self._state()
-        wait = state["until"] - self.clock()
-        if 0 < wait <= LONGEST_PAUSE:  # longer: somebody set a clock
-            raise SchedulerDownError(f"the scheduler does not answer ({state['words']})", wait)
+        breaker = self._breaker_state()
+        wait = breaker.until - self.clock()
+        if 0 < wait <= LONGEST_PAUSE:  # longer: somebody has set a clock
+            raise SchedulerDownError(f"the scheduler does not answer ({breaker.message})", wait)
 
-    def _failed(self, words: str) -> SchedulerDownError:
-        count = self._state()["failures"] + 1
-        pause = 0.0 if count < FAILURES else min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** (count - FAILURES))
-        write_document(self.breaker, {"failures": count, "until": self.clock() + pause, "words": words})
-        return SchedulerDownError(f"the scheduler does not answer ({words})", pause)
+    def _failed(self, message: str) -> SchedulerDownError:
+        failures = self._breaker_state().failures + 1
+        pause = 0.0 if failures < FAILURES else min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** (failures - FAILURES))
+        breaker = Breaker(failures=failures, until=self.clock() + pause, message=message)
+        write_document(self.breaker, breaker.model_dump(mode="json"))
+        return SchedulerDownError(f"the scheduler does not answer ({message})", pause)
 
-    def _state(self) -> dict:
+    def _breaker_state(self) -> Breaker:
         try:
-            return {"failures": 0, "until": 0.0, "words": "", **read_document(self.breaker)}
-        except (UserError, TypeError):  # none, or torn: it holds nothing that is missed
-            return {"failures": 0, "until": 0.0, "words": ""}
+            return parse_spec(Breaker, read_document(self.breaker), str(self.breaker))
+        except UserError:  # missing or damaged: then the breaker is closed, which costs a few calls at most
+            return Breaker()
 
 
 def _environment() -> dict[str, str]:
-    """Without what SLURM takes for options: a user's habits, and what a job inherits from the job that submits it."""
+    """The environment of this process without the variables that SLURM's commands read as options, which a user may
+    have set, and without those of the job that this process may run in."""
     inherited = (
         *("SLURM_", "SBATCH_", "SRUN_", "SQUEUE_", "SINFO_", "SACCT_", "SCANCEL_", "SCONTROL_", "SUBMITIT_"),
         *("RANK", "WORLD_SIZE", "LOCAL_", "MASTER_", "SCALING_JOINED"),

@@ -1,49 +1,77 @@
-"""What was handed to the scheduler: a document for each job array, written before sbatch is called and again after.
+"""What was given to the scheduler: a document for each job array, written before sbatch is called and again after it.
 
-An array whose document has no number was perhaps submitted, perhaps not: it is looked up by its name. All of it belongs
-to one launcher at a time.
+A document without an answer belongs to an array that SLURM may or may not have accepted: the launcher died, or SLURM
+did not answer. It is looked up by the name of its job (`slurm.reconcile`). Only one launcher at a time works with these
+documents.
 """
 
-import fcntl
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from scaling.core.errors import UserError
+from scaling.core.locks import locked
 from scaling.core.specs import Spec, parse_spec
-from scaling.core.store import append_jsonl, read_document, sweep, write_document
+from scaling.core.store import append_jsonl, read_document, remove_temporary_files, write_document
 
-STEERING, PATROL = "steering", "patrol"
-"""Stand in place of a stage's id in the jobs that go on with the sweep: when all others have ended, and every now and
-then."""
+Role = Literal["stages", "controller", "patrol"]
+"""What the jobs of an array do: `stages` do one stage each; a `controller` job continues the sweep when the stages that
+were submitted with it have ended; a `patrol` job does the same every hour until then."""
+Answer = Literal["pending", "accepted", "never"]
+"""What the scheduler has answered: nothing yet, that it accepted the array, or never anything although it was asked."""
 
 
 class Submission(Spec):
     """One job array."""
 
     name: str
-    """The job's."""
-    stages: tuple[str, ...]
-    """Ids by index."""
+    """Name of the jobs. No other array has it, so that an array can be found without its number."""
+    role: Role
+    stages: tuple[str, ...] = ()
+    """Ids of the stages by array index; empty for the other roles, whose arrays have one job."""
     gpus: int = Field(ge=0)
-    """Of each."""
-    gpu_hours: tuple[float, ...]
-    """What each is expected to take."""
+    """Number of GPUs of each job."""
+    gpu_hours: tuple[float, ...] = ()
+    """GPU-hours that each stage is expected to take."""
     at: float
-    """Seconds since the epoch."""
-    job: str | None = None
-    """The array's number; None where the scheduler has not answered."""
+    """Time of the submission, in seconds since the epoch."""
+    answer: Answer = "pending"
+    array: str | None = None
+    """SLURM's number of the array, once it was accepted."""
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Self:
+        if (self.role == "stages") != bool(self.stages) or len(self.stages) != len(self.gpu_hours):
+            raise ValueError(f"role '{self.role}' with {len(self.stages)} stages and {len(self.gpu_hours)} gpu_hours")
+        if (self.answer == "accepted") != (self.array is not None):
+            raise ValueError(f"answer '{self.answer}' with array {self.array}")
+        return self
+
+    def accepted(self, array: str) -> Self:
+        """The submission with the number that the scheduler has given it."""
+        return self.model_copy(update={"answer": "accepted", "array": array})
+
+    def never_accepted(self) -> Self:
+        """The submission of an array that the scheduler does not know. If it appears later, it is a duplicate."""
+        return self.model_copy(update={"answer": "never", "array": None})
 
     @property
-    def is_steering(self) -> bool:
-        return self.stages[0] in (STEERING, PATROL)
+    def runs_stages(self) -> bool:
+        """Whether its jobs do stages, and do not continue the sweep."""
+        return self.role == "stages"
 
-    def element(self, stage: str) -> str:
-        """The scheduler's name for the job of a stage."""
-        return f"{self.job}_{self.stages.index(stage)}"
+    @property
+    def job_ids(self) -> tuple[str, ...]:
+        """SLURM's names of its jobs, `<array>_<index>`; none where it was not accepted."""
+        return tuple(f"{self.array}_{index}" for index in range(len(self.stages) or 1)) if self.array else ()
+
+    def job_id(self, stage: str) -> str | None:
+        """SLURM's name of the job of a stage, or None where the array was not accepted."""
+        return f"{self.array}_{self.stages.index(stage)}" if self.array else None
 
 
 class Submissions:
@@ -53,45 +81,37 @@ class Submissions:
         self.folder = out / "slurm"
 
     @contextmanager
-    def alone(self) -> Iterator[None]:
-        """One launcher at a time; the kernel frees the lock when its holder dies. Raises UserError where the folder
-        cannot be written."""
+    def exclusive(self) -> Iterator[None]:
+        """Lets one launcher at a time work with the documents, and waits for the one that does. Raises UserError where
+        the folder cannot be written or locked."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            file = open(self.folder / "lock", "a")  # noqa: SIM115 # closed below, with the lock
         except OSError as error:
             raise UserError(f"{self.folder}: cannot be written ({error.strerror}); choose another --out") from None
-        with file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX)
-            except OSError as error:
-                raise UserError(
-                    f"{file.name}: cannot be locked ({error.strerror}); choose another file system"
-                ) from None
-            sweep(self.folder / "submissions")
+        with locked(self.folder / "lock"):
+            remove_temporary_files(self.folder / "submissions")
             yield
 
     def all(self) -> list[Submission]:
-        """Oldest first. Raises UserError where a document is damaged."""
-        found = [
-            parse_spec(Submission, read_document(path), str(path)) for path in self.folder.glob("submissions/*.json")
-        ]
-        return sorted(found, key=lambda one: (one.at, one.name))
+        """All submissions, oldest first. Raises UserError where a document is damaged."""
+        documents = [(read_document(path), str(path)) for path in self.folder.glob("submissions/*.json")]
+        submissions = [parse_spec(Submission, document, path) for document, path in documents]
+        return sorted(submissions, key=lambda submission: (submission.at, submission.name))
 
     def write(self, submission: Submission) -> None:
-        """Its document, new or anew."""
+        """Writes the document of a submission, or replaces it."""
         write_document(self._path(submission), submission.model_dump(mode="json"))
 
     def withdraw(self, submission: Submission) -> None:
-        """Forgets what the scheduler has refused."""
+        """Removes the document of an array that the scheduler has refused."""
         self._path(submission).unlink()
 
     def jobs_folder(self, submission: Submission) -> Path:
-        """For its script, pickles and logs."""
+        """The folder of its batch script, pickles and logs."""
         return self.folder / "jobs" / submission.name
 
-    def note(self, **row: object) -> None:
-        """Appends to the ledger of GPU-hours."""
+    def log_budget(self, **row: object) -> None:
+        """Appends a line to the ledger of GPU-hours."""
         append_jsonl(self.folder / "ledger.jsonl", row)
 
     def _path(self, submission: Submission) -> Path:
@@ -99,5 +119,5 @@ class Submissions:
 
 
 def new_name(sweep_name: str) -> str:
-    """A name for a job array that no other has."""
+    """A name for a job array that no other array has."""
     return f"{sweep_name}-{uuid.uuid4().hex[:8]}"

@@ -1,6 +1,6 @@
 """The status of a submitted sweep: the state of every stage, and what concerns all of them. Prints nothing.
 
-How a state follows from files and the queue is in `slurm.states`; how old an answer of the scheduler may be, in
+How a state follows from files and the queue is in `slurm.status`; how old an answer of the scheduler may be, in
 `slurm.queue_cache`.
 """
 
@@ -13,9 +13,11 @@ from typing import Any
 
 from scaling.core.errors import UserError
 from slurm import request
-from slurm.queue_cache import View, look
+from slurm.controller_message import read_controller_message
+from slurm.outstanding import any_unfinished, is_continued, left_unfinished
+from slurm.queue_cache import QueueView, read_cached_queue
 from slurm.scheduler import Scheduler
-from slurm.states import Status, gone, is_steered, statuses, unfinished
+from slurm.status import Status, statuses
 from slurm.submissions import Submissions
 
 
@@ -47,7 +49,7 @@ class SweepStatus:
 
     def to_document(self) -> dict[str, Any]:
         asked = {"queue_age_seconds": self.queue_age_seconds, "problem": self.problem}
-        limits = {"budget_gpu_hours": self.budget_gpu_hours, "steering": self.controller_message}
+        limits = {"budget_gpu_hours": self.budget_gpu_hours, "controller": self.controller_message}
         return {
             **(asked if self.problem is not None else {}),
             **(limits if self.submitted else {}),
@@ -64,19 +66,19 @@ def sweep_status(out: Path) -> SweepStatus:
     if not (out / "runs").is_dir():
         raise UserError(f"{out}: no output folder of a sweep: it has no 'runs'")
     submissions, folder = Submissions(out).all(), out / "slurm"
-    view, queue_age, problem = View(age=math.inf, seen=0.0), None, None
-    ended = (out / "outcome.json").exists() and not unfinished(out, submissions)
+    view, queue_age, problem = QueueView(age=math.inf, seen=0.0), None, None
+    ended = (out / "outcome.json").exists() and not any_unfinished(out, submissions)
     if submissions and not ended:
-        view = look(folder, Scheduler(folder), lambda seen: gone(out, submissions, seen))
+        view = read_cached_queue(folder, Scheduler(folder), lambda seen: left_unfinished(out, submissions, seen))
         queue_age, problem = round(view.age, 1) if view.seen else None, view.problem
     return SweepStatus(
         stages=statuses(out, submissions, view, _file_system_time(out)),
-        continues=bool(submissions) and not ended and is_steered(submissions, view),
+        continues=bool(submissions) and not ended and is_continued(submissions, view),
         submitted=bool(submissions),
         queue_age_seconds=queue_age,
         problem=problem,
         budget_gpu_hours=request.budget_of(out) if submissions else None,
-        controller_message=request.said_last(out) if submissions else None,
+        controller_message=read_controller_message(out) if submissions else None,
     )
 
 

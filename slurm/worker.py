@@ -1,7 +1,8 @@
-"""What a task of a job does: one stage, in step with the tasks of the other GPUs. No torch until there is work.
+"""What each task of a job does: one stage, together with the tasks of the job's other GPUs. Imports no torch before
+there is work.
 
-The batch script (`slurm.batch`) starts a task for each GPU through Submitit, which gives it one path, and puts the job
-back in the queue where the exit code says so. Whether another attempt is worth while is `scaling.core.attempts`' word.
+The batch script (`slurm.batch`) starts one task for each GPU through Submitit, which gives it one path, and requeues
+the job where the exit code asks for it. Whether another attempt makes sense is decided by `scaling.core.attempts`.
 """
 
 import os
@@ -11,38 +12,41 @@ from pathlib import Path
 from typing import NoReturn
 
 from scaling.core import signals
-from scaling.core.attempts import attempts, given_up, room_to_try
+from scaling.core.attempts import attempts, disk_space, given_up
 from scaling.core.stage import StageFolder
 from scaling.distributed.ranks import join_slurm, leave, rank
 from scaling.stages.run import run_stage, take_part
 
-AGAIN = 85
-"""Exit code of a task whose job should go back into the queue. Tasks that are killed because another one ended have
-codes from 128 on, which mean the same: the gate at the beginning stops what should not go on."""
+REQUEUE = 85
+"""Exit code of a task whose job should be requeued. A task that is killed because another one ended has a code from 128
+on, which means the same: the checks at the beginning stop a job that has nothing to do."""
 FAILED = 1
-ROOM_SECONDS = 10.0
-GPUS, DUE = "SCALING_GPUS", "SCALING_DUE"
-"""Variables that the batch script sets: GPUs of the job, and when a signal is put down to its time limit."""
+"""Exit code of a task whose job should not be requeued."""
+DISK_POLL_SECONDS = 10.0
+"""Time between two looks at a full disk."""
+GPUS_VARIABLE, DEADLINE_VARIABLE = "SCALING_GPUS", "SCALING_DEADLINE"
+"""Environment variables that the batch script sets: the number of GPUs of the job, and the time, in seconds since the
+epoch, after which a signal means that the time limit is near."""
 
 
 def work(path: str) -> NoReturn:
-    """Brings the stage in this folder to COMPLETE, as one of the tasks of a job. Ends the process."""
+    """Completes the stage in this folder, as one of the tasks of a job. Ends the process."""
     signals.listen()
     join_slurm()
-    leave(_outcome(StageFolder(Path(path))))
+    leave(_exit_code(StageFolder(Path(path))))
 
 
-def _outcome(folder: StageFolder) -> int:
-    """The exit code. It is 0 where there is nothing to do, for whatever reason: tasks come to that at different times,
-    and the scheduler kills those that are late where the first has another code."""
+def _exit_code(folder: StageFolder) -> int:
+    """Does the work and gives the exit code. It is 0 whenever there is nothing to do, whatever the reason: tasks notice
+    that at different times, and where one of them had another code, SLURM would kill the others."""
     job = job_name()
     try:
-        if reason := _gate(folder, job):
+        if reason := _reason_to_skip(folder, job):
             print(f"{folder.path.name}: {reason}", flush=True)
             return 0
-        _wait_for_room(folder)
+        _wait_for_disk_space(folder)
         if rank() == 0:
-            run_stage(str(folder.path), job, int(os.environ[GPUS]), float(os.environ[DUE]))
+            run_stage(str(folder.path), job, int(os.environ[GPUS_VARIABLE]), float(os.environ[DEADLINE_VARIABLE]))
         else:
             take_part(folder)
     except signals.StoppedError as stop:
@@ -53,13 +57,14 @@ def _outcome(folder: StageFolder) -> int:
             return FAILED
     else:
         return 0
-    return AGAIN if given_up(folder, attempts(folder)) is None else FAILED
+    return REQUEUE if given_up(folder, attempts(folder)) is None else FAILED
 
 
-def _gate(folder: StageFolder, job: str) -> str | None:
-    """Why there is nothing to do. All tasks come to the same answer: they leave out the attempt that is just made."""
+def _reason_to_skip(folder: StageFolder, job: str) -> str | None:
+    """Why there is nothing to do, or None. All tasks of the job come to the same result, because they ignore the
+    attempt that one of them may have started."""
     if folder.complete:
-        return "complete already"
+        return "already complete"
     if is_cancelled(folder):
         return "cancelled"
     for role in folder.stage().parents:
@@ -69,35 +74,35 @@ def _gate(folder: StageFolder, job: str) -> str | None:
     return given_up(folder, past)
 
 
-def _wait_for_room(folder: StageFolder) -> None:
-    """On a full disk, nobody begins; the job waits until somebody has freed some, or its time is over."""
-    said = False
+def _wait_for_disk_space(folder: StageFolder) -> None:
+    """Waits while the disk is full, until someone has freed some space. Raises StoppedError where a signal stops it."""
+    reported = False
     while True:
-        needed, free = room_to_try(folder)
+        needed, free = disk_space(folder)
         if free >= needed:
             return
-        if not said:
+        if not reported:
             print(
-                f"{folder.path}: waits for room on the disk, {needed / 1e6:.0f} MB; {free / 1e6:.0f} are free",
+                f"{folder.path}: waiting for disk space: {needed / 1e6:.0f} MB needed, {free / 1e6:.0f} MB free",
                 flush=True,
             )
-            said = True
+            reported = True
         signals.check()
-        time.sleep(ROOM_SECONDS)
+        time.sleep(DISK_POLL_SECONDS)
 
 
 def job_name() -> str:
-    """This job as `<array>_<index>.<restarts>`: another time that SLURM starts it is another attempt."""
+    """SLURM's name of this job and its number of restarts, `<array>_<index>.<restarts>`: each restart is an attempt."""
     variables = os.environ
     restarts = variables.get("SLURM_RESTART_COUNT", "0")
     return f"{variables['SLURM_ARRAY_JOB_ID']}_{variables['SLURM_ARRAY_TASK_ID']}.{restarts}"
 
 
 def is_cancelled(folder: StageFolder) -> bool:
-    """Whether `scaling cancel` was the last that the user said of this stage."""
+    """Whether `scaling cancel` has cancelled this stage, and `scaling retry` has not been called since."""
     return cancel_mark(folder).exists()
 
 
 def cancel_mark(folder: StageFolder) -> Path:
-    """The file by which jobs know that nobody should try."""
+    """The file that tells jobs that the stage was cancelled."""
     return folder.path / "CANCELLED"

@@ -213,7 +213,7 @@ def main(where):
         **{"JOB_ID": "7", "ARRAY_JOB_ID": "7", "ARRAY_TASK_ID": "0"},
     }
     os.environ.update({f"SLURM_{name}": value for name, value in variables.items()})
-    os.environ.update({worker.GPUS: "0", worker.DUE: "inf"})
+    os.environ.update({worker.GPUS_VARIABLE: "0", worker.DEADLINE_VARIABLE: "inf"})
     read, write = os.pipe()
     if (pid := os.fork()) == 0:  # training would leave threads behind, which a fork does not survive
         code = 1

@@ -1,4 +1,4 @@
-"""What attempts leave behind decides whether there is another: interruptions are forgiven, faults are not for ever."""
+"""What past attempts left decides whether there is another one: interruptions do not count, failures do."""
 
 import errno
 import json
@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from scaling.core import signals
-from scaling.core.attempts import attempts, forgive, given_up, stage_to_try
+from scaling.core.attempts import attempts, given_up, reset_failures, stage_to_try
 from scaling.core.errors import DivergedError, NoSpaceError, UserError
 from scaling.core.records import read_record, training_table
 from scaling.core.specs import DataSpec, WorldSpec
@@ -38,7 +38,7 @@ def leave(folder, *rows, job="7_0.0"):
         events.log(**row)
 
 
-FAILED = {"error": "ValueError: no", "mendable": False, "out_of_memory": False}
+FAILED = {"error": "ValueError: no", "user_error": False, "out_of_memory": False}
 STOPPED = {"stopped": "stopped after 3 of 9 updates", "out_of_time": False}
 LATE = {"stopped": "stopped by SIGUSR2", "out_of_time": True}
 PROGRESS = {"done": 3, "total": 9, "loss": 0.5, "begun": 1, "saved": 3}
@@ -47,11 +47,11 @@ PROGRESS = {"done": 3, "total": 9, "loss": 0.5, "begun": 1, "saved": 3}
 def test_an_attempt_is_read_as_it_was_left(folder):
     leave(folder, PROGRESS, STOPPED)
     (one,) = attempts(folder)
-    assert (one.job, one.gpus, one.begun, one.done, one.total, one.loss) == ("7_0.0", 2, 1, 3, 9, 0.5)
-    assert (one.end, one.progress, one.words) == ("stopped", True, "stopped after 3 of 9 updates")
+    assert (one.job, one.gpus, one.start_update, one.done, one.total, one.loss) == ("7_0.0", 2, 1, 3, 9, 0.5)
+    assert (one.end, one.progress, one.message) == ("stopped", True, "stopped after 3 of 9 updates")
 
 
-def test_interruptions_are_forgiven_for_ever(folder):
+def test_interruptions_never_count_as_failures(folder):
     for _ in range(20):
         leave(folder, STOPPED)
     assert given_up(folder, attempts(folder)) is None
@@ -63,33 +63,33 @@ def test_what_ends_again_and_again_without_progress_is_given_up(folder, row, mos
         assert given_up(folder, attempts(folder)) is None, number
         leave(folder, *([row] if row else []))
     assert given_up(folder, attempts(folder))
-    forgive(folder)
+    reset_failures(folder)
     assert given_up(folder, attempts(folder)) is None
 
 
-def test_progress_forgives_what_was_before(folder):
+def test_progress_cancels_earlier_failures(folder):
     for _ in range(5):
         leave(folder, FAILED)
         leave(folder, PROGRESS, LATE)
     assert given_up(folder, attempts(folder)) is None
 
 
-def test_what_only_the_user_can_mend_is_not_tried_again(folder):
-    leave(folder, {"error": "lower it", "mendable": True})
+def test_a_user_error_is_not_tried_again(folder):
+    leave(folder, {"error": "lower it", "user_error": True})
     assert given_up(folder, attempts(folder)) == "lower it"
 
 
-def test_who_is_forgiven_starts_with_whole_micro_batches(folder):
+def test_a_reset_starts_with_whole_micro_batches(folder):
     leave(folder, FAILED | {"out_of_memory": True})
     assert stage_to_try(folder).engine.micro_batch_halvings == 1
-    forgive(folder)
+    reset_failures(folder)
     assert stage_to_try(folder).engine.micro_batch_halvings == 0
 
 
 def test_a_disk_that_stays_full_is_given_up_in_the_end(folder):
     for number in range(6):
         assert given_up(folder, attempts(folder)) is None, number
-        leave(folder, {"error": "no space left", "mendable": True, "no_space": True})
+        leave(folder, {"error": "no space left", "user_error": True, "no_space": True})
     assert given_up(folder, attempts(folder)) == "no space left"
 
 
@@ -97,7 +97,7 @@ def test_the_longest_error_is_read_from_the_end_of_the_log(folder):
     leave(folder, _last_words(ValueError("x" * 100_000), math.inf))
     (one,) = attempts(folder)
     assert one.end == "failed"
-    assert one.words.startswith("ValueError: xxx")
+    assert one.message.startswith("ValueError: xxx")
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
@@ -114,20 +114,20 @@ def test_a_job_waits_for_room_on_a_disk_that_is_full(small_disk, monkeypatch, ca
     disk = small_disk("8m")  # less than anybody begins with
     stage = Stage(slug="data", fields=DataFields(data=DataSpec(worlds=WorldSpec(count=2))), parents={})
     folder = StageFolder.create(disk, stage)
-    monkeypatch.setattr(worker, "ROOM_SECONDS", 0.05)
+    monkeypatch.setattr(worker, "DISK_POLL_SECONDS", 0.05)
     monkeypatch.setattr(signals, "_received", [])
-    waiting = threading.Thread(target=worker._wait_for_room, args=(folder,), daemon=True)
+    waiting = threading.Thread(target=worker._wait_for_disk_space, args=(folder,), daemon=True)
     waiting.start()
     waiting.join(1.0)
     assert waiting.is_alive()
     subprocess.run(["mount", "-o", "remount,size=64m", disk], check=True)
     waiting.join(30.0)
     assert not waiting.is_alive()
-    assert capsys.readouterr().out.count("waits for room on the disk") == 1
+    assert capsys.readouterr().out.count("waiting for disk space") == 1
     subprocess.run(["mount", "-o", "remount,size=8m", disk], check=True)
     signals._received.append("SIGTERM")
     with pytest.raises(signals.StoppedError):
-        worker._wait_for_room(folder)
+        worker._wait_for_disk_space(folder)
 
 
 def test_a_torn_log_and_an_empty_claim_are_an_attempt_that_said_nothing(folder):
@@ -226,7 +226,7 @@ def test_a_run_that_diverges_is_a_result(run_folder, monkeypatch):
     assert record.spent_flops == pytest.approx(3 / record.steps * record.train_flops)
 
 
-def test_a_vae_that_diverges_is_the_users_to_mend():
+def test_a_vae_that_diverges_is_a_user_error():
     assert issubclass(DivergedError, UserError)
 
 
@@ -260,7 +260,7 @@ def test_a_signal_stops_training_after_an_update_and_the_rest_has_the_same_bits(
     run_stage(str(undisturbed.path))
     model = "model.safetensors"
     assert (run_folder.path / model).read_bytes() == (undisturbed.path / model).read_bytes()
-    assert [attempt.begun for attempt in attempts(run_folder)] == [0, 3]
+    assert [attempt.start_update for attempt in attempts(run_folder)] == [0, 3]
 
 
 def test_a_signal_late_in_a_job_is_put_down_to_its_time_limit(run_folder, monkeypatch):

@@ -17,7 +17,7 @@ from scaling.core.attempts import attempts
 from scaling.core.records import read_record, read_records
 from scaling.core.specs import EngineSpec, parse_spec
 from scaling.core.stage import DiTFields, Stage, StageFolder
-from slurm.arrays import Job
+from slurm.arrays import StageJob
 from slurm.cluster import load_cluster
 from slurm.scheduler import Scheduler
 from slurm.submissions import Submissions
@@ -125,7 +125,7 @@ def test_a_sweep_preempted_on_both_nodes_ends_with_the_same_bits(slurm, sweep, u
         """Stages that hold a checkpoint and are not complete, by node."""
         lines = command("squeue", "--noheader", "--array", "--states=RUNNING", "--format=%F_%K %N").splitlines()
         node_of = dict(line.split() for line in lines)
-        stages = {one.element(stage): stage for one in Submissions(out).all() if one.job for stage in one.stages}
+        stages = {one.job_id(stage): stage for one in Submissions(out).all() if one.array for stage in one.stages}
         found = {}
         for element, stage in stages.items():
             folder = out / "runs" / stage
@@ -145,7 +145,7 @@ def test_a_sweep_preempted_on_both_nodes_ends_with_the_same_bits(slurm, sweep, u
         assert interrupted, node
         for tries in interrupted:
             assert (tries[0].end, tries[-1].end) == ("stopped", "finished")
-            assert tries[1].begun == tries[0].done > 0
+            assert tries[1].start_update == tries[0].done > 0
     assert {stage["state"] for stage in stages_of(out, capsys).values()} == {"done"}
 
 
@@ -165,16 +165,16 @@ def launcher(out, **changes):
 def test_sixteen_tasks_on_two_nodes_are_one_run_and_survive_a_preemption(slurm, sweep, undisturbed, out):
     spec = parse_spec(SweepSpec, yaml.safe_load(sweep.read_text()), "sweep")
     stage = make_stage_of(out, sweep, optim=spec.optim.model_copy(update={"batch_tokens": 2560}), flop_budget=3e10)
-    done = launcher(out).submit("sweep", [Job(stage, gpus=16, hours=0.1, gpu_hours=1.6)], print)
+    done = launcher(out).submit("sweep", [StageJob(stage, gpus=16, hours=0.1, gpu_hours=1.6)], print)
     folder = StageFolder(out / "runs" / stage.id)
-    (array,) = [one for one in done.submitted if not one.is_steering]
+    (array,) = [one for one in done.submitted if one.runs_stages]
     assert array.gpus == 16
     wait_for(lambda: any(attempt.done for attempt in attempts(folder)))
     occupy("--nodelist=n1", "--gpus-per-node=1", "--wrap=sleep 3")
     wait_for(lambda: folder.complete, 600)
     first, *_, last = attempts(folder)
     assert (first.end, first.gpus) == ("stopped", 16)
-    assert last.begun == first.done
+    assert last.start_update == first.done
     record = read_record(folder.record_path)
     assert record.engine.processes == 16
     alone = make_stage_of(out, sweep, optim=spec.optim.model_copy(update={"batch_tokens": 2560}), flop_budget=3e10)
@@ -197,10 +197,10 @@ def test_sixteen_tasks_on_two_nodes_are_one_run_and_survive_a_preemption(slurm, 
 
 def test_sixty_runs_go_through_arrays_of_seventeen(slurm, sweep, out, capsys):
     stages = [make_stage_of(out, sweep, seed=seed, flop_budget=1e9) for seed in range(1, 61)]
-    done = launcher(out).submit("sweep", [Job(stage, 1, 0.05, 0.05) for stage in stages], print)
-    arrays = [one for one in done.submitted if not one.is_steering]
+    done = launcher(out).submit("sweep", [StageJob(stage, 1, 0.05, 0.05) for stage in stages], print)
+    arrays = [one for one in done.submitted if one.runs_stages]
     assert [len(one.stages) for one in arrays] == [17, 17, 17, 9]
-    assert launcher(out).submit("sweep", [Job(stage, 1, 0.05, 0.05) for stage in stages], print).submitted == []
+    assert launcher(out).submit("sweep", [StageJob(stage, 1, 0.05, 0.05) for stage in stages], print).submitted == []
     wait_for(lambda: all((out / "runs" / stage.id / "COMPLETE").exists() for stage in stages), 900)
     assert [len(attempts(StageFolder(out / "runs" / stage.id))) for stage in stages] == [1] * 60
     found = stages_of(out, capsys)
@@ -209,7 +209,7 @@ def test_sixty_runs_go_through_arrays_of_seventeen(slurm, sweep, out, capsys):
 
 def test_a_node_that_dies_and_a_job_cancelled_by_an_administrator_lose_nothing(slurm, sweep, out, capsys):
     stages = [make_stage_of(out, sweep, seed=seed, flop_budget=2e10) for seed in (101, 102)]
-    jobs = [Job(stage, 8, 0.05, 0.4) for stage in stages]
+    jobs = [StageJob(stage, 8, 0.05, 0.4) for stage in stages]
     half = occupy("--nodelist=n0", "--gpus-per-node=8", "--wrap=sleep 600")
     done = launcher(out, max_nodes=1).submit("sweep", [replace(job, gpus=1) for job in jobs], print)
     first, second = (StageFolder(out / "runs" / stage.id) for stage in stages)
@@ -224,27 +224,27 @@ def test_a_node_that_dies_and_a_job_cancelled_by_an_administrator_lose_nothing(s
     third = make_stage_of(out, sweep, seed=103, flop_budget=2e10)
     half = occupy("--nodes=2", "--gpus-per-node=8", "--wrap=sleep 600")
     wait_for(lambda: command("squeue", "--noheader", f"--jobs={half}", "--states=RUNNING").strip())
-    done = launcher(out).submit("sweep", [Job(third, 1, 0.05, 0.05)], print)
-    (one,) = [each for each in done.submitted if not each.is_steering]
-    command("scancel", one.job)
+    done = launcher(out).submit("sweep", [StageJob(third, 1, 0.05, 0.05)], print)
+    (one,) = [each for each in done.submitted if each.runs_stages]
+    command("scancel", one.array)
     command("scancel", half)
     assert not attempts(StageFolder(out / "runs" / third.id))
-    assert one.job in [known.job for known in Submissions(out).all()]
-    jobs = [Job(third, 1, 0.05, 0.05)]
-    wait_for(lambda: [one for one in launcher(out).submit("sweep", jobs, print).submitted if not one.is_steering])
+    assert one.array in [known.array for known in Submissions(out).all()]
+    jobs = [StageJob(third, 1, 0.05, 0.05)]
+    wait_for(lambda: [one for one in launcher(out).submit("sweep", jobs, print).submitted if one.runs_stages])
     wait_for(lambda: (out / "runs" / third.id / "COMPLETE").exists())
 
 
 def test_a_job_near_its_time_limit_saves_and_goes_on_in_another(slurm, sweep, out):
     stages = [make_stage_of(out, sweep, seed=seed, flop_budget=4e10) for seed in (104, 105, 106)]
     *others, folder = (StageFolder(out / "runs" / stage.id) for stage in stages)
-    done = launcher(out).submit("sweep", [Job(stage, 1, 0.05, 0.05) for stage in stages], print)
-    (one,) = [each for each in done.submitted if not each.is_steering]
+    done = launcher(out).submit("sweep", [StageJob(stage, 1, 0.05, 0.05) for stage in stages], print)
+    (one,) = [each for each in done.submitted if each.runs_stages]
     wait_for(lambda: any(attempt.done for attempt in attempts(folder)))
-    command("scancel", "--signal=USR2", f"{one.job}_2")  # as --signal does some time before the limit
+    command("scancel", "--signal=USR2", f"{one.array}_2")  # as --signal does some time before the limit
     wait_for(lambda: all(each.complete for each in (folder, *others)))
     first, last = attempts(folder)
-    assert (first.end, last.end, last.begun) == ("stopped", "finished", first.done)
+    assert (first.end, last.end, last.start_update) == ("stopped", "finished", first.done)
     # SLURM calls the last index of an array by the array's number: requeued by that, all of them would start over
     assert [len(attempts(each)) for each in others] == [1, 1]
 

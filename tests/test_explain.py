@@ -243,7 +243,7 @@ def test_what_was_begun_is_unfinished_and_what_only_waits_is_not(finished, tmp_p
     sweep, runs = changed(optim={"muon_lr": 0.03}), tmp_path / "runs"
     shutil.copytree(finished, runs)
     stage, waiting = (run_stage(sweep, 4, size) for size in ("w32d2", "w48d2"))
-    begun(runs, stage, 100, error="RuntimeError: broken", mendable=False)
+    begun(runs, stage, 100, error="RuntimeError: broken", user_error=False)
     begun(runs, stage)
     begun(runs, stage, 400, stopped="SIGUSR1", out_of_time=True)
     StageFolder.create(runs, waiting)
@@ -272,17 +272,17 @@ def answer(capsys, *arguments):
 def test_the_command_tells_everything_about_a_run(finished, tmp_path, capsys):
     shutil.copytree(finished, tmp_path / "runs")
     stage = run_stage(changed(optim={"muon_lr": 0.03}), 4, "w48d2")
-    begun(tmp_path / "runs", stage, 400, error="UserError: mend it", mendable=True)
+    begun(tmp_path / "runs", stage, 400, error="UserError: mend it", user_error=True)
     (one,) = answer(capsys, tmp_path, stage.id[:-4])["stages"]
     assert (one["id"], one["state"], one["compute"]) == (stage.id, "unfinished", "4x")
     (attempt,) = one["attempts"]
-    assert (attempt["done"], attempt["total"], attempt["end"], attempt["job"]) == (400, 800, "mendable", "17_3")
-    assert attempt["began"] == attempts(StageFolder(tmp_path / "runs" / stage.id))[0].began
+    assert (attempt["done"], attempt["total"], attempt["end"], attempt["job"]) == (400, 800, "user error", "17_3")
+    assert attempt["started"] == attempts(StageFolder(tmp_path / "runs" / stage.id))[0].started
     assert set(one["waits_for"].values()) == {"complete"}
     assert one["waited_for_by"] == {}
     assert main(["explain", str(tmp_path), stage.id, "--sweep", "tiny"]) == 0
     shown = capsys.readouterr().out
-    assert "400 of 800, mendable (UserError: mend it)" in shown
+    assert "400 of 800, user error (UserError: mend it)" in shown
     assert "changed: optim.muon_lr 0.03 -> 0.02" in shown
     (vae,) = answer(capsys, tmp_path, "vae", "--sweep", "tiny")["stages"]
     assert vae["now"] == {"id": vae["id"], "changes": []}

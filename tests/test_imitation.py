@@ -1,81 +1,13 @@
-"""The imitated SLURM answers as the real one does: the same questions to both. And its faults are what they say."""
+"""The imitated SLURM answers as a real one: the same questions to both."""
 
 import re
-import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from tests.imitation.asked import QUEUE, SECONDS, Imitated, Real, answer
 from tests.imitation.handle import Imitation
-
-SECONDS = 40
-"""The longest that a real job is waited for."""
-QUEUE = ("squeue", "--noheader", "--array", "--me")
-
-
-class Asked:
-    """A SLURM under test. Real jobs wait for a file to appear, so that they run for as long as we want."""
-
-    def __init__(self, slurm, folder):
-        self.slurm, self.folder, self.name = slurm, folder, f"contract-{folder.name}"
-
-    def run(self, *command):
-        return self.slurm.run(*command)
-
-    def script(self, *options, text=None):
-        path = self.folder / "job.sh"
-        file = f'"{self.folder}/$SLURM_JOB_ID"'
-        waits = f"until [ -e {file} ]; do sleep 0.05; done\nexit $(cat {file})"
-        given = [f"--job-name={self.name}", f"--output={self.folder}/out", *options]
-        lines = ["#!/bin/bash", *(f"#SBATCH {option}" for option in given), text or waits]
-        path.write_text("\n".join(lines) + "\n")
-        return str(path)
-
-    def submit(self, *options, text=None):
-        done = self.run("sbatch", "--parsable", self.script(*options, text=text))
-        assert (done.returncode, done.stderr) == (0, "")
-        assert re.fullmatch(r"\d+\n", done.stdout)
-        return done.stdout.strip()
-
-    def queue(self, form="%i|%T|%r", *options):
-        done = self.run(*QUEUE, f"--name={self.name}", f"--format={form}", *options)
-        assert (done.returncode, done.stderr) == (0, "")
-        return sorted(done.stdout.splitlines())
-
-    def wait_for(self, line, form="%i|%T"):
-        deadline = time.monotonic() + SECONDS
-        while line not in (seen := self.queue(form, "--states=all")):
-            assert time.monotonic() < deadline, f"{line} not among {seen}"
-            time.sleep(0.1)
-
-    def raw(self, job):
-        """The job's own number, which an index of an array has besides its array's."""
-        done = self.run("scontrol", "show", "job", "--oneliner", job)
-        return re.match(r"JobId=(\d+) ", done.stdout)[1]
-
-
-class Real(Asked):
-    is_real = True
-
-    def running(self, *jobs):
-        for job in jobs:
-            self.wait_for(f"{job}|RUNNING")
-
-    def ends(self, job, exit_code, state):
-        (self.folder / self.raw(job)).write_text(str(exit_code))
-        self.wait_for(f"{job}|{state}")
-
-
-class Imitated(Asked):
-    is_real = False
-
-    def running(self, *jobs):
-        for job in jobs:
-            self.slurm.start(job)
-
-    def ends(self, job, exit_code, state):
-        self.slurm.fail(job, state, f"{exit_code}:0")
 
 
 @pytest.fixture(params=["imitation", pytest.param("slurm", marks=pytest.mark.slurm)])
@@ -109,10 +41,6 @@ def unreachable(request, tmp_path):
         text = (testbed.folder / name).read_text()
         (tmp_path / name).write_text(re.sub(r"(?m)^SlurmctldPort=.*", "SlurmctldPort=9", text))
     return lambda *command: testbed.run("env", f"SLURM_CONF={tmp_path}/slurm.conf", *command)
-
-
-def answer(done):
-    return done.returncode, done.stdout, done.stderr
 
 
 FAILED = "sbatch: error: Batch job submission failed: "
@@ -180,7 +108,7 @@ def test_a_job_that_waits_for_another(asked):
     asked.ends(second, 0, "COMPLETED")
 
 
-def test_a_job_waits_for_nothing_where_the_other_is_unknown(asked):
+def test_a_job_does_not_wait_for_an_unknown_job(asked):
     asked.running(asked.submit("--dependency=afterany:999999"))
 
 
@@ -200,12 +128,12 @@ def test_a_job_waits_for_an_index_that_was_requeued(asked):
     asked.running(after)
 
 
-def test_what_cannot_ever_run_waits(asked):
+def test_a_job_that_can_never_run_waits(asked):
     job = asked.submit("--nodes=3")
     asked.wait_for(f"{job}|PENDING|PartitionNodeLimit", "%i|%T|%r")
 
 
-def test_squeue_of_what_is_not_there(asked):
+def test_squeue_of_an_unknown_job(asked):
     assert asked.queue() == []
     done = asked.run(*QUEUE, "--jobs=999999", "--format=%i")
     assert answer(done) == (1, "", "slurm_load_jobs error: Invalid job id specified\n")
@@ -233,7 +161,7 @@ def test_scontrol_show_job(asked):
     ]
 
 
-def test_scontrol_of_what_is_not_there(asked):
+def test_scontrol_of_an_unknown_job(asked):
     words = "slurm_load_jobs error: Invalid job id specified\n"
     assert answer(asked.run("scontrol", "show", "job", "999999")) == (1, "", words)
     array = asked.submit("--array=0-1")
@@ -277,27 +205,27 @@ def test_sacct(asked):
     asked.run("scancel", cancelled, array)
     asked.wait_for(f"{array}_2|CANCELLED")
 
-    def told(*options):
+    def ask(*options):
         done = asked.run("sacct", "--noheader", "--parsable2", "--allocations", *options)
         assert (done.returncode, done.stderr) == (0, "")
         return done.stdout.splitlines()
 
-    deadline = time.monotonic() + SECONDS  # the database hears of it later
+    deadline = time.monotonic() + SECONDS  # the database has it some seconds later
     last = {f"{array}_0|COMPLETED", f"{array}_1|FAILED", f"{job}|CANCELLED by 0"}
-    while not last <= set(told(f"--name={asked.name}", "--format=JobID,State")):
+    while not last <= set(ask(f"--name={asked.name}", "--format=JobID,State")):
         assert time.monotonic() < deadline
         time.sleep(0.2)
     ended = [f"{array}_0|{raw}|{asked.name}|COMPLETED|0:0|n[0-1]", f"{array}_1"]
-    lines = told(f"--jobs={array}", "--format=JobID,JobIDRaw,JobName%40,State,ExitCode,NodeList")
+    lines = ask(f"--jobs={array}", "--format=JobID,JobIDRaw,JobName%40,State,ExitCode,NodeList")
     assert [line for line in lines if line.startswith(f"{array}_0|")] == ended[:1]
     assert [line for line in lines if line.startswith(f"{array}_1|")] == [
         line for line in lines if re.fullmatch(rf"{array}_1\|\d+\|{asked.name}\|FAILED\|3:0\|n\[0-1\]", line)
     ]
-    lines = told(f"--jobs={job},{cancelled}", "--format=JobID,State,NodeList,Start")
+    lines = ask(f"--jobs={job},{cancelled}", "--format=JobID,State,NodeList,Start")
     when = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d"
     assert re.fullmatch(rf"{job}\|CANCELLED by 0\|n0\|{when}", lines[0])
     assert re.fullmatch(rf"{cancelled}\|CANCELLED by 0\|None assigned\|{when}", lines[1])
-    assert told("--jobs=999999", "--format=JobID,State") == []
+    assert ask("--jobs=999999", "--format=JobID,State") == []
 
 
 def test_sacct_without_accounting(without_accounting):
@@ -307,7 +235,7 @@ def test_sacct_without_accounting(without_accounting):
     assert "\nAccountingStorageType   = accounting_storage/none\n" in "\n" + shown
 
 
-def test_what_the_cluster_is(asked):
+def test_the_configuration_of_the_cluster(asked):
     lines = asked.run("scontrol", "show", "config").stdout.splitlines()
     shown = {key.strip(): value.strip() for key, value in (line.split("=", 1) for line in lines if "=" in line)}
     assert {
@@ -323,7 +251,7 @@ def test_what_the_cluster_is(asked):
     assert answer(done) == (0, f"main|{both}|main*|up\nhigh|{both}|high|up\n", "")
 
 
-def test_a_requeued_index_learns_how_often(asked):
+def test_a_requeued_index_has_its_number_of_restarts(asked):
     text = f"echo ${{SLURM_RESTART_COUNT:-0}} >>{asked.folder}/counts\n[ ${{SLURM_RESTART_COUNT:-0}} -ge 1 ] ||"
     text += " scontrol requeue ${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID"
     array = asked.submit("--array=4", text=text)
@@ -351,91 +279,3 @@ def test_every_command_says_that_the_controller_does_not_answer(unreachable, tmp
     with ThreadPoolExecutor(len(expected)) as pool:  # each tries for ten seconds
         answers = pool.map(lambda command: answer(unreachable(*command)), expected)
     assert dict(zip(expected, answers, strict=True)) == expected
-
-
-# faults, which only the imitation has
-
-
-@pytest.fixture
-def imitation(tmp_path):
-    return Imitation(tmp_path / "imitation", seed=3)
-
-
-@pytest.fixture
-def script(tmp_path):
-    path = tmp_path / "job.sh"
-    path.write_text("#!/bin/sh\n#SBATCH --job-name=mine\n")
-    return str(path)
-
-
-def test_refused_jobs_are_not_there_and_lost_answers_are(imitation, script):
-    imitation.set(sbatch_refuses=0.3, sbatch_loses_answer=0.3)
-    done = [imitation.run("sbatch", "--parsable", script) for _ in range(40)]
-    accepted = [one for one in done if one.returncode == 0]
-    lost = [one for one in done if "Socket timed out on send/recv operation" in one.stderr]
-    refused = [one for one in done if "Unable to contact slurm controller" in one.stderr]
-    assert len(accepted) + len(lost) + len(refused) == 40
-    assert min(len(accepted), len(lost), len(refused)) >= 4
-    assert len(imitation.jobs("mine")) == len(accepted) + len(lost)
-    assert [call.code for call in imitation.calls("sbatch")] == [one.returncode for one in done]
-
-
-def test_a_job_whose_sbatch_hangs_is_there(imitation, script):
-    with imitation.having(sbatch_hangs=1.0, hang_seconds=30), pytest.raises(subprocess.TimeoutExpired):
-        imitation.run("sbatch", "--parsable", script, timeout=0.5)
-    assert [job.id for job in imitation.jobs("mine")] == ["1"]
-    assert [call.code for call in imitation.calls()] == [None]
-
-
-def test_squeue_hangs_and_lies(imitation, script):
-    imitation.run("sbatch", "--parsable", script)
-    ask = (*QUEUE, "--format=%i")
-    with imitation.having(squeue_lies_empty=True):
-        assert answer(imitation.run(*ask)) == (0, "", "")
-    with imitation.having(squeue_hangs=True, hang_seconds=30), pytest.raises(subprocess.TimeoutExpired):
-        imitation.run(*ask, timeout=0.5)
-    assert answer(imitation.run(*ask)) == (0, "1\n", "")
-
-
-def test_what_slurm_forgot_accounting_remembers(imitation, script):
-    imitation.run("sbatch", "--parsable", script)
-    imitation.start("1")
-    imitation.fail("1", "NODE_FAIL", "0:0")
-    imitation.forget("1")
-    assert imitation.run(*QUEUE, "--states=all", "--format=%i").stdout == ""
-    assert imitation.run("scontrol", "show", "job", "1").returncode == 1
-    done = imitation.run("sacct", "--noheader", "--parsable2", "--allocations", "--format=JobID,State", "--jobs=1")
-    assert done.stdout == "1|NODE_FAIL\n"
-
-
-def test_a_preempted_job_waits_again_if_it_may(imitation, script):
-    for option in ("--requeue", "--no-requeue"):
-        imitation.run("sbatch", "--parsable", option, script)
-    for job in ("1", "2"):
-        imitation.start(job)
-        imitation.preempt(job)
-    assert [(job.state, job.reason, job.restarts) for job in imitation.jobs()] == [
-        ("PENDING", "BeginTime", 1),
-        ("PREEMPTED", "None", 0),
-    ]
-
-
-def test_batch_scripts_run_as_they_were_when_submitted(imitation, tmp_path):
-    path = tmp_path / "job.sh"
-    options = f"--array=0-1 --nodes=2 --ntasks-per-node=2 --gpus-per-node=2 --output={tmp_path}/%A_%a.out"
-    said = "echo $SLURM_PROCID $SLURM_NODEID $SLURM_LOCALID $CUDA_VISIBLE_DEVICES; exit $SLURM_ARRAY_TASK_ID"
-    path.write_text(f"#!/bin/sh\n#SBATCH {options}\nsrun --unbuffered --output {tmp_path}/%A_%a_%t sh -c '{said}'\n")
-    imitation.run("sbatch", "--parsable", str(path))
-    path.write_text("#!/bin/sh\nexit 7\n")
-    assert [imitation.run_next().state for _ in range(2)] == ["COMPLETED", "FAILED"]
-    assert imitation.run_next() is None
-    texts = [(tmp_path / f"1_0_{rank}").read_text() for rank in range(4)]
-    assert texts == ["0 0 0 0,1\n", "1 0 1 0,1\n", "2 1 0 0,1\n", "3 1 1 0,1\n"]
-    assert imitation.job("1_1").exit_code == "1:0"
-
-
-@pytest.mark.parametrize("command", [("squeue",), ("scontrol", "ping"), ("sacct", "--noheader"), ("sinfo",)])
-def test_what_is_not_imitated_is_said_loudly(imitation, command):
-    done = imitation.run(*command)
-    assert (done.returncode, done.stdout) == (99, "")
-    assert "not imitated" in done.stderr

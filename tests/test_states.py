@@ -4,6 +4,7 @@ import json
 import os
 import time
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
@@ -12,18 +13,21 @@ from scaling.core.attempts import attempts
 from scaling.core.records import RunRecord, write_record
 from scaling.core.specs import DataSpec, WorldSpec
 from scaling.core.stage import DataFields, Stage, StageFolder
+from scaling.core.store import read_document, write_document
 from slurm import request
 from slurm.cluster import load_cluster
-from slurm.queue_cache import View
+from slurm.outstanding import left_unfinished
+from slurm.queue_cache import QueueView
 from slurm.request import Request
-from slurm.states import STATES, statuses
-from slurm.submissions import STEERING, Submission, Submissions
+from slurm.states import State
+from slurm.status import statuses
+from slurm.submissions import Submission, Submissions
 from slurm.worker import cancel_mark
 from sweeps.load import load_sweep
 
 SEEN = 2_000_000_000.0
 """When squeue answered: after everything that the tests write."""
-FAILED = {"error": "ValueError: the words\nat the end", "mendable": False, "out_of_memory": False}
+FAILED = {"error": "ValueError: the words\nat the end", "user_error": False, "out_of_memory": False}
 STOPPED = {"stopped": "stopped after 3 of 9 updates", "out_of_time": False}
 TRAINING = [
     {"update_tokens": 100.0, "update_flops": 1e9, "peak_flops": 1e10},
@@ -38,7 +42,7 @@ def out(tmp_path):
 
 
 def add(out, number, *logs, complete=None, parents=None, kind="data"):
-    """A stage with attempts that said these things, the first of which was job 5_<number>.0."""
+    """A stage with attempts that logged these events; the first attempt was job 5_<number>.0."""
     fields = DataFields(data=DataSpec(worlds=WorldSpec(seed=number, count=2)))
     stage = Stage(slug=f"stage-{number}", fields=fields, parents=parents or {}, multiple=4)
     folder = StageFolder.create(out / "runs", stage)
@@ -53,15 +57,19 @@ def add(out, number, *logs, complete=None, parents=None, kind="data"):
     return folder
 
 
-def look(out, folders, queue, *, steering=False, ended=None, seen=SEEN, job="5"):
-    """The state of the first folder, whose array has an index for each of them."""
-    names = tuple(folder.path.name for folder in folders)
-    hours = (0.1,) * len(names)
-    known = [Submission(name="s-1", stages=names, gpus=2, gpu_hours=hours, at=1_000.0, job=job)]
-    if steering:
-        known.append(Submission(name="s-2", stages=(STEERING,), gpus=0, gpu_hours=(0.0,), at=1_000.0, job="6"))
+def submission_of(*stages, **changes):
+    """An array of these stages that was accepted as number 5, or one with other fields."""
+    fields = {"name": "s-1", "role": "stages", "stages": stages, "gpus": 2, "gpu_hours": (0.1,) * len(stages)}
+    return Submission(**{**fields, "at": 1_000.0, "answer": "accepted", "array": "5", **changes})
+
+
+def status_of(out, folders, queue, *, controller=False, ended=None, seen=SEEN, **changes):
+    """The status of the first folder, whose array has an index for each of them."""
+    known = [submission_of(*(folder.path.name for folder in folders), **changes)]
+    if controller:
+        known.append(submission_of(name="s-2", role="controller", gpus=0, array="6"))
         queue = {**queue, "6_0": ("PENDING", "Dependency")}
-    view = View(age=1.0, seen=seen, queue=queue, ended=ended or {})
+    view = QueueView(age=1.0, seen=seen, queue=queue, ended=ended or {})
     found = {status.id: status for status in statuses(out, known, view, time.time())}
     return found[folders[0].path.name]
 
@@ -81,18 +89,18 @@ PENDING, RUNNING = ("PENDING", "Priority"), ("RUNNING", "None")
         ("retrying", [[FAILED]], {"5_0": PENDING}, "ValueError: the words"),
         ("retrying", [[FAILED | {"out_of_memory": True}]], {"5_0": PENDING}, "out of memory"),
         ("failed", [[FAILED], [FAILED]], {}, "at the end"),
-        ("failed", [[{"error": "lower it", "mendable": True}]], {}, "lower it"),
+        ("failed", [[{"error": "lower it", "user_error": True}]], {}, "lower it"),
         ("lost", [], {}, "left the queue"),
         ("lost", [TRAINING], {}, "silent"),
     ],
 )
 def test_states_of_a_stage_that_was_submitted(out, state, logs, queue, words):
-    found = look(out, [add(out, 0, *logs)], queue)
+    found = status_of(out, [add(out, 0, *logs)], queue)
     assert (found.state, words in found.note) == (state, True), found.note
 
 
-def test_what_is_running_says_how_fast(out):
-    found = look(out, [add(out, 0, TRAINING)], {"5_0": RUNNING})
+def test_a_running_stage_has_a_speed(out):
+    found = status_of(out, [add(out, 0, TRAINING)], {"5_0": RUNNING})
     assert (found.step, found.total, found.loss) == (6, 10, 0.5)
     assert found.tokens_per_second == pytest.approx(200)  # four updates in two seconds
     assert found.mfu == pytest.approx(0.2)
@@ -101,61 +109,97 @@ def test_what_is_running_says_how_fast(out):
     assert found.job == "5_0"
 
 
-def test_what_says_nothing_for_long_is_stalled(out):
+def test_a_run_without_events_for_long_is_stalled(out):
     folder = add(out, 0, TRAINING)
     os.utime(folder.path / "events.0001.jsonl", (time.time() - 3600,) * 2)
-    assert look(out, [folder], {"5_0": RUNNING}).state == "stalled"
+    assert status_of(out, [folder], {"5_0": RUNNING}).state == "stalled"
 
 
-def test_files_know_better_than_an_old_answer(out):
-    """The queue was looked at before the attempt began, or before it was stopped."""
-    assert look(out, [add(out, 0, TRAINING)], {"5_0": PENDING}, seen=2_000.0).state == "running"
-    assert look(out, [add(out, 1, [STOPPED])], {"5_0": RUNNING}, seen=2_000.0).state == "preempted"
+def test_files_count_more_than_an_old_answer(out):
+    """The queue was read before the attempt started, or before it was stopped."""
+    assert status_of(out, [add(out, 0, TRAINING)], {"5_0": PENDING}, seen=2_000.0).state == "running"
+    assert status_of(out, [add(out, 1, [STOPPED])], {"5_0": RUNNING}, seen=2_000.0).state == "preempted"
 
 
 def test_complete_is_complete_whatever_the_queue_says(out):
     record = RunRecord(run_id="x", stage="dit")
-    assert look(out, [add(out, 0, complete=record)], {"5_0": RUNNING}).state == "done"
+    assert status_of(out, [add(out, 0, complete=record)], {"5_0": RUNNING}).state == "done"
     diverged = record.model_copy(update={"diverged_at": 7})
-    found = look(out, [add(out, 1, complete=diverged)], {})
+    found = status_of(out, [add(out, 1, complete=diverged)], {})
     assert (found.state, "after 7 updates" in found.note) == ("diverged", True)
 
 
 def test_what_was_never_submitted_is_planned_and_children_wait(out):
     parent = add(out, 0)
     child = add(out, 1, parents={"data": parent.path.name})
-    found = look(out, [child], {})
+    found = status_of(out, [child], {})
     assert (found.state, found.note) == ("planned", f"waits for {parent.path.name}")
-    other = {status.id: status for status in statuses(out, [], View(1.0, SEEN), time.time())}
+    other = {status.id: status for status in statuses(out, [], QueueView(1.0, SEEN), time.time())}
     assert other[parent.path.name].state == "planned"
 
 
-def test_a_steering_job_makes_the_lost_be_tried_again(out):
+def test_a_controller_job_lets_a_lost_stage_be_tried_again(out):
     folder = add(out, 0)
-    assert look(out, [folder], {}, steering=True).state == "retrying"
+    assert status_of(out, [folder], {}, controller=True).state == "retrying"
+
+
+def test_an_array_that_the_scheduler_never_accepted_has_no_job(out):
+    folder = add(out, 0)
+    never = {"answer": "never", "array": None}
+    found = status_of(out, [folder], {}, **never)
+    assert (found.state, found.job, "never accepted" in found.note) == ("lost", "", True)
+    assert status_of(out, [folder], {}, controller=True, **never).state == "retrying"
+    assert left_unfinished(out, [submission_of(folder.path.name, **never)], QueueView(1.0, SEEN)) == []
+    assert left_unfinished(out, [submission_of(folder.path.name)], QueueView(1.0, SEEN)) == ["5"]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"role": "controller"},
+        {"stages": (), "gpu_hours": ()},
+        {"gpu_hours": (0.1, 0.1)},
+        {"array": None},
+        {"answer": "pending"},
+    ],
+)
+def test_a_submission_cannot_contradict_itself(wrong):
+    with pytest.raises(ValueError, match=r"role|answer"):
+        submission_of("stage-0", **wrong)
+
+
+def test_stages_are_ordered_by_parents_then_budget(out):
+    """By the number in the spec, not by its label."""
+    parent = add(out, 9)
+    for number, multiple in ((1, 32), (2, 4), (3, None)):
+        folder = add(out, number, parents={"data": parent.path.name}, kind="data")
+        spec = read_document(folder.spec_path)
+        write_document(folder.spec_path, {**spec, "multiple": multiple})
+    order = [status.slug for status in statuses(out, [], QueueView(1.0, SEEN), time.time())]
+    assert order == ["stage-9", "stage-3", "stage-2", "stage-1"]
 
 
 def test_accounting_says_why(out):
-    assert look(out, [add(out, 0)], {}, ended={"5_0": "NODE_FAIL"}).note == "NODE_FAIL"
+    assert status_of(out, [add(out, 0)], {}, ended={"5_0": "NODE_FAIL"}).note == "NODE_FAIL"
 
 
 def test_cancelled_is_cancelled_at_once(out):
     folder = add(out, 0, TRAINING)
     cancel_mark(folder).touch()
-    assert look(out, [folder], {"5_0": RUNNING}).state == "cancelled"
+    assert status_of(out, [folder], {"5_0": RUNNING}).state == "cancelled"
 
 
 def test_work_on_this_machine_needs_no_scheduler(out):
     folder = add(out, 0, TRAINING)
-    status = statuses(out, [], View(age=float("inf"), seen=0.0), time.time())[0]
+    status = statuses(out, [], QueueView(age=float("inf"), seen=0.0), time.time())[0]
     assert status.state == "lost"
     with folder.exclusive():
-        assert statuses(out, [], View(age=float("inf"), seen=0.0), time.time())[0].state == "running"
+        assert statuses(out, [], QueueView(age=float("inf"), seen=0.0), time.time())[0].state == "running"
 
 
 def test_every_state_is_in_the_documentation():
     page = (Path(__file__).parents[1] / "docs" / "cluster.md").read_text()
-    assert all(f"`{state}`" in page for state in STATES)
+    assert all(f"`{state}`" in page for state in get_args(State))
 
 
 def test_the_commands_work_on_a_folder_without_a_scheduler(out, capsys):
@@ -177,7 +221,7 @@ def test_the_commands_work_on_a_folder_without_a_scheduler(out, capsys):
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
-def test_what_somebody_else_asked_for_is_not_done_in_our_name(out, capsys):
+def test_the_request_of_another_user_is_refused(out, capsys):
     """A request holds shell lines, which jobs run."""
     asked = Request(sweep=load_sweep("tiny"), cluster=load_cluster("testbed"), command="scaling submit tiny")
     request.save(out, asked)
@@ -192,7 +236,7 @@ def test_what_somebody_else_asked_for_is_not_done_in_our_name(out, capsys):
 def test_a_damaged_document_is_named(out, capsys):
     folder = add(out, 0, [STOPPED])
     submissions = Submissions(out)
-    submissions.write(Submission(name="s-1", stages=(folder.path.name,), gpus=1, gpu_hours=(0.1,), at=1.0, job="5"))
+    submissions.write(submission_of(folder.path.name, gpus=1))
     path = out / "slurm" / "submissions" / "s-1.json"
     path.write_text(path.read_text().replace('"gpus": 1', '"gpus": "many"'))
     assert main(["status", str(out)]) == 2

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.survival`: starts two testbeds, gives every tool every fault, prints a table."""
+"""`python -m benchmarks.survival`: starts two testbeds, gives every tool every fault, and prints a table."""
 
 import argparse
 import json
@@ -24,7 +24,9 @@ def main() -> int:
         description="The same faults of a SLURM cluster for this project, Submitit and Lightning; needs root and the "
         "Debian packages slurm-wlm and munge, for `python -m slurm.testbed`. Takes up to 20 minutes.",
     )
-    parser.add_argument("--keep", type=Path, metavar="DIR", help="keep the folders and logs of all cases here")
+    parser.add_argument(
+        "--keep", type=Path, metavar="DIR", help="keep the folders and logs of all cases in this folder"
+    )
     parser.add_argument("--json", action="store_true", help="print the results as JSON")
     args = parser.parse_args()
     folder = (args.keep or Path(tempfile.mkdtemp(prefix="survival-"))).absolute()

@@ -1,4 +1,4 @@
-"""What is done to the jobs of a testbed, and what is seen of them."""
+"""Actions on the jobs of a testbed, and observations of them."""
 
 import os
 import signal
@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.survival.task import Case
-from scaling.core.store import read_jsonl
+from scaling.core.store import read_document, read_jsonl
 from slurm.testbed import Testbed
 
 QUIET_SECONDS = 6.0
-"""Without a job in the queue, after which nobody is expected to come back."""
+"""Seconds without a job in the queue after which none is expected any more."""
 
 
 def start(bed: Testbed, cases: Sequence[Case], path: str = "") -> list["subprocess.Popen[bytes]"]:
-    """Submits the cases side by side. `path` comes first on PATH."""
+    """Submits the cases at the same time. `path` comes first on PATH."""
     started = []
     for case in cases:
         case.path.mkdir(parents=True)
@@ -41,22 +41,22 @@ def start(bed: Testbed, cases: Sequence[Case], path: str = "") -> list["subproce
 
 
 def queue(bed: Testbed, case: Case) -> list[list[str]]:
-    """Job name, number of its array or itself, index, state and own number of what a case has in the queue."""
+    """The jobs of a case in the queue: name, number of the array or of the job, index, state, the job's own number."""
     done = bed.run("squeue", "--noheader", "--array", "--format=%j|%F|%K|%T|%A")
     rows = [line.split("|") for line in done.stdout.splitlines()]
     return [row for row in rows if row[0] == case.name or row[0].startswith(f"{case.name}-")]
 
 
 def wait_for_updates(cases: Sequence[Case], count: int, seconds: float) -> None:
-    """Until each case has begun so many updates; those that never do are given up."""
+    """Waits until each case has started `count` updates, but at most `seconds`."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline and any(len(case.updates()) < count for case in cases):
         time.sleep(0.2)
 
 
 def settle(bed: Testbed, cases: Sequence[Case], seconds: float) -> dict[str, float]:
-    """Waits until no case has a job in the queue. What is there after so long is cancelled. Gives for each case the
-    time of its last job."""
+    """Waits until no case has a job in the queue, and cancels the jobs that are there after `seconds`. Gives for each
+    case the time of its last job."""
     deadline = time.monotonic() + seconds
     seen = {case.name: time.monotonic() for case in cases}
     while time.monotonic() < deadline:
@@ -74,20 +74,19 @@ def settle(bed: Testbed, cases: Sequence[Case], seconds: float) -> dict[str, flo
 
 
 def main_jobs(bed: Testbed, case: Case) -> list[str]:
-    """The jobs that train: of ours, not the one that steers."""
-    steering = [
-        path.stem for path in case.path.glob("out/slurm/submissions/*.json") if '"steering"' in path.read_text()
-    ]
-    return [row[1] for row in queue(bed, case) if row[0] not in steering]
+    """All jobs of a case but the controller job."""
+    submissions = [read_document(path) for path in case.path.glob("out/slurm/submissions/*.json")]
+    controllers = [submission["name"] for submission in submissions if submission["role"] == "controller"]
+    return [row[1] for row in queue(bed, case) if row[0] not in controllers]
 
 
 def send_signal(bed: Testbed, case: Case, name: str) -> None:
-    """As SLURM sends a job's own signal: to its steps."""
+    """Sends a signal as SLURM sends the signal that a job chose: to its steps."""
     bed.run("scancel", f"--signal={name}", case.updates()[-1]["job"].split(".")[0])
 
 
 def preempt(bed: Testbed) -> None:
-    """By a job of a higher partition that takes the whole cluster for some seconds."""
+    """Preempts all jobs by a job of a higher partition that takes the whole cluster for some seconds."""
     options = ("--partition=high", "--nodes=2", "--gpus-per-node=8", "--time=2", "--output=/dev/null")
     bed.run("sbatch", *options, "--wrap=sleep 3")
 
@@ -100,7 +99,7 @@ def drain(bed: Testbed, nodes: str, *, on: bool) -> None:
 
 
 def crash(bed: Testbed, node: str) -> None:
-    """Kills a node's daemon and everything that it runs, which must be all that the cluster runs, and sets it down."""
+    """Kills a node's daemon and all jobs, which must all run on this node, and sets the node to DOWN."""
     for pid, name in bed.processes().items():
         command = Path(f"/proc/{pid}/cmdline")
         is_other = name in ("munged", "slurmctld") or (name == "slurmd" and node.encode() not in command.read_bytes())
@@ -120,5 +119,5 @@ def copies(case: Case) -> int:
 
 
 def again(rows: Sequence[dict[str, Any]]) -> int:
-    """Updates begun more than once."""
+    """Number of updates that were started again."""
     return len(rows) - len({row["step"] for row in rows})

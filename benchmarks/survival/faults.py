@@ -1,4 +1,4 @@
-"""The faults, and what became of each tool under each of them, on two testbeds side by side."""
+"""The faults, and the result of each tool under each fault, on two testbeds side by side."""
 
 import hashlib
 import shutil
@@ -31,7 +31,7 @@ FAULTS = {
 TOOLS = ("ours", "submitit", "lightning")
 START_SECONDS, END_SECONDS = 150.0, 240.0
 BROKEN_SBATCH = """#!/bin/sh
-# Takes the job, and does not say so, the first time.
+# Accepts the job without answering, the first time.
 for last in "$@"; do :; done
 mark="{folder}/$(cd "$(dirname "$last")" && pwd | tr / _)"
 if mkdir "$mark" 2>/dev/null; then
@@ -45,29 +45,30 @@ exec {sbatch} "$@"
 
 @dataclass(frozen=True)
 class Result:
-    """What became of one case."""
+    """The result of one case."""
 
     tool: str
     fault: str
     finished: bool
-    """Whether the work came to its end with nobody there."""
+    """Whether the training finished without anyone's help."""
     digest: str
-    """Of the weights in the end."""
+    """Hash of the final weights."""
     again: int
-    """Updates that were begun more than once."""
+    """Number of updates that were started again."""
     copies: int
-    """The most jobs that trained at the same time."""
+    """Largest number of jobs that trained at the same time."""
     starts: int
-    """Times that a job began to train."""
+    """Number of jobs, and restarts of jobs, that trained."""
     not_a_number: bool
-    """Whether there are NaNs among the weights in the end."""
+    """Whether the final weights contain NaN."""
     note: str
 
 
 def run_all(
     folder: Path, prepared: Path, quiet: Testbed, signalling: Testbed, say: Callable[[str], None]
 ) -> list[Result]:
-    """`quiet` sends preempted jobs SIGTERM alone; `signalling` their own signal as well."""
+    """Gives all tools all faults. `quiet` sends only SIGTERM to preempted jobs; `signalling` also sends the signal that
+    a job chose."""
 
     def cases(fault: str, **settings: Any) -> list[Case]:
         say(f"{fault} ...")
@@ -147,7 +148,8 @@ def _wait(processes: Sequence[Popen[bytes]]) -> None:
 
 
 def _leave_half_a_save(case: Case) -> None:
-    """As a kill in the middle of a save would: the checkpoint's, and where a tool pickles its job, that one's."""
+    """Leaves the files of a kill in the middle of a save: of the checkpoint and, where a tool pickles its job, of the
+    pickle."""
     if case.tool == "submitit":
         job = case.updates()[-1]["job"].split(".")[0]
         (case.path / "jobs" / f"{job}_submitted.pkl.save_tmp").write_bytes(b"\x80\x04half")

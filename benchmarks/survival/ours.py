@@ -1,4 +1,4 @@
-"""This project: its launcher, its worker and its steering, with nothing replaced but the loss."""
+"""This project: its launcher, its worker and its controller job; only the loss is replaced."""
 
 import os
 import shutil
@@ -11,9 +11,10 @@ from scaling.core.stage import StageFolder
 from scaling.distributed.ranks import leave
 from slurm import submit as launching
 from slurm import worker
+from slurm.arrays import StageJob
 from slurm.cluster import SlurmCluster
 from slurm.scheduler import Scheduler, SchedulerDownError
-from slurm.submit import Job, Launcher
+from slurm.submit import Launcher
 
 
 def folder(case: Case) -> StageFolder:
@@ -21,23 +22,23 @@ def folder(case: Case) -> StageFolder:
 
 
 def start(case: Case) -> None:
-    """What `scaling submit` does for a sweep, for one stage."""
+    """Does for one stage what `scaling submit` does for a sweep."""
     shutil.copytree(case.prepared, case.path / "out" / "runs")
     _submit(case)
 
 
 def ending(case: Case) -> tuple[Path, str]:
-    """Where the weights are in the end, and what the stage says of itself."""
+    """The path of the final weights, and the message or the result of the stage."""
     own = folder(case)
     if not own.complete:
         past = attempts(own)
-        return case.path / "none", past[-1].words if past else ""
+        return case.path / "none", past[-1].message if past else ""
     diverged = own.path / "diverged.json"
     return own.path / "model.safetensors", "recorded as diverged" if diverged.exists() else ""
 
 
 def work(path: str) -> NoReturn:
-    """`slurm.worker.work`, with the faults."""
+    """Does what `slurm.worker.work` does, with the faults of the case."""
     from scaling.training.dit import DiTModule
 
     case = Case.read(Path(path).parents[2])
@@ -64,17 +65,17 @@ def work(path: str) -> NoReturn:
     worker.work(path)
 
 
-def steer(path: str) -> NoReturn:
-    """What the steering job does, for one stage."""
+def controller(path: str) -> NoReturn:
+    """Does for one stage what the controller job does for a sweep."""
     try:
         _submit(Case.read(Path(path).parent), os.environ["SLURM_JOB_NAME"])
     except SchedulerDownError as down:
         print(down, flush=True)
-        leave(worker.AGAIN)
+        leave(worker.REQUEUE)
     leave(0)
 
 
-def _submit(case: Case, myself: str = "") -> None:
+def _submit(case: Case, own_name: str = "") -> None:
     launching.work = work
     cluster = SlurmCluster(
         name="testbed",
@@ -87,5 +88,5 @@ def _submit(case: Case, myself: str = "") -> None:
     )
     out = case.path / "out"
     launcher = Launcher(out, cluster, Scheduler(out / "slurm"), say=lambda text: print(text, flush=True))
-    job = Job(folder(case).stage(), 1, 0.01, 0.01)
-    launcher.submit(case.name, [job], steer, myself=myself)
+    job = StageJob(folder(case).stage(), 1, 0.01, 0.01)
+    launcher.submit(case.name, [job], controller, own_name=own_name)

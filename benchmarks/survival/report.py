@@ -1,4 +1,4 @@
-"""The results as a table in Markdown. A dash is what a tool does not set out to do; docs/survival.md says why."""
+"""The results as a table in Markdown. A dash is what a tool does not claim to do; docs/survival.md says why."""
 
 import platform
 import subprocess
@@ -10,7 +10,7 @@ from scaling.core.records import versions
 
 NAMES = {"ours": "this project", "submitit": "Submitit", "lightning": "Lightning"}
 BY_DESIGN = {(tool, fault) for tool in ("submitit", "lightning") for fault in ("killsave", "cancelled", "memory")}
-"""What a tool does not set out to do: (tool, fault)."""
+"""Pairs of tool and fault that the tool does not claim to survive."""
 FOOTNOTES = {
     ("submitit", "killsave"): "killed",
     ("lightning", "killsave"): "killed",
@@ -25,11 +25,11 @@ FOOTNOTES = {
     ("submitit", "nan"): "finite",
     ("lightning", "nan"): "finite",
 }
-"""Where docs/survival.md says why."""
+"""Names of the footnotes of docs/survival.md, by tool and fault."""
 
 
 def markdown(results: Sequence[Result], seconds: float) -> str:
-    """Versions, and a row for each fault."""
+    """The versions and the table, with a row for each fault."""
     by_case = {(result.tool, result.fault): result for result in results}
     lines = [
         f"{date.today()}, {_slurm()}, {_python()}; {seconds / 60:.0f} minutes",

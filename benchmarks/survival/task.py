@@ -1,4 +1,4 @@
-"""What is trained, by everybody: a tiny DiT, for a few seconds. A log of every update, and the faults from within."""
+"""What all tools train: a tiny DiT, for a few seconds, with a log of every update and the faults inside the process."""
 
 import json
 import os
@@ -12,38 +12,39 @@ from typing import Any
 from scaling.core.store import append_jsonl, read_document, read_jsonl, write_document
 
 UPDATES_FLOP = 2e9
-"""What 120 updates take."""
+"""Training FLOPs of about 120 updates."""
 SAVES = 8
+"""Number of checkpoints of a run."""
 DIES_IN_SAVE = 3
-"""Where the fault is SIGKILL in the middle of one."""
+"""Number of the checkpoint in which the process is killed."""
 STRIKE = 50
-"""Update at which a fault from within begins."""
+"""Update from which on a fault happens."""
 MOST_TOKENS = 40
-"""Of a micro-batch where memory is short; a whole batch has 64."""
+"""Largest number of tokens of a micro-batch where memory is short; a whole batch has 64."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """One tool, given one fault."""
+    """One tool with one fault."""
 
     folder: str
     tool: str
     fault: str
     prepared: str
-    """Folder of the stages that training needs."""
+    """Folder of the stages that the training needs."""
     sleep: float = 0.05
-    """Seconds that an update takes beside its work."""
+    """Seconds that an update sleeps in addition to its work."""
     minutes: int = 30
-    """Time limit of the job."""
+    """Time limit of the job in minutes."""
     warn: int = 20
-    """Seconds before it at which the job is to be signalled."""
+    """Seconds before the time limit at which the job receives a signal."""
     kill_in_save: bool = False
     out_of_memory: bool = False
     nan: bool = False
 
     @property
     def name(self) -> str:
-        """Of its jobs, at the beginning."""
+        """The beginning of the names of its jobs."""
         return f"{self.tool}-{self.fault}"
 
     @property
@@ -52,7 +53,7 @@ class Case:
 
     @property
     def final(self) -> Path:
-        """The weights in the end, of the others."""
+        """The final weights of the tools other than this project."""
         return self.path / "final.safetensors"
 
     def write(self) -> None:
@@ -63,25 +64,25 @@ class Case:
         return cls(**read_document(folder / "case.json"))
 
     def updates(self) -> list[dict[str, Any]]:
-        """The updates begun: who, which, when."""
+        """The updates that were started: by which job, which update, and when."""
         return read_jsonl(self.path / "updates.jsonl")
 
 
 def disturbed(case: Case, loss: Callable[[Any, int], Any]) -> Callable[[Any, int], Any]:
-    """A loss of (micro-batch, update) that says which update it is at, takes its time, and has the case's faults."""
+    """A loss of (micro-batch, update) that logs the update, sleeps, and has the faults of the case."""
     import torch
 
     latest = -1
-    who = f"{os.environ['SLURM_JOB_ID']}.{os.environ.get('SLURM_RESTART_COUNT', '0')}"
+    job = f"{os.environ['SLURM_JOB_ID']}.{os.environ.get('SLURM_RESTART_COUNT', '0')}"
 
     def wrapped(batch: Any, step: int) -> Any:
         nonlocal latest
         if step != latest:
-            append_jsonl(case.path / "updates.jsonl", {"job": who, "pid": os.getpid(), "step": step, "at": time.time()})
+            append_jsonl(case.path / "updates.jsonl", {"job": job, "pid": os.getpid(), "step": step, "at": time.time()})
             time.sleep(case.sleep)
             latest = step
         if case.out_of_memory and step >= STRIKE and len(batch.given) > MOST_TOKENS:
-            raise torch.OutOfMemoryError(f"CUDA out of memory: {len(batch.given)} tokens (made up)")
+            raise torch.OutOfMemoryError(f"CUDA out of memory: {len(batch.given)} tokens (simulated)")
         value = loss(batch, step)
         return value * float("nan") if case.nan and step >= STRIKE else value
 
@@ -89,7 +90,7 @@ def disturbed(case: Case, loss: Callable[[Any, int], Any]) -> Callable[[Any, int
 
 
 def die_in(case: Case, content: bytes, path: Path) -> None:
-    """Writes half of a file and dies by SIGKILL, if this is the case's fault, once."""
+    """If this is the fault of the case, writes half of a file and kills the process by SIGKILL, once."""
     mark = case.path / "struck"
     if case.kill_in_save and not mark.exists():
         mark.touch()
@@ -98,7 +99,7 @@ def die_in(case: Case, content: bytes, path: Path) -> None:
 
 
 class PlainTraining:
-    """The model for the other tools: without this project's training loop. One loss for each update."""
+    """The model and the loss of each update for the other tools, without this project's training loop."""
 
     def __init__(self, case: Case) -> None:
         import torch
@@ -123,11 +124,11 @@ class PlainTraining:
 
 
 def stage_id(case: Case) -> str:
-    return json.loads((Path(case.prepared) / "stage.json").read_text())["id"]
+    return str(json.loads((Path(case.prepared) / "stage.json").read_text())["id"])
 
 
 def finish(case: Case, model: Any) -> None:
-    """Leaves the weights in the end."""
+    """Writes the final weights."""
     from safetensors.torch import save
 
     from scaling.core.store import write_bytes

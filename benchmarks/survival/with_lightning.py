@@ -1,6 +1,6 @@
 """Lightning alone, as its page on SLURM says: a Trainer under srun, with SLURMEnvironment's auto-requeue and --signal.
 
-A ModelCheckpoint saves as well, and training goes on from the newest of what either has saved.
+A ModelCheckpoint saves too, and training continues from the newest file that either of them has saved.
 `python -m benchmarks.survival.with_lightning FOLDER` is what srun starts.
 """
 

@@ -1,5 +1,5 @@
 """Submitit alone, as its docs/checkpointing.md says: a Checkpointable that saves as it goes, resumes from the newest
-save, and is requeued as it is. The saves are better than those of its examples: they replace the one before at once."""
+save, and is requeued as it is. Unlike those of its examples, the saves replace the previous one atomically."""
 
 import io
 import os

@@ -24,6 +24,6 @@ def run(out: SweepFolder, /, *runs: RunName) -> int:
     stages = {stage.id: stage for stage in sweep_status(out).stages}
     unfinished = [stage for stage in select(stages, runs) if stages[stage].state not in FINISHED]
     launcher = Launcher(out, submitted.cluster, Scheduler(out / "slurm"), say=print_note)
-    elements = launcher.cancel(unfinished, everything=not runs)
+    elements = launcher.cancel(unfinished, whole_sweep=not runs)
     print(f"{len(unfinished)} stages cancelled, {len(elements)} jobs taken out of the queue")
     return 0

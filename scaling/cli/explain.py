@@ -96,12 +96,12 @@ def _details_text(stage: "StageDetails") -> str:
 
 
 def _attempt_text(attempt: "Attempt") -> str:
-    parts = [time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(attempt.began))] if attempt.began else []
+    parts = [time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(attempt.started))] if attempt.started else []
     parts.append(f"{attempt.seconds:.0f} s")
     parts += [f"on {attempt.host}"] if attempt.host else []
     parts += [f"job {attempt.job}"] if attempt.job else []
     if attempt.done is not None:
-        start = f"from {attempt.begun} " if attempt.begun else ""
+        start = f"from {attempt.start_update} " if attempt.start_update else ""
         parts.append(f"{start}to {attempt.done} of {attempt.total}")
     end = "its end is not recorded: it is running, or was killed" if attempt.end == "silent" else attempt.end
-    return ", ".join([*parts, end]) + (f" ({attempt.words})" if attempt.words else "")
+    return ", ".join([*parts, end]) + (f" ({attempt.message})" if attempt.message else "")

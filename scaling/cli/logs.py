@@ -11,7 +11,7 @@ from scaling.cli.selection import select
 from scaling.core.errors import UserError
 
 FOLLOW_SECONDS = 1.0
-CONTROLLER = "steering"
+CONTROLLER = "controller"
 """The name by which a user asks for the logs of the job that continues the sweep."""
 
 
@@ -33,7 +33,7 @@ def run(
     examples:
       scaling logs base_4x_32x dit-w384d12@4x
       scaling logs base_4x_32x vae --follow
-      scaling logs base_4x_32x steering
+      scaling logs base_4x_32x controller
     """
     from slurm.log_files import controller_log_files, log_files
     from slurm.sweep_status import sweep_status

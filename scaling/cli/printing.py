@@ -78,28 +78,28 @@ def _study_lines(result: "StudyResult") -> list[str]:
 def print_submission(out: Path, step: "Step", *, as_json: bool) -> int:
     """What was submitted of a sweep, or its result where it is finished. Returns the exit code: 1 where there was
     something to submit and nothing could be."""
-    if step.told is not None:
-        print(json.dumps({"outcome": step.told.to_document()}) if as_json else result_text(step.told))
+    if step.result is not None:
+        print(json.dumps({"outcome": step.result.to_document()}) if as_json else result_text(step.result))
         return 0
     assert step.submitted is not None
-    assert step.round is not None
+    assert step.ready is not None
     submitted = step.submitted
-    arrays = [array for array in submitted.submitted if not array.is_steering]
+    arrays = [array for array in submitted.submitted if array.runs_stages]
     jobs, hours = sum(len(array.stages) for array in arrays), sum(sum(array.gpu_hours) for array in arrays)
     if as_json:
         document = {
-            "round": step.round.title,
+            "phase": step.ready.title,
             "jobs": jobs,
-            "arrays": {array.job: list(array.stages) for array in arrays},
+            "arrays": {array.array: list(array.stages) for array in arrays},
             "gpu_hours": hours,
-            "in_queue": submitted.busy,
+            "in_queue": submitted.in_queue,
             "blocked": submitted.blocked,
-            "full": submitted.full,
+            "full": submitted.queue_full,
         }
         print(json.dumps(document))
     else:
-        text = f"{step.round.title}: {jobs} jobs in {len(arrays)} arrays submitted, {hours:.3g} GPU-hours"
-        print(f"{text}; {len(submitted.busy)} were in the queue already" if submitted.busy else text)
+        text = f"{step.ready.title}: {jobs} jobs in {len(arrays)} arrays submitted, {hours:.3g} GPU-hours"
+        print(f"{text}; {len(submitted.in_queue)} were in the queue already" if submitted.in_queue else text)
         for stage, reason in list(submitted.blocked.items())[:MOST_REASONS]:
             print(f"  not submitted: {stage}: {reason}")
         if len(submitted.blocked) > MOST_REASONS:
@@ -107,4 +107,4 @@ def print_submission(out: Path, step: "Step", *, as_json: bool) -> int:
         if submitted.blocked:
             print(f"remove what stopped them, then submit them again: scaling retry {out}")
         print(f"watch the sweep: scaling status {out} --watch")
-    return 0 if jobs or submitted.busy else 1
+    return 0 if jobs or submitted.in_queue else 1

@@ -16,7 +16,7 @@ def run(out: SweepFolder, /, *runs: RunName, as_json: Json = False) -> int:
       scaling retry base_4x_32x
       scaling retry base_4x_32x dit-w384d12@4x
     """
-    from scaling.core.attempts import forgive
+    from scaling.core.attempts import reset_failures
     from scaling.core.stage import StageFolder
     from slurm import request
     from slurm.controller_job import advance
@@ -31,5 +31,5 @@ def run(out: SweepFolder, /, *runs: RunName, as_json: Json = False) -> int:
     for stage in retried:
         folder = StageFolder(out / "runs" / stage)
         cancel_mark(folder).unlink(missing_ok=True)
-        forgive(folder)
+        reset_failures(folder)
     return print_submission(out, advance(out, submitted, say=print_note), as_json=as_json)

@@ -68,7 +68,7 @@ def run(
     if dry_run:
         _print_scripts(advance(out, new, dry_run=True, say=print_note), as_json=as_json)
         return 0
-    with Submissions(out).alone():
+    with Submissions(out).exclusive():
         preflight.check(cluster, Scheduler(out / "slurm"))
         request.save(out, new)
     try:
@@ -80,10 +80,10 @@ def run(
 
 
 def _print_scripts(step: "Step", *, as_json: bool) -> None:
-    if step.submitted is None or step.round is None:
+    if step.submitted is None or step.ready is None:
         print(json.dumps({"scripts": []}) if as_json else "everything is done; nothing would be submitted")
     elif as_json:
-        print(json.dumps({"round": step.round.title, "scripts": step.submitted.scripts}))
+        print(json.dumps({"phase": step.ready.title, "scripts": step.submitted.scripts}))
     else:
         for number, script in enumerate(step.submitted.scripts, start=1):
             print(f"# sbatch {number} of {len(step.submitted.scripts)}\n{script}\n")

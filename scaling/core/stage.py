@@ -8,7 +8,6 @@ A folder holds spec.json, attempts/, events.<attempt>.jsonl, whatever the kind m
 record.json, and COMPLETE last. Nothing in a folder without COMPLETE is believed, except checkpoints that verify.
 """
 
-import fcntl
 import os
 import socket
 import time
@@ -24,6 +23,7 @@ from scaling.core import signals
 from scaling.core.errors import UserError
 from scaling.core.identity import RECIPE_VERSION, stage_id
 from scaling.core.label import Label
+from scaling.core.locks import is_locked, locked
 from scaling.core.specs import (
     DataSpec,
     DiTSpec,
@@ -37,9 +37,14 @@ from scaling.core.specs import (
     VAETrainSpec,
     parse_spec,
 )
-from scaling.core.store import append_jsonl, read_document, read_jsonl, sweep, write_bytes, write_document
-
-LOCK_SECONDS = 0.2
+from scaling.core.store import (
+    append_jsonl,
+    read_document,
+    read_jsonl,
+    remove_temporary_files,
+    write_bytes,
+    write_document,
+)
 
 
 class DataFields(Spec):
@@ -239,18 +244,19 @@ class StageFolder:
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
-        """Only one process at a time works in a folder; the kernel frees the lock when its holder dies. Raises
-        StoppedError where a signal says so while this one waits.
+        """Lets one process at a time work in the folder, and waits for the one that does. Removes the temporary files
+        of processes that were killed.
 
-        Whoever gets it removes what killed ones left half written.
+        Raises StoppedError where a signal asks this process to stop while it waits.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        with open(self.path / "lock", "a") as file:
-            while not _locked(file.fileno()):
-                signals.check()
-                time.sleep(LOCK_SECONDS)
-            sweep(self.path, spare=self.spec_path.name)  # `create` writes the spec without the lock
+        with locked(self.path / "lock"):
+            remove_temporary_files(self.path, keep=self.spec_path.name)  # `create` writes the spec without the lock
             yield
+
+    def is_worked_on(self) -> bool:
+        """Whether a process is inside of `exclusive`."""
+        return is_locked(self.path / "lock")
 
     def claim_attempt(self, job: str = "", gpus: int = 0) -> "Events":
         """Opens the next attempt: an exclusive file in attempts/ and an event log of its own. `job` is the scheduler's
@@ -279,14 +285,6 @@ class StageFolder:
     def events(self, after: int = 0) -> list[dict[str, Any]]:
         """The events of the latest attempt, oldest first; none if it is not later than attempt `after`."""
         return read_jsonl(self.events_of_attempt().path) if self.attempts > after else []
-
-
-def _locked(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 class Events:

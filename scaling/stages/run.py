@@ -56,9 +56,9 @@ def _last_words(error: Exception, due: float) -> dict[str, Any]:
     if isinstance(error, signals.StoppedError):
         return {"stopped": str(error)[:WORDS], "out_of_time": time.time() > due}
     if isinstance(error, UserError):
-        return {"error": str(error)[:WORDS], "mendable": True, "no_space": isinstance(error, NoSpaceError)}
+        return {"error": str(error)[:WORDS], "user_error": True, "no_space": isinstance(error, NoSpaceError)}
     words = f"{type(error).__name__}: {error}"[:WORDS]
-    return {"error": words, "mendable": False, "out_of_memory": _out_of_memory(error)}
+    return {"error": words, "user_error": False, "out_of_memory": _out_of_memory(error)}
 
 
 def _out_of_memory(error: Exception) -> bool:

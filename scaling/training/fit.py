@@ -203,7 +203,7 @@ def _nothing() -> None:
 
 
 def _deafen(worker: int) -> None:
-    signals.deafen()
+    signals.ignore()
 
 
 def _environment() -> ClusterEnvironment:

@@ -12,7 +12,7 @@ from slurm.testbed.settings import Settings, default_folder
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs one verb. Exit code 2 and one clear message where the user can mend it."""
+    """Runs one verb. Prints one message and gives exit code 2 where the user made a mistake."""
     args = _parser().parse_args(arguments)
     settings = Settings(
         folder=args.folder, accounting=args.accounting, user_signal=args.user_signal, grace_seconds=args.grace_seconds
@@ -31,14 +31,16 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m slurm.testbed",
         description="Starts, checks or stops a real SLURM cluster on this machine: two nodes with eight imaginary "
-        "H100s each. Needs root, no systemd, and leaves the system's own SLURM and munge alone.",
+        "H100s each. Needs root but no systemd, and does not change the system's own SLURM and munge.",
         epilog='examples:\n  eval "$(python -m slurm.testbed start)"\n  python -m slurm.testbed check\n'
         "  python -m slurm.testbed stop",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("verb", choices=("start", "check", "stop"))
-    parser.add_argument("--folder", type=Path, default=default_folder(), help="where it lives (default: %(default)s)")
-    parser.add_argument("--accounting", action="store_true", help="start a database too, so that sacct works")
+    parser.add_argument(
+        "--folder", type=Path, default=default_folder(), help="folder of the cluster (default: %(default)s)"
+    )
+    parser.add_argument("--accounting", action="store_true", help="also start a database, so that sacct works")
     parser.add_argument("--user-signal", action="store_true", help="SlurmctldParameters=preempt_send_user_signal")
     parser.add_argument(
         "--grace-seconds", type=int, default=0, metavar="S", help="GraceTime of partition main (default: 0)"
@@ -56,7 +58,7 @@ def _stop(testbed: Testbed) -> dict[str, object]:
 
 
 def _lines(verb: str, result: dict[str, object]) -> list[str]:
-    """For people; what `start` prints is for a shell as well."""
+    """The result as text. The text of `start` can be evaluated by a shell."""
     if verb == "start":
         state = "started" if result["started"] else "was running"
         return [f"# testbed {state}: {result['folder']}", f"export SLURM_CONF={result['SLURM_CONF']}"]

@@ -1,4 +1,4 @@
-"""Whether a testbed does what it is for: a job on both nodes, one task per GPU, and accounting where it is on."""
+"""Checks that a testbed works: a job on both nodes with one task per GPU, and accounting where it is on."""
 
 import time
 
@@ -13,7 +13,8 @@ RECORD_SECONDS = 20
 
 
 def check(testbed: Testbed) -> dict[str, object]:
-    """Runs a job of 16 tasks on 2 nodes; with accounting, looks it up. Raises UserError where something is off."""
+    """Runs a job of 16 tasks on 2 nodes and, with accounting, looks it up. Raises UserError where something is
+    wrong."""
     marker = testbed.folder / "testbed.json"
     if not marker.exists():
         raise UserError(f"no testbed in {testbed.folder}; start one: python -m slurm.testbed start")
@@ -24,8 +25,8 @@ def check(testbed: Testbed) -> dict[str, object]:
         timeout=JOB_SECONDS,
     )
     gpus = ",".join(str(number) for number in range(GPUS_PER_NODE))
-    wanted = [f"{rank} {rank // GPUS_PER_NODE} {rank % GPUS_PER_NODE} {gpus}" for rank in range(TASKS)]
-    if sorted(job.stdout.splitlines()) != sorted(wanted):
+    expected = [f"{rank} {rank // GPUS_PER_NODE} {rank % GPUS_PER_NODE} {gpus}" for rank in range(TASKS)]
+    if sorted(job.stdout.splitlines()) != sorted(expected):
         raise UserError(f"a job on both nodes went wrong; it printed:\n{job.stdout}{job.stderr}")
     result: dict[str, object] = {"nodes": len(NODES), "tasks": TASKS, "gpus_per_node": GPUS_PER_NODE}
     if read_document(marker)["settings"]["accounting"]:
@@ -35,7 +36,7 @@ def check(testbed: Testbed) -> dict[str, object]:
 
 
 def _look_up(testbed: Testbed) -> None:
-    """Waits for the job in the database: the controller sends it there some seconds later."""
+    """Waits until the database has the job: SLURM's controller sends it there some seconds later."""
     deadline = time.monotonic() + RECORD_SECONDS
     while True:
         done = testbed.run("sacct", "--noheader", "--parsable2", "--allocations", "--name=check", "--format=State")

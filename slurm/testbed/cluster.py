@@ -1,9 +1,8 @@
-"""The testbed as one object: start, stop, and what commands need to talk to it.
+"""The testbed as one object: it starts and stops the cluster, and runs SLURM's commands in it.
 
-Not the files it writes (`slurm.testbed.configuration`) nor how daemons are kept (`slurm.testbed.daemons`).
+Not the files that it writes (`slurm.testbed.configuration`), and not the handling of daemons (`slurm.testbed.daemons`).
 """
 
-import fcntl
 import json
 import os
 import shutil
@@ -17,6 +16,7 @@ from functools import partial
 from pathlib import Path
 
 from scaling.core.errors import UserError
+from scaling.core.locks import locked
 from scaling.core.store import read_document, write_document
 from slurm.testbed.configuration import Ports, free_ports, munge_socket, slurm_conf, write_configuration
 from slurm.testbed.daemons import SYSTEM_PATH, daemons, end_all, launch, processes, program, run_step, wait_until
@@ -34,36 +34,37 @@ ACCOUNTING_PACKAGES = {
     "mariadb-install-db": "mariadb-server-core",
     "my_print_defaults": "mariadb-client-core",
 }
-"""Program -> the Debian package that holds it."""
+"""The Debian package of each program, as above."""
 COMMAND_SECONDS = 30
-"""The longest that a command of SLURM's may take here."""
+"""Seconds that a SLURM command may take here."""
 
 
 class Testbed:
     """A SLURM cluster of two nodes on this machine.
 
-    Whoever talks to it passes `environment` to its commands; without SLURM_CONF they would look for a real cluster.
+    SLURM's commands need the variables of `environment`; without SLURM_CONF they would look for a real cluster.
     """
 
-    __test__ = False  # a name that pytest would collect
+    __test__ = False  # pytest would collect the class because of its name
 
     def __init__(self, settings: Settings) -> None:
         self.settings = replace(settings, folder=settings.folder.expanduser().resolve())
 
     @property
     def folder(self) -> Path:
-        """Where everything is."""
+        """The folder that holds everything."""
         return self.settings.folder
 
     @property
     def environment(self) -> Mapping[str, str]:
-        """What to add to the environment of SLURM's commands."""
+        """The variables that SLURM's commands need."""
         return {"SLURM_CONF": str(slurm_conf(self.folder))}
 
     def start(self) -> bool:
-        """Starts it, or finds it running with the same settings, which gives False. Raises UserError."""
+        """Starts the cluster and gives True, or gives False where it already runs with the same settings. Raises
+        UserError."""
         _check_machine(self.settings)
-        with _locked(self.folder):
+        with _exclusive(self.folder):
             if self._is_running():
                 return False
             self._clear()
@@ -72,22 +73,23 @@ class Testbed:
             try:
                 self._start_daemons()
             except BaseException:
-                end_all(self.folder)  # the logs stay, `stop` removes them
+                end_all(self.folder)  # the logs stay until `stop`
                 raise
             write_document(self._marker, {"settings": self._as_document(), "up": True})
         return True
 
     def stop(self) -> bool:
-        """Ends it and removes its folder, also after a start that failed half-way. False if there was none."""
-        with _locked(self.folder):
+        """Stops the cluster and removes its folder, also after a start that failed half-way. False where there was
+        none."""
+        with _exclusive(self.folder):
             return self._clear()
 
     def processes(self) -> Mapping[int, str]:
-        """Everything that runs because of it, jobs included: pid -> name."""
+        """The names of all processes of the cluster, jobs included, by pid."""
         return processes(self.folder)
 
     def run(self, *command: str, timeout: float = COMMAND_SECONDS) -> "subprocess.CompletedProcess[str]":
-        """Runs a command of SLURM's in the testbed. Raises UserError where it does not end in time."""
+        """Runs a SLURM command in the testbed. Raises UserError where it does not end in time."""
         environment = {**os.environ, "PATH": f"{os.environ.get('PATH', '')}:{SYSTEM_PATH}", **self.environment}
         try:
             return subprocess.run(
@@ -100,36 +102,37 @@ class Testbed:
                 stdin=subprocess.DEVNULL,
             )
         except subprocess.TimeoutExpired:
-            raise UserError(f"{command[0]} did not answer in {timeout:g} s; its testbed: {self.folder}") from None
+            raise UserError(f"{command[0]} did not answer in {timeout:g} s in the testbed {self.folder}") from None
 
     @property
     def _marker(self) -> Path:
         return self.folder / "testbed.json"
 
     def _as_document(self) -> dict[str, object]:
-        return json.loads(json.dumps(asdict(self.settings), default=str))
+        document: dict[str, object] = json.loads(json.dumps(asdict(self.settings), default=str))
+        return document
 
     def _is_running(self) -> bool:
         if not self._marker.exists():
             return False
-        found = read_document(self._marker)
-        wanted = Counter(munged=1, slurmctld=1, slurmd=len(NODES))
+        marker = read_document(self._marker)
+        expected = Counter(munged=1, slurmctld=1, slurmd=len(NODES))
         if self.settings.accounting:
-            wanted.update(slurmdbd=1, mariadbd=1)
+            expected.update(slurmdbd=1, mariadbd=1)
         return (
-            found == {"settings": self._as_document(), "up": True}
-            and wanted <= Counter(daemons(self.folder).values())
+            marker == {"settings": self._as_document(), "up": True}
+            and expected <= Counter(daemons(self.folder).values())
             and self._idle_or_busy()
         )
 
     def _clear(self) -> bool:
-        """Ends the daemons and removes the folder, if it is a testbed's."""
-        there = self._marker.exists() or bool(daemons(self.folder))
-        if self.folder.exists() and not there and any(self.folder.iterdir()):
+        """Ends the daemons and removes the folder, if it is a testbed's folder. False where there was no testbed."""
+        is_testbed = self._marker.exists() or bool(daemons(self.folder))
+        if self.folder.exists() and not is_testbed and any(self.folder.iterdir()):
             raise UserError(f"--folder {self.folder}: holds files that are not a testbed's; choose another folder")
         end_all(self.folder)
         shutil.rmtree(self.folder, ignore_errors=True)
-        return there
+        return is_testbed
 
     def _start_daemons(self) -> None:
         folder, ports = self.folder, free_ports(self.folder)
@@ -148,17 +151,17 @@ class Testbed:
         )
 
     def _start_munge(self) -> None:
-        """A munged of its own: one that the system runs is left alone, and one that is missing is not missed."""
+        """Starts a munged of its own, so that the system's munged, if there is one, is neither used nor needed."""
         munge = self.folder / "munge"
         command = [
             *(_path("munged"), "--foreground", f"--socket={munge_socket(self.folder)}", f"--key-file={munge / 'key'}"),
             *(f"--pid-file={munge / 'pid'}", f"--log-file={munge / 'log'}", f"--seed-file={munge / 'seed'}"),
-            "--force",  # it wants a folder that every user can enter
+            "--force",  # without it, munged requires a folder that every user can enter
         ]
         try:
             launch(self.folder, "munged", command, lambda: _answers(munge_socket(self.folder)))
         except UserError as error:
-            raise UserError(f"munge cannot run on this machine, and SLURM cannot without: {error}") from None
+            raise UserError(f"munge does not run on this machine, and SLURM needs it: {error}") from None
 
     def _start_accounting(self, ports: Ports) -> None:
         folder = self.folder
@@ -184,7 +187,7 @@ class Testbed:
         return dict(line.split(maxsplit=1) for line in done.stdout.splitlines())
 
     def _idle_or_busy(self) -> bool:
-        """Whether both nodes take jobs."""
+        """Whether both nodes accept jobs."""
         states = self._node_states()
         return len(states) == len(NODES) and set(states.values()) <= {"idle", "mixed", "allocated", "completing"}
 
@@ -201,12 +204,12 @@ def _check_machine(settings: Settings) -> None:
 
 def _path(name: str) -> str:
     path = program(name)
-    assert path is not None, name  # _check_machine has looked
+    assert path is not None, name  # checked by _check_machine
     return path
 
 
 def _answers(address: int | Path) -> bool:
-    """Whether somebody listens on a port of this machine or a unix socket."""
+    """Whether a process listens on a port of this machine or on a unix socket."""
     family = socket.AF_INET if isinstance(address, int) else socket.AF_UNIX
     with socket.socket(family) as probe:
         probe.settimeout(1)
@@ -218,17 +221,13 @@ def _answers(address: int | Path) -> bool:
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """One start or stop at a time. The lock is beside the folder, because stop removes the folder."""
+def _exclusive(folder: Path) -> Iterator[None]:
+    """Lets one process at a time start or stop a testbed. The lock is beside the folder, because `stop` removes the
+    folder, and it is removed at the end."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     path = folder.parent / f".{folder.name}.lock"
-    while True:
-        with open(path, "w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            if os.fstat(file.fileno()).st_nlink == 0:
-                continue  # whoever held it has removed it
-            try:
-                yield
-            finally:
-                path.unlink()
-            return
+    with locked(path):
+        try:
+            yield
+        finally:
+            path.unlink()

@@ -1,6 +1,6 @@
 """The files that the daemons read: slurm.conf, gres.conf, slurmdbd.conf, and the database's first statements.
 
-Each setting that is there for a reason of ours says it; where a setting is missing, SLURM's default is meant.
+Comments say why a setting differs from SLURM's default. A setting that is missing has the default.
 """
 
 import os
@@ -15,12 +15,12 @@ from scaling.core.errors import UserError
 from slurm.testbed.settings import CPUS_PER_NODE, GPUS_PER_NODE, MEMORY_MB, NODES, Settings
 
 LONGEST_SOCKET_PATH = 107
-"""Bytes, on Linux."""
+"""Longest path of a unix socket on Linux, in bytes."""
 
 
 @dataclass(frozen=True)
 class Ports:
-    """Where the daemons listen, on the loopback interface as far as they can be told."""
+    """The ports of the daemons, on the loopback interface where a daemon has a setting for it."""
 
     controller: int
     nodes: tuple[int, ...]
@@ -29,15 +29,15 @@ class Ports:
 
 
 def free_ports(folder: Path) -> Ports:
-    """Neighbouring ports that nobody listens on. The search starts where the folder's name says, below the range that
-    the kernel gives to outgoing connections, so that two testbeds seldom look at the same ones."""
+    """Neighboring free ports, below the range that the kernel uses for outgoing connections. The search starts at a
+    port that follows from the folder's name, so that two testbeds rarely try the same ports. Raises UserError."""
     count = len(NODES) + 3
     first = 17000 + zlib.crc32(str(folder).encode()) % 1400 * 10
     for start in [*range(first, 31000, 10), *range(17000, first, 10)]:
         if all(_is_free(port) for port in range(start, start + count)):
             controller, *nodes, accounting, database = range(start, start + count)
             return Ports(controller, tuple(nodes), accounting, database)
-    raise UserError("no free ports between 17000 and 31000; stop testbeds that nobody uses")
+    raise UserError("no free ports between 17000 and 31000; stop testbeds that are not in use")
 
 
 def _is_free(port: int) -> bool:
@@ -51,17 +51,17 @@ def _is_free(port: int) -> bool:
 
 
 def munge_socket(folder: Path) -> Path:
-    """Where this testbed's own munged answers."""
+    """The socket of this testbed's own munged."""
     return folder / "munge" / "socket"
 
 
 def slurm_conf(folder: Path) -> Path:
-    """What SLURM_CONF has to be."""
+    """The path that SLURM_CONF has to name."""
     return folder / "slurm.conf"
 
 
 def write_configuration(settings: Settings, ports: Ports) -> None:
-    """Makes the folders, devices, keys and configuration files. Raises UserError."""
+    """Creates the folders, devices, keys and configuration files. Raises UserError."""
     folder = settings.folder
     if len(str(munge_socket(folder))) > LONGEST_SOCKET_PATH - 10:
         raise UserError(f"--folder {folder}: too long for a unix socket; choose a shorter path")
@@ -73,7 +73,7 @@ def write_configuration(settings: Settings, ports: Ports) -> None:
     (folder / "gres.conf").write_text(_gres_conf(folder))
     for node in NODES:
         for number in range(GPUS_PER_NODE):
-            # slurmd takes nothing but character devices, no two of the same name; these are other names of /dev/null
+            # slurmd accepts only character devices with different names; these are the same device as /dev/null
             os.mknod(_device(folder, node, str(number)), stat.S_IFCHR | 0o600, os.makedev(1, 3))
     if settings.accounting:
         _write_secret(folder / "slurmdbd.conf", _slurmdbd_conf(folder, ports, password).encode())
@@ -168,7 +168,7 @@ StoragePass={password}
 
 
 def _database_sql(password: str) -> str:
-    """What mariadbd does when it starts."""
+    """The statements that mariadbd runs when it starts."""
     return (
         "CREATE DATABASE slurm_acct_db;\n"
         f"CREATE USER 'slurm'@'127.0.0.1' IDENTIFIED BY '{password}';\n"

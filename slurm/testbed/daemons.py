@@ -1,8 +1,8 @@
-"""Starting daemons that outlive us, and finding and ending exactly those again.
+"""Starts daemons that outlive this process, and later finds and ends exactly those daemons.
 
-A daemon is recognised by a variable in its environment, not by a pid in a file: a pid may belong to somebody else by
-now, and a start that was killed half-way leaves daemons without one. SLURM hands the variable on to what a node runs
-(slurmstepd) but not to jobs, which are found as descendants.
+A daemon is recognized by a variable in its environment, not by a pid in a file: the pid may belong to another process
+by now, and a start that was killed half-way leaves daemons without a file. SLURM passes the variable to the processes
+that a node runs (slurmstepd) but not to jobs, which are found as descendants.
 """
 
 import os
@@ -17,30 +17,30 @@ from pathlib import Path
 from scaling.core.errors import UserError
 
 MARK = "SCALING_SLURM_TESTBED"
-"""Holds the folder of the testbed that a process belongs to."""
+"""Environment variable that holds the folder of the testbed that a process belongs to."""
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-"""The daemons are in /usr/sbin, which users often have not on their PATH."""
+"""Folders with the daemons: users often do not have /usr/sbin on their PATH."""
 STEP_SECONDS = 60
-"""The longest that any daemon may take to come up."""
+"""Seconds that a daemon may take to start."""
 LAST_LINES = 8
 _CHILDREN: list["subprocess.Popen[bytes]"] = []
-"""The daemons that this very process started."""
+"""The daemons that this process itself started."""
 
 
 def program(name: str) -> str | None:
-    """The path of a system program."""
+    """The path of a system program, or None where it is not installed."""
     return shutil.which(name, path=SYSTEM_PATH)
 
 
 def daemon_environment(folder: Path) -> dict[str, str]:
-    """A clean environment: jobs inherit part of it, and nothing of the caller's belongs there."""
+    """The environment of daemons, without the caller's variables, because jobs inherit part of it."""
     return {"PATH": SYSTEM_PATH, "LANG": "C.UTF-8", "SLURM_CONF": f"{folder}/slurm.conf", MARK: str(folder)}
 
 
 def launch(folder: Path, name: str, command: Sequence[str], ready: Callable[[], bool]) -> None:
     """Starts a daemon in the foreground of a session of its own and waits until it is ready.
 
-    Its output goes to log/<name>.out. Raises UserError with the end of its log where it dies or stays silent.
+    Its output goes to log/<name>.out. Raises UserError with the end of its log where it dies or does not become ready.
     """
     log = folder / "log" / f"{name}.out"
     with open(log, "ab") as output:
@@ -60,7 +60,7 @@ def launch(folder: Path, name: str, command: Sequence[str], ready: Callable[[], 
 
 
 def run_step(folder: Path, name: str, command: Sequence[str]) -> None:
-    """Runs a command to its end. Raises UserError with the end of its output where it fails."""
+    """Runs a command until it ends. Raises UserError with the end of its output where it fails."""
     log = folder / "log" / f"{name}.out"
     with open(log, "ab") as output:
         try:
@@ -81,7 +81,8 @@ def run_step(folder: Path, name: str, command: Sequence[str]) -> None:
 
 
 def wait_until(ready: Callable[[], bool], otherwise: str, log: Path, ended: Callable[[], str | bool]) -> None:
-    """Waits for a condition. Raises UserError, with the end of a log, after STEP_SECONDS or where `ended` says why."""
+    """Waits for a condition. Raises UserError, with the end of a log, after STEP_SECONDS or where `ended` gives a
+    reason."""
     deadline = time.monotonic() + STEP_SECONDS
     while not ready():
         if why := ended():
@@ -92,7 +93,7 @@ def wait_until(ready: Callable[[], bool], otherwise: str, log: Path, ended: Call
 
 
 def _with_log(message: str, log: Path) -> str:
-    """A message with the last lines of a daemon's output, and of the log that SLURM's daemons write beside it."""
+    """A message with the last lines of a daemon's output and of its log file, which SLURM's daemons write beside it."""
     lines: list[str] = []
     for path in (log.with_suffix(".log"), log):
         if path.exists():
@@ -101,21 +102,21 @@ def _with_log(message: str, log: Path) -> str:
 
 
 def daemons(folder: Path) -> dict[int, str]:
-    """The processes that carry this testbed's mark: pid -> name."""
+    """The names of the processes that have this testbed's mark, by pid."""
     mark = f"{MARK}={folder}".encode()
-    found = {}
+    names = {}
     for pid in _pids():
         try:
             if mark in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
-                found[pid] = Path(f"/proc/{pid}/comm").read_text().strip()
-        except OSError:  # it has ended, or is not ours to look at
+                names[pid] = Path(f"/proc/{pid}/comm").read_text().strip()
+        except OSError:  # it has ended, or belongs to another user
             continue
-    return found
+    return names
 
 
 def processes(folder: Path) -> dict[int, str]:
-    """The daemons and everything that they started, jobs included: pid -> name."""
-    found = daemons(folder)
+    """The names of the daemons and of all processes that they started, jobs included, by pid."""
+    names = daemons(folder)
     children: dict[int, list[tuple[int, str]]] = {}
     for pid in _pids():
         try:
@@ -125,20 +126,21 @@ def processes(folder: Path) -> dict[int, str]:
         state, parent = rest.split()[:2]
         if state != "Z":
             children.setdefault(int(parent), []).append((pid, name))
-    waiting = list(found)
+    waiting = list(names)
     while waiting:
         for pid, name in children.get(waiting.pop(), []):
-            if pid not in found:
-                found[pid] = name
+            if pid not in names:
+                names[pid] = name
                 waiting.append(pid)
-    return found
+    return names
 
 
 def end_all(folder: Path) -> None:
-    """Ends the daemons and everything that they started.
+    """Ends the daemons and all processes that they started.
 
-    By SIGKILL, because the state that a daemon would save is thrown away; stopped first, because a job's process that
-    starts another one while we look would lose its ancestors, and we would lose sight of it.
+    They are killed by SIGKILL, because the state that a daemon would save is not needed. They are stopped first,
+    because otherwise a job's process could start another process meanwhile, which would no longer be found as a
+    descendant.
     """
     stopped: set[int] = set()
     while new := processes(folder).keys() - stopped:
@@ -149,7 +151,7 @@ def end_all(folder: Path) -> None:
         _signal(pid, signal.SIGKILL)
     while any(Path(f"/proc/{pid}").exists() for pid in stopped):
         for child in _CHILDREN:
-            child.poll()  # or it stays as a zombie for as long as we live
+            child.poll()  # otherwise it stays a zombie as long as this process runs
         time.sleep(0.02)
 
 

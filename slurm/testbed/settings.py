@@ -1,4 +1,4 @@
-"""What a testbed can be asked for. Not the lines of slurm.conf: those are in `slurm.testbed.configuration`."""
+"""The settings of a testbed. Not the lines of slurm.conf, which are in `slurm.testbed.configuration`."""
 
 import os
 from dataclasses import dataclass, field
@@ -8,25 +8,25 @@ NODES = ("n0", "n1")
 GPUS_PER_NODE = 8
 CPUS_PER_NODE = 16
 MEMORY_MB = 20000
-"""What each node claims; the machine need not have it."""
+"""What each node claims to have. The machine need not have it."""
 
 
 def default_folder() -> Path:
-    """A folder of this user's, on a local disk: unix sockets are in it."""
+    """A folder of this user. It has to be on a local disk, because it holds unix sockets."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "scaling" / "slurm-testbed"
 
 
 @dataclass(frozen=True)
 class Settings:
-    """One testbed. Two of them run side by side if their folders differ."""
+    """The settings of one testbed. Two testbeds with different folders can run side by side."""
 
     folder: Path = field(default_factory=default_folder)
-    """Holds everything that the testbed writes, and nothing else; `stop` removes it."""
+    """Folder that holds everything that the testbed writes, and nothing else; `stop` removes it."""
     accounting: bool = False
-    """Whether a database is started as well, so that sacct knows jobs. Many clusters have none."""
+    """Whether a database is started as well, so that sacct knows the jobs. Many clusters have no accounting."""
     user_signal: bool = False
-    """Whether a job that is preempted gets the signal that its --signal names (SLURM's preempt_send_user_signal)."""
+    """Whether a preempted job receives the signal that its --signal names (SLURM's preempt_send_user_signal)."""
     grace_seconds: int = 0
-    """How long a preempted job may run on after its first signal (GraceTime of partition main)."""
+    """Seconds that a preempted job may continue after its first signal (GraceTime of partition main)."""
     max_array_size: int = 17
-    """SLURM's MaxArraySize: indices end one below it. Small, so that 60 runs need several arrays."""
+    """SLURM's MaxArraySize; the largest index is one below it. It is small, so that 60 runs need several arrays."""

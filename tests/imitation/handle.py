@@ -1,4 +1,4 @@
-"""What tests hold of the imitated SLURM: they move jobs, set faults, and read which commands were called."""
+"""The imitated SLURM as tests use it: they change jobs, set faults, and read which commands were called."""
 
 import json
 import os
@@ -21,12 +21,12 @@ from tests.imitation.{module} import main
 sys.exit(main({name!r}, {folder!r}, sys.argv[1:]))
 """
 SECONDS = 60
-"""The longest that a command or a batch script may take."""
+"""Seconds that a command or a batch script may take."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """A job, or an index of an array, as it is now."""
+    """A job, or one index of an array, at one moment."""
 
     id: str
     """Such as 7, or 7_2 of an array."""
@@ -35,7 +35,7 @@ class Job:
     name: str
     partition: str
     state: str
-    """SLURM's word, such as PENDING."""
+    """SLURM's state, such as PENDING."""
     reason: str
     restarts: int
     exit_code: str
@@ -44,22 +44,22 @@ class Job:
     after: tuple[str, ...]
     """The jobs that it waits for."""
     script: str
-    """Path of the batch script, which may have changed since."""
+    """Path of the batch script, which may have changed since the submission."""
 
 
 @dataclass(frozen=True)
 class Call:
-    """A command that was called."""
+    """A call of a command."""
 
     time: float
     """Seconds since the epoch, when it began."""
     command: tuple[str, ...]
     code: int | None
-    """Exit code; missing while it runs, and where its caller killed it."""
+    """Exit code; None while it runs, and where its caller killed it."""
 
 
 class Imitation:
-    """A SLURM whose jobs stand still until they are moved."""
+    """A SLURM whose jobs change only when a test changes them."""
 
     def __init__(self, folder: Path, **settings):
         """Settings are those of `state.CLUSTER`, such as accounting, max_array_size and seed."""
@@ -74,13 +74,19 @@ class Imitation:
         for name in (*COMMANDS, "srun"):
             module = "srun" if name == "srun" else "commands"
             shim = folder / "bin" / name
-            words = {"python": sys.executable, "root": str(ROOT), "module": module, "folder": str(folder), "name": name}
-            shim.write_text(SHIM.format(**words))
+            values = {
+                "python": sys.executable,
+                "root": str(ROOT),
+                "module": module,
+                "folder": str(folder),
+                "name": name,
+            }
+            shim.write_text(SHIM.format(**values))
             shim.chmod(0o755)
 
     @property
     def environment(self):
-        """What to add to the environment of whoever is to find these commands."""
+        """The variables with which these commands are found."""
         return {"PATH": f"{self.folder / 'bin'}{os.pathsep}{os.environ['PATH']}"}
 
     def run(self, *command, timeout=SECONDS):
@@ -103,12 +109,12 @@ class Imitation:
             return [_view(state, job) for job in state["jobs"] if name in (None, job["name"])]
 
     def job(self, job_id):
-        """One of them."""
+        """The job with this id."""
         with self._one(job_id) as (state, job):
             return _view(state, job)
 
     def calls(self, name=None):
-        """Every command, or those of one program, in the order in which they began."""
+        """All calls, or those of one command, in the order in which they started."""
         rows = read_jsonl(self.folder / "calls.jsonl")
         codes = {row["call"]: row["code"] for row in rows if "code" in row}
         calls = [Call(row["time"], tuple(row["command"]), codes.get(row["call"])) for row in rows if "command" in row]
@@ -117,7 +123,7 @@ class Imitation:
     # faults
 
     def set(self, **faults):
-        """Sets some of `state.FAULTS`: probabilities for sbatch, and what goes on until it is unset."""
+        """Sets some of `state.FAULTS`: probabilities for sbatch, and faults that last until they are unset."""
         with cluster.opened(self.folder) as state:
             unknown = faults.keys() - state["faults"].keys()
             assert not unknown, unknown
@@ -125,7 +131,7 @@ class Imitation:
 
     @contextmanager
     def having(self, **faults):
-        """Sets faults for as long as the block lasts."""
+        """Sets faults inside a `with` block."""
         with cluster.opened(self.folder) as state:
             before = dict(state["faults"])
         self.set(**faults)
@@ -137,22 +143,23 @@ class Imitation:
     # what happens to jobs
 
     def start(self, job_id):
-        """A job that waits runs; one that waits for another cannot."""
+        """Starts a job that waits; a job that waits for another one cannot start."""
         with self._one(job_id) as (state, job):
             cluster.start(state, job)
 
     def finish(self, job_id):
-        """A running job ends well."""
+        """Ends a running job with exit code 0."""
         self.fail(job_id, "COMPLETED", "0:0")
 
     def fail(self, job_id, how="FAILED", exit_code="1:0"):
-        """A running job ends as FAILED, TIMEOUT, OUT_OF_MEMORY, ..."""
+        """Ends a running job as FAILED, TIMEOUT, OUT_OF_MEMORY, ..."""
         with self._one(job_id) as (_, job):
             assert job["state"] == "RUNNING", job["state"]
             cluster.end(job, how, exit_code)
 
     def preempt(self, job_id):
-        """A running job is stopped for a better one, or because its node died; it waits again if it may."""
+        """Stops a running job, as for a job of a higher partition or because its node failed; it waits again if it
+        may."""
         with self._one(job_id) as (_, job):
             assert job["state"] == "RUNNING", job["state"]
             if job["requeue"]:
@@ -161,13 +168,13 @@ class Imitation:
                 cluster.end(job, "PREEMPTED")
 
     def hold(self, job_id, reason):
-        """A job that waits does so for a reason that time does not mend, such as `launch failed requeued held`."""
+        """Lets a waiting job wait for a reason that does not end by itself, such as `launch failed requeued held`."""
         with self._one(job_id) as (_, job):
             assert job["state"] == "PENDING", job["state"]
             job["reason"] = reason
 
     def forget(self, job_id):
-        """The controller has forgotten a job that ended MinJobAge ago; accounting has not."""
+        """Lets the controller forget a job that has ended, as it does after MinJobAge; accounting remembers it."""
         with self._one(job_id) as (_, job):
             assert cluster.ended(job), job["state"]
             job["forgotten"] = True
@@ -178,12 +185,13 @@ class Imitation:
             return [_view(state, job) for job in state["jobs"] if cluster.may_start(state, job)]
 
     def run_next(self, **environment):
-        """Starts the next job, runs its batch script to its end, here, and gives the job. None if there is none."""
+        """Starts the next job, runs its batch script here until it ends, and gives the job, or None if there is
+        none."""
         ready = self.startable()
         return self.execute(ready[0].id, **environment) if ready else None
 
     def execute(self, job_id, **environment):
-        """Starts a job and runs its batch script, as it was when it was submitted, to its end. Gives the job."""
+        """Starts a job, runs its batch script as it was when it was submitted until it ends, and gives the job."""
         self.start(job_id)
         with self._one(job_id) as (_, job):
             variables, output = _variables(job), Path(job["folder"]) / fill_in(job["output"], _variables(job))
@@ -207,23 +215,23 @@ class Imitation:
     @contextmanager
     def _one(self, job_id):
         with cluster.opened(self.folder) as state:
-            found = [job for job in state["jobs"] if cluster.label(job) == job_id]
-            assert len(found) == 1, f"{len(found)} jobs are called {job_id}"
-            yield state, found[0]
+            jobs = [job for job in state["jobs"] if cluster.label(job) == job_id]
+            assert len(jobs) == 1, f"{len(jobs)} jobs have the id {job_id}"
+            yield state, jobs[0]
 
 
 def _view(state, job):
-    same = ("array", "index", "name", "partition", "state", "restarts", "exit_code", "nodes", "gpus", "script")
+    fields = ("array", "index", "name", "partition", "state", "restarts", "exit_code", "nodes", "gpus", "script")
     return Job(
         id=cluster.label(job),
         reason=cluster.reason(state, job),
         after=tuple(job["after"]),
-        **{name: job[name] for name in same},
+        **{name: job[name] for name in fields},
     )
 
 
 def _variables(job):
-    """What SLURM tells a batch script, as far as ours and Submitit's ask."""
+    """The environment variables of a batch script, as far as ours and Submitit's read them."""
     tasks = job["nodes"] * job["tasks_per_node"]
     variables = {
         "SLURM_JOB_ID": job["raw"],

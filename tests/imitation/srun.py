@@ -1,4 +1,4 @@
-"""The imitated srun: the tasks of a job as processes of this machine. They end together if one ends badly."""
+"""The imitated srun: the tasks of a job are processes of this machine. If one fails, all are ended."""
 
 import os
 import re
@@ -10,7 +10,7 @@ KILL_WAIT = 3
 
 
 def main(name, folder, arguments):
-    """Runs the command once per task and gives the highest exit code. Options but those for files are ignored."""
+    """Runs the command once per task and gives the highest exit code. Only the options for files are read."""
     asked = {}
     while arguments and arguments[0].startswith("-"):
         key, _, value = arguments.pop(0).partition("=")
@@ -27,7 +27,7 @@ def main(name, folder, arguments):
 
 
 def _end(tasks):
-    """What --kill-on-bad-exit=1 does: SIGTERM soon, SIGKILL for those that do not heed it."""
+    """What --kill-on-bad-exit=1 does: SIGTERM, and SIGKILL for tasks that do not end."""
     time.sleep(0.2)
     for task in tasks:
         task.terminate()
@@ -57,7 +57,7 @@ def _open(pattern, variables, otherwise):
 
 
 def fill_in(pattern, variables):
-    """SLURM's %j, %A, %a, %t and %x in the name of a file."""
+    """Replaces SLURM's %j, %A, %a, %t and %x in the name of a file."""
     values = {
         "j": variables["SLURM_JOB_ID"],
         "A": variables.get("SLURM_ARRAY_JOB_ID", variables["SLURM_JOB_ID"]),

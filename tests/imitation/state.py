@@ -1,6 +1,6 @@
 """The imitated cluster's state: one JSON file under a lock, and what can happen to a job in it.
 
-No imports but the standard library's light ones: every imitated command loads this, in milliseconds.
+Imports only small modules of the standard library, and so no filelock: every imitated command loads this file.
 """
 
 import contextlib
@@ -37,7 +37,7 @@ REASONS = {"FAILED": "NonZeroExitCode", "TIMEOUT": "TimeLimit", "NODE_FAIL": "No
 
 @contextlib.contextmanager
 def opened(folder):
-    """The state, for as long as nobody else may look at it; what was changed is kept."""
+    """The state, under a lock; its changes are written at the end."""
     with open(os.path.join(folder, "lock"), "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         path = os.path.join(folder, "state.json")
@@ -46,7 +46,7 @@ def opened(folder):
         state = json.loads(before)
         try:
             yield state
-        finally:  # a command that fails has drawn a number all the same
+        finally:  # also where a command fails: it has drawn a random number
             after = json.dumps(state)
             if after != before:
                 with open(path + ".tmp", "w") as file:
@@ -59,7 +59,7 @@ def empty():
 
 
 def label(job):
-    """What squeue and sacct call it."""
+    """The id of a job in squeue and sacct."""
     return job["array"] if job["index"] is None else f"{job['array']}_{job['index']}"
 
 
@@ -68,7 +68,7 @@ def ended(job):
 
 
 def find(state, job_id):
-    """Every job that SLURM would understand: a job, all of an array, an index, indices as in 12_[1-3]."""
+    """The jobs that SLURM understands by an id: a job, a whole array, an index, or indices as in 12_[1-3]."""
     base, _, rest = job_id.partition("_")
     known = [job for job in state["jobs"] if not job["forgotten"]]
     if not rest:
@@ -78,24 +78,24 @@ def find(state, job_id):
 
 
 def indices(text):
-    """`0-2,5` -> [0, 1, 2, 5]. Raises ValueError."""
-    found = []
+    """The numbers [0, 1, 2, 5] for `0-2,5`. Raises ValueError."""
+    numbers = []
     for part in text.split(","):
         first, _, last = part.partition("-")
-        numbers = range(int(first), int(last or first) + 1)
-        if not numbers:
+        part_numbers = range(int(first), int(last or first) + 1)
+        if not part_numbers:
             raise ValueError(text)
-        found += numbers
-    return found
+        numbers += part_numbers
+    return numbers
 
 
 def blockers(state, job):
-    """The jobs that it waits for: numbers that nobody knows are done, as in SLURM."""
+    """The jobs that a job waits for. As in SLURM, a job that is unknown counts as ended."""
     return [other for name in job["after"] for other in find(state, name) if not ended(other)]
 
 
 def reason(state, job):
-    """What squeue says of a job that waits."""
+    """The reason that squeue gives for a job that waits."""
     if job["state"] != "PENDING" or job["reason"] != "None":
         return job["reason"]
     if blockers(state, job):
@@ -113,10 +113,10 @@ def may_start(state, job):
 
 
 def start(state, job):
-    """It runs. An index gets a number of its own then, but the last one to start takes the array's."""
+    """Starts a job. An index gets a number of its own then; the last index to start gets the number of the array."""
     assert may_start(state, job), f"{label(job)} cannot start: {job['state']}, {reason(state, job)}"
     if job["raw"] is None:
-        others = [one for one in state["jobs"] if one["array"] == job["array"] and one["raw"] is None]
+        others = [each for each in state["jobs"] if each["array"] == job["array"] and each["raw"] is None]
         job["raw"] = str(state["next"]) if len(others) > 1 else job["array"]
         state["next"] += len(others) > 1
     nodes = state["cluster"]["nodes"][: job["nodes"]]
@@ -124,26 +124,26 @@ def start(state, job):
 
 
 def end(job, how, exit_code="0:0"):
-    """A running job has ended, in one of SLURM's states."""
+    """Ends a running job in one of SLURM's states."""
     job.update(state=how, reason=REASONS.get(how, "None"), end=time.time(), exit_code=exit_code)
 
 
 def cancel(state, jobs):
-    """They have ended, whether they ran or not."""
+    """Ends jobs, whether they run or not."""
     reasons = [reason(state, job) for job in jobs]
-    for job, words in zip(jobs, reasons, strict=True):
-        job.update(state="CANCELLED", reason=words, end=time.time())
+    for job, last_reason in zip(jobs, reasons, strict=True):
+        job.update(state="CANCELLED", reason=last_reason, end=time.time())
 
 
 def requeue(job):
-    """It waits again, whatever it was: SLURM revives even jobs that were cancelled."""
+    """Lets a job wait again, whatever its state: SLURM restarts even jobs that were cancelled."""
     again = job["start"] is not None
     job.update(state="PENDING", reason="BeginTime" if again else "None", restarts=job["restarts"] + again)
     job.update(start=None, end=None, node_list=[], exit_code="0:0")
 
 
 def hosts(names):
-    """`n[0-1]`."""
+    """The names of nodes as SLURM abbreviates them, such as `n[0-1]`."""
     if len(names) < 2:
         return "".join(names)
     prefix = re.match(r"\D*", names[0])[0]
@@ -151,7 +151,7 @@ def hosts(names):
 
 
 def ranges(numbers):
-    """[0, 1, 2, 5] -> `0-2,5`."""
+    """The text `0-2,5` for [0, 1, 2, 5]."""
     parts = []
     for number in sorted(numbers):
         if parts and parts[-1][1] == number - 1:
