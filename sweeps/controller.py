@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from analysis.forecast.forecast import Forecast, compare, forecast
+from analysis.forecast.forecast import forecast
+from analysis.forecast.record import Forecast, compare
 from scaling.accounting import flops
 from scaling.core.errors import UserError
 from scaling.core.records import RunRecord, Trial, read_record, training_table

@@ -14,7 +14,7 @@ from scaling.core.errors import UserError
 if TYPE_CHECKING:
     from analysis.estimate.assumptions import Assumption
     from analysis.estimate.published import Published
-    from analysis.estimate.worksheet import Result
+    from analysis.estimate.worksheet import EstimateStep
 
 DESCRIPTION = """Prints every step of an estimate with unit and formula.
 
@@ -79,16 +79,16 @@ def _run_preset(args: argparse.Namespace) -> int:
     results = estimate(assumptions)
     if args.plot:
         from analysis.figures.estimate import outputs_figure
-        from analysis.figures.style import save_one
+        from analysis.figures.style import save_figure
 
-        save_one(outputs_figure(results), args.plot)
+        save_figure(outputs_figure(results), args.plot)
         print(f"wrote {args.plot}", file=sys.stderr)
     if args.json:
-        from analysis.estimate.published import compare
+        from analysis.estimate.published import deviations
 
         beside = {
             name: {
-                "published": compare(preset.published[name], results[name])[0].published,
+                "published": deviations(preset.published[name], results[name])[0].published,
                 "from_inputs": results[name].value,
             }
             for name in ("ai_minutes_per_day", "fleet_h100", "peak_h100")
@@ -111,12 +111,12 @@ def _run_preset(args: argparse.Namespace) -> int:
 
 
 def _run_own(args: argparse.Namespace) -> int:
-    from analysis.estimate.from_runs import estimate_own
+    from analysis.estimate.from_runs import estimate_from_runs
     from sweeps.estimate_inputs import Video, assume
 
     assumptions, target = assume(args.runs, args.flops, args.loss, Video(args.frames, args.height, args.width))
     assumptions = _overridden(args, assumptions)
-    results = estimate_own(assumptions)
+    results = estimate_from_runs(assumptions)
     title = f"The target of {args.runs}"
     if args.json:
         training = assumptions["training_flops"]
@@ -169,11 +169,11 @@ def _overridden(args: argparse.Namespace, assumptions: "Mapping[str, Assumption]
     return override(changed, {name.strip(): value for name, _, value in pairs}, "--set")
 
 
-def _ends(results: "Mapping[str, Result]", *names: str) -> dict[str, Any]:
+def _ends(results: "Mapping[str, EstimateStep]", *names: str) -> dict[str, Any]:
     return {name: {"low": results[name].low, "high": results[name].high} for name in names}
 
 
-def _values(results: "Mapping[str, Result]", *names: str) -> dict[str, float]:
+def _values(results: "Mapping[str, EstimateStep]", *names: str) -> dict[str, float]:
     return {name: results[name].value for name in names}
 
 
@@ -181,15 +181,15 @@ def _print_json(
     title: str,
     numbers: dict[str, Any],
     assumptions: "Mapping[str, Assumption]",
-    results: "Mapping[str, Result]",
+    results: "Mapping[str, EstimateStep]",
     published: "Mapping[str, Published]",
 ) -> None:
     """One object: the numbers first, then everything that they follow from."""
-    from analysis.estimate.published import compare
+    from analysis.estimate.published import deviations
 
     steps = []
     for name, result in results.items():
-        beside = [asdict(one) for one in compare(published[name], result)] if name in published else []
+        beside = [asdict(one) for one in deviations(published[name], result)] if name in published else []
         steps.append({**asdict(result), "published": beside})
     given = {
         name: {

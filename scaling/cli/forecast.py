@@ -1,13 +1,11 @@
-"""`scaling forecast`: what a budget buys, what a target costs, and which runs would tell more, before they are spent.
+"""`scaling forecast`: what a compute buys, what a loss costs, and which runs to add, before they are spent.
 
-A folder of runs has budgets, and what one more buys is averaged over forms (docs/forecast.md). Everything else, and any
-other table, is answered by a fitted law (docs/laws.md).
+Parses and prints; `analysis.forecast.answer` chooses the method and answers.
 """
 
 import argparse
 import json
 import math
-from dataclasses import asdict
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
@@ -15,70 +13,70 @@ from scaling.cli.options import add_table, read
 from scaling.core.errors import UserError
 
 if TYPE_CHECKING:
-    from analysis.forecast.forecast import Forecast
-    from analysis.laws.allocation import Cost, Estimate, Purchase
-    from analysis.laws.bootstrap import Draws
-    from analysis.laws.design import Suggestion
+    from analysis.forecast.answer import ForecastAnswer
+    from analysis.forecast.record import Forecast
+    from analysis.forecast.runs_to_add import RunsToAdd
+    from analysis.forecast.values import ComputeForLoss, OptimalRun, ValueInterval
 
 EXAMPLES = """examples:
   scaling forecast runs/ --flops 5e13
   scaling forecast runs/ --flops 5e13 --json > forecast.json
   scaling forecast others.csv --drop-top 5 --flops 1e24
   scaling forecast runs/ --target 0.35
-  scaling forecast runs/ --flops 5e13 --add 1e13"""
+  scaling forecast runs/ --flops 5e13 --add 1e13
+  scaling forecast runs/ --method law --law kaplan --metric fvd --flops 5e13"""
 LAWS = ("chinchilla", "chinchilla-no-floor", "shared", "kaplan")
+METHODS = ("forms", "law")
+LEAST_RESAMPLES = 100
 
 
 def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "forecast",
         help="what a budget buys, what a target costs, which runs to add",
-        description="Predicts size and validation loss of the best run at a compute, from the runs with less compute.",
+        description="Predicts the best run at a training compute, the compute for a loss, and the runs to add. Several "
+        "forms of the loss answer together where the runs come in two or more compute budgets of at least three runs "
+        "each, one fitted law elsewhere; --method names one of the two. docs/forecast.md explains both.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_table(parser)
     parser.add_argument("--flops", type=float, metavar="C", help="training FLOPs of the run to predict, such as 5e13")
-    parser.add_argument("--target", type=float, metavar="L", help="the value of the metric whose cost is asked for")
+    parser.add_argument("--target", type=float, metavar="L", help="the value of the metric whose compute is asked for")
     parser.add_argument("--add", type=float, metavar="C", help="FLOPs to spend on runs that tell most about --flops")
-    parser.add_argument("--law", choices=LAWS, help="answer by this law; by default chinchilla, and for --flops of a "
-                        "folder of runs the forms of docs/forecast.md together")  # fmt: skip
-    parser.add_argument("--delta", type=float, default=math.inf, metavar="X", help="of the law's Huber loss (default: "
-                        "least squares of log residuals)")  # fmt: skip
-    parser.add_argument("--metric", metavar="COLUMN", default="loss", help="what is forecast by a law, such as fvd")
+    parser.add_argument("--method", choices=METHODS, help="several forms together, or one law")
+    parser.add_argument("--law", choices=LAWS, help="form of the law (default: chinchilla); for --method law")
+    parser.add_argument("--delta", type=float, metavar="X", help="delta of the law's Huber loss (default: least "
+                        "squares of log residuals); for --method law")  # fmt: skip
+    parser.add_argument("--metric", metavar="COLUMN", default="loss", help="what is forecast, such as fvd; other than "
+                        "the loss for --method law")  # fmt: skip
     parser.add_argument("--drop-top", type=int, default=0, metavar="K", help="leave out the K highest values")
-    parser.add_argument("--bootstrap", type=int, default=1000, metavar="N", help="resamples behind the law's intervals")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the noisy copies")
+    parser.add_argument("--bootstrap", type=int, metavar="N", help="copies of the runs behind the intervals (default: "
+                        "300 noisy copies by forms, 1000 resamples by law)")  # fmt: skip
+    parser.add_argument("--seed", type=int, default=0, help="seed of the copies")
     parser.add_argument("--json", action="store_true", help="print the forecast as JSON")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prints the forecast. Raises UserError where the runs cannot carry one."""
+    """Prints the forecast. Raises UserError where the runs cannot carry one, or an option has no use."""
     _check(args)
-    whole = args.law is None and args.target is None and args.add is None and args.metric == "loss"
-    if args.table.is_dir() and whole:
-        from analysis.forecast.forecast import forecast
-        from analysis.tables.table import read_runs
+    table = read(args)
+    from analysis.forecast.answer import ForecastQuestion, answer
 
-        found = forecast(read_runs(args.table), args.flops, seed=args.seed)
-        print(json.dumps(found.to_document(), indent=1, allow_nan=False) if args.json else _text(found))
-        return 0
-    from analysis.laws.allocation import cost, purchase
-    from analysis.laws.design import suggest
-
-    draws = _draws(args)
-    buys = purchase(draws, args.flops) if args.flops is not None else None
-    costs = cost(draws, args.target) if args.target is not None else None
-    adds = suggest(draws, args.flops, args.add, seed=args.seed) if args.add is not None else None
-    if args.json:
-        fit = draws.fit
-        answers = {"buys": buys, "costs": costs, "add": adds}
-        document = {"law": fit.form.name, "params": fit.params, "status": fit.status, "reason": fit.reason}
-        document |= {name: asdict(answer) for name, answer in answers.items() if answer is not None}
-        print(json.dumps(document, indent=1, allow_nan=False))
-    else:
-        print(_law_text(draws, args.metric, buys, costs, adds))
+    question = ForecastQuestion(
+        flops=args.flops,
+        target=args.target,
+        extra_flops=args.add,
+        method=args.method,
+        law=args.law,
+        delta=args.delta,
+        metric=args.metric,
+        bootstrap=args.bootstrap,
+        seed=args.seed,
+    )
+    answered = answer(table, question)
+    print(json.dumps(answered.to_document(), indent=1, allow_nan=False) if args.json else answer_text(answered))
     return 0
 
 
@@ -94,81 +92,80 @@ def _check(args: argparse.Namespace) -> None:
     for option in ("seed", "drop_top"):
         if getattr(args, option) < 0:
             raise UserError(f"--{option.replace('_', '-')} is {getattr(args, option)}, but must not be negative")
-    if args.bootstrap < 100:
-        raise UserError(f"--bootstrap is {args.bootstrap}, too few for an interval; give at least 100")
-    if not args.delta > 0:
+    if args.bootstrap is not None and args.bootstrap < LEAST_RESAMPLES:
+        raise UserError(f"--bootstrap is {args.bootstrap}, too few for an interval; give at least {LEAST_RESAMPLES}")
+    if args.delta is not None and not args.delta > 0:
         raise UserError(f"--delta is {args.delta:g}, but must be positive")
 
 
-def _draws(args: argparse.Namespace) -> "Draws":
-    """The law of a table and its bootstrap."""
-    from analysis.laws.bootstrap import bootstrap
-    from analysis.laws.fit import fit_law
-    from analysis.laws.forms import law
-    from analysis.laws.newton import Objective
-    from analysis.laws.study import gather
-
-    table = read(args)
-    if args.table.is_dir():
-        table = table.without_missing(args.metric)
-    if args.drop_top:
-        table = table.without_top(args.drop_top, args.metric)
-    form = law(args.law or "chinchilla")
-    try:
-        points, _ = gather(table, form, args.metric)
-        return bootstrap(fit_law(points, form, Objective(args.delta)), draws=args.bootstrap, seed=args.seed)
-    except UserError as problem:
-        raise UserError(f"{table.path}: {str(problem).removeprefix(f'{table.path}: ')}") from None
+def answer_text(answered: "ForecastAnswer") -> str:
+    """The answer in lines for people."""
+    metric = answered.question.metric
+    lines = [_method_line(answered)]
+    if answered.optimal_run is not None:
+        lines += _optimal_run_lines(answered.optimal_run, metric)
+    if answered.forecast is not None:
+        lines += _forecast_lines(answered.forecast)
+    if answered.compute_for_loss is not None:
+        lines += _compute_lines(answered.compute_for_loss, metric)
+    if answered.runs_to_add is not None:
+        lines += _added_run_lines(answered.runs_to_add)
+    for reason, runs in groupby(answered.table.excluded, key=lambda excluded: excluded.reason):
+        lines.append(f"  left out, {reason}: {', '.join(excluded.run for excluded in runs)}")
+    return "\n".join(lines)
 
 
-def _text(found: "Forecast") -> str:
-    lines = [
-        f"at {found.target_flops:.3g} training FLOPs, from {len(found.run_ids)} runs:",
-        f"  best size  N {found.n_params:.3g} [{found.n_params_low:.3g}, {found.n_params_high:.3g}], "
-        f"D {found.num_tokens:.3g} tokens; N ~ C^{found.a:.2f}",
-        f"  val_loss   {found.val_loss:.4f}, {found.level:.0%} of new runs in [{found.low:.4f}, {found.high:.4f}]",
+def _method_line(answered: "ForecastAnswer") -> str:
+    if answered.law is None:
+        return f"several forms together (--method forms), {len(answered.table.runs)} runs in compute budgets"
+    fit = answered.law.fit
+    return f"one law (--method law), {fit.form.formula}: {len(fit.points)} points, {fit.status}"
+
+
+def _optimal_run_lines(run: "OptimalRun", metric: str) -> list[str]:
+    return [
+        f"at {run.train_flops:.3g} training FLOPs, {run.reach:.3g} times the largest of the runs:",
+        f"  best size  N {_with_interval(run.n_params)}, D {run.num_tokens:.3g} tokens",
+        f"  {metric:10} {_with_interval(run.metric)} for a new run",
+        *(f"  ! {note}" for note in run.notes),
     ]
-    if found.law.n_params is not None:
-        lines.append(f"  by the law N {found.law.n_params:.3g} ({found.law.status})")
-    lines += [f"  {form.formula:32} {form.val_loss:.4f} [{form.low:.4f}, {form.high:.4f}]" for form in found.forms]
-    if test := found.backtest:
+
+
+def _forecast_lines(forecast: "Forecast") -> list[str]:
+    """The evidence behind a forecast by forms: each form, the law's size, the backtest, and what could not be used."""
+    lines = [f"  from {len(forecast.run_ids)} runs with less compute; N ~ C^{forecast.a:.2f}"]
+    lines += [f"  {form.formula:32} {form.val_loss:.4f} [{form.low:.4f}, {form.high:.4f}]" for form in forecast.forms]
+    if forecast.law.n_params is not None:
+        lines.append(f"  best size by the last form alone: N {forecast.law.n_params:.3g} ({forecast.law.status})")
+    if test := forecast.backtest:
         lines.append(
             f"  backtest at {test.flop_budget:.3g}: predicted {test.predicted:.4f}, measured {test.measured:.4f} "
             f"({test.relative_error:+.1%}, {'inside' if test.inside else 'outside'} the interval)"
         )
-    return "\n".join([*lines, *(f"  ! {refusal}" for refusal in found.refusals)])
+    return [*lines, *(f"  ! {refusal}" for refusal in forecast.refusals)]
 
 
-def _law_text(
-    draws: "Draws", metric: str, buys: "Purchase | None", costs: "Cost | None", adds: "Suggestion | None"
-) -> str:
-    fit = draws.fit
-    lines = [f"{fit.form.formula}: {len(fit.points)} points, {fit.status}"]
-    if buys:
-        lines += [
-            f"at {buys.train_flops:.3g} training FLOPs, {buys.reach:.3g} times the largest of the runs:",
-            f"  best size  N {_estimate(buys.n_params)}, D {buys.num_tokens:.3g} tokens",
-            f"  {metric:10} {_estimate(buys.metric)} for a new run",
-        ]
-    if costs:
-        lines += [
-            f"a {metric} of {costs.target:g} costs {_estimate(costs.train_flops)} training FLOPs, "
-            f"{costs.reach:.3g} times the largest of the runs: N {costs.n_params:.3g}, D {costs.num_tokens:.3g} tokens",
-        ]
-        if costs.never:
-            lines.append(f"  ! {costs.never:.0%} of the bootstrap's laws never reach it")
-    if adds:
-        lines.append(f"runs that tell most about {adds.target_flops:.3g} FLOPs, for {adds.train_flops:.3g} in all:")
-        for run, same in groupby(adds.runs):
-            size = f"N {run.n_params:.3g}, D {run.num_tokens:.3g} tokens, {run.train_flops:.3g} FLOPs"
-            lines.append(f"  {len(list(same))} x {size}")
-        lines.append(
-            f"  90% interval of the law there: {adds.width_now:.2%} wide now, {adds.width_then:.2%} with them, "
-            f"{adds.width_even:.2%} with evenly spread runs of equal cost (simulated)"
-        )
-    return "\n".join([*lines, *([f"  ! {fit.reason}"] if fit.reason else [])])
+def _compute_lines(answer: "ComputeForLoss", metric: str) -> list[str]:
+    return [
+        f"a {metric} of {answer.target:g} takes {_with_interval(answer.train_flops)} training FLOPs, "
+        f"{answer.reach:.3g} times the largest of the runs: N {_with_interval(answer.n_params)}, "
+        f"D {answer.num_tokens:.3g} tokens",
+        *(f"  ! {note}" for note in answer.notes),
+    ]
 
 
-def _estimate(found: "Estimate") -> str:
-    low, high = (f"{end:.4g}" if end is not None else "?" for end in (found.low, found.high))
-    return f"{found.value:.4g}, 90% [{low}, {high}]"
+def _added_run_lines(suggested: "RunsToAdd") -> list[str]:
+    lines = [f"runs that tell most about {suggested.target_flops:.3g} FLOPs, for {suggested.train_flops:.3g} in all:"]
+    for run, same in groupby(suggested.runs):
+        size = f"N {run.n_params:.3g}, D {run.num_tokens:.3g} tokens, {run.train_flops:.3g} FLOPs"
+        lines.append(f"  {len(list(same))} x {size}")
+    lines.append(
+        f"  90% interval of a law there: {suggested.width_now:.2%} wide now, {suggested.width_then:.2%} with them, "
+        f"{suggested.width_even:.2%} with evenly spread runs of equal cost (simulated)"
+    )
+    return lines
+
+
+def _with_interval(number: "ValueInterval") -> str:
+    low, high = (f"{end:.4g}" if end is not None else "?" for end in (number.low, number.high))
+    return f"{number.value:.4g}, 90% [{low}, {high}]"

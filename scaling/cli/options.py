@@ -29,11 +29,11 @@ def add_table(parser: argparse.ArgumentParser) -> None:
 
 def read(args: argparse.Namespace) -> "Table":
     """The table that the options describe. Raises UserError where one of them cannot be used."""
-    from analysis.tables.table import Reading, read_table
+    from analysis.tables.read import TableOptions, read_table
 
     units = numbers_of(args.unit, "--unit")
     columns, where = _pairs(args.column, "--column"), _pairs(args.where, "--where")
-    return read_table(args.table, Reading(columns, units, where))
+    return read_table(args.table, TableOptions(columns, units, where, metric=args.metric, drop_top=args.drop_top))
 
 
 def numbers_of(texts: list[str], option: str) -> dict[str, float]:
