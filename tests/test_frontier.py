@@ -1,6 +1,5 @@
 """The frontier from isoFLOP groups, and forecasts from it: published numbers, planted laws, refusals, the record."""
 
-import argparse
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +14,7 @@ from analysis.forecast.forecast import Forecast, compare, forecast
 from analysis.forecast.joint_isoflop import PRIOR, fit_valleys
 from analysis.laws.isoflop import COLUMNS, fit_frontier, fit_power
 from benchmarks.forecast_calibration import BASE, DESIGNS, LAWS, TARGET, Loss, plant, trial
-from scaling.cli import forecast as command
+from scaling.cli.main import main
 from scaling.core.errors import UserError
 from scaling.core.records import Metric, RunRecord, write_record
 from tests.public_data import DATA, needs_data
@@ -293,15 +292,11 @@ def test_forecast_command_reads_a_folder_of_runs(tmp_path: Path, capsys: pytest.
         )
         write_record(tmp_path / row.run_id / "record.json", written)
         (tmp_path / row.run_id / "COMPLETE").touch()
-    parser = argparse.ArgumentParser()
-    command.add_parser(parser.add_subparsers())
-    args = parser.parse_args(["forecast", str(tmp_path), "--flops", str(128 * BASE), "--json"])
-    assert args.run(args) == 0
+    command = ["forecast", str(tmp_path), "--flops", str(128 * BASE)]
+    assert main([*command, "--json"]) == 0
     assert len(Forecast.model_validate(json.loads(capsys.readouterr().out)).run_ids) == 10
-    args = parser.parse_args(["forecast", str(tmp_path), "--flops", str(128 * BASE)])
-    assert args.run(args) == 0
+    assert main(command) == 0
     assert "90% of new runs in [" in capsys.readouterr().out
     (tmp_path / "empty").mkdir()
-    args = parser.parse_args(["forecast", str(tmp_path / "empty"), "--flops", "1e14"])
-    with pytest.raises(UserError, match="no finished DiT run"):
-        args.run(args)
+    assert main(["forecast", str(tmp_path / "empty"), "--flops", "1e14"]) == 2
+    assert "no finished DiT run" in capsys.readouterr().err
