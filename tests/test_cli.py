@@ -56,7 +56,8 @@ def sub_verbs(verb):
 
 
 @pytest.mark.parametrize("arguments", [words for verb in VERBS for words in sub_verbs(verb)], ids=" ".join)
-def test_every_verb_has_a_help_with_examples(arguments, capsys):
+def test_every_verb_has_a_help_with_examples(arguments, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
     assert main([*arguments, "--help"]) == 0
     page, err = capsys.readouterr()
     words = " ".join(arguments)

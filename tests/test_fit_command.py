@@ -157,8 +157,8 @@ def test_a_law_says_what_a_budget_buys_and_what_a_target_costs(table: Path, caps
 
 
 def test_the_commands_offer_the_laws_that_there_are() -> None:
-    assert get_args(fit.Law) == LAWS
-    assert set(get_args(forecast.Law)) < set(LAWS)
+    assert get_args(fit.LawName) == LAWS
+    assert set(get_args(forecast.ForecastLawName)) < set(LAWS)
 
 
 @pytest.mark.parametrize(

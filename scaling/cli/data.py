@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from cyclopts import App, Parameter
 from pydantic import BeforeValidator
 
-from scaling.cli.options import Count, Json
+from scaling.cli.options import Json, PositiveInt
 from scaling.cli.printing import count_progress
 from scaling.core.errors import UserError
 from scaling.core.specs import WorldShape, WorldSpec
@@ -64,7 +64,7 @@ def make(
     *,
     out: Annotated[Path, Parameter(help="folder to write; made if missing")],
     worlds: WorldOptions = WorldOptions(),
-    processes: Annotated[Count | None, Parameter(help="worker processes (default: one for each core)")] = None,
+    processes: Annotated[PositiveInt | None, Parameter(help="worker processes (default: one for each core)")] = None,
     as_json: Json = False,
 ) -> int:
     """Writes procedural physics worlds as a folder of captioned videos.

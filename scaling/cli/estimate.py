@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Group, Parameter
 from cyclopts.validators import LimitedChoice
 
-from scaling.cli.options import Count, Json, Positive, pairs_of
+from scaling.cli.options import Json, PositiveFloat, PositiveInt, pairs_of
 from scaling.cli.printing import print_note
 from scaling.core.errors import UserError
 
@@ -39,13 +39,14 @@ class AssumptionOptions:
 class RunsOptions:
     """What is estimated of finished runs."""
 
-    flops: Annotated[Positive | None, Parameter(group=TARGET, help="training FLOPs of the target")] = None
+    flops: Annotated[PositiveFloat | None, Parameter(group=TARGET, help="training FLOPs of the target")] = None
     loss: Annotated[
-        Positive | None, Parameter(group=TARGET, help="its validation loss, for which the forecast gives the FLOPs")
+        PositiveFloat | None,
+        Parameter(group=TARGET, help="its validation loss; the forecast gives the FLOPs"),
     ] = None
-    frames: Annotated[Count | None, Parameter(group=VIDEO, help="frames (default: as in the runs' data)")] = None
-    height: Annotated[Count | None, Parameter(group=VIDEO, help="pixels (default: as in the runs' data)")] = None
-    width: Annotated[Count | None, Parameter(group=VIDEO, help="pixels (default: as in the runs' data)")] = None
+    frames: Annotated[PositiveInt | None, Parameter(group=VIDEO, help="frames (default: as in the runs' data)")] = None
+    height: Annotated[PositiveInt | None, Parameter(group=VIDEO, help="pixels (default: as in the runs' data)")] = None
+    width: Annotated[PositiveInt | None, Parameter(group=VIDEO, help="pixels (default: as in the runs' data)")] = None
 
 
 def run(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from scaling.cli.options import DropTop, Index, Json, Metric, ReadingOptions, TablePath, numbers_of, read
+from scaling.cli.options import DropTop, Json, MetricColumn, NonNegativeInt, ReadingOptions, TablePath, numbers_of, read
 from scaling.cli.printing import print_note
 
 if TYPE_CHECKING:
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from analysis.laws.study import Study
     from analysis.tables.table import Table
 
-Law = Literal["chinchilla", "chinchilla-no-floor", "shared", "kaplan", "repeated", "power", "power-floor", "metric"]
-Method = Literal["huber", "least-squares", "isoflop", "envelope"]
+LawName = Literal["chinchilla", "chinchilla-no-floor", "shared", "kaplan", "repeated", "power", "power-floor", "metric"]
+MethodName = Literal["huber", "least-squares", "isoflop", "envelope"]
 
 
 @Parameter("*")
@@ -27,11 +27,11 @@ Method = Literal["huber", "least-squares", "isoflop", "envelope"]
 class FitOptions:
     """Which law is fitted to which runs, and how."""
 
-    law: Annotated[Law, Parameter(help="form of the law; the last three have one axis")] = "chinchilla"
+    law: Annotated[LawName, Parameter(help="form of the law; the last three have one axis")] = "chinchilla"
     against: Annotated[str, Parameter(help="column that is the axis of a law with one axis")] = "train_flops"
-    metric: Metric = "loss"
+    metric: MetricColumn = "loss"
     method: Annotated[
-        Method,
+        MethodName,
         Parameter(help="huber: Huber loss of log residuals; least-squares: squared residuals of the metric; isoflop: a "
                   "parabola for each budget (Approach 2); envelope: the best run so far (Approach 1); the last two "
                   "give the exponents a and b alone"),
@@ -49,8 +49,8 @@ class FitOptions:
     ] = 0.0  # fmt: skip
     pin: Annotated[tuple[str, ...], Parameter(help="NAME=X fixes a floor or an exponent that is known")] = ()
     drop_top: DropTop = 0
-    bootstrap: Annotated[Index, Parameter(help="resamples behind the intervals; 0 for no intervals")] = 1000
-    seed: Annotated[Index, Parameter(help="seed of the bootstrap")] = 0
+    bootstrap: Annotated[NonNegativeInt, Parameter(help="resamples behind the intervals; 0 for no intervals")] = 1000
+    seed: Annotated[NonNegativeInt, Parameter(help="seed of the bootstrap")] = 0
 
 
 def run(

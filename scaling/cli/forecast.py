@@ -14,7 +14,17 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from scaling.cli.options import DropTop, Index, Json, Metric, Positive, ReadingOptions, TablePath, read, whole_number
+from scaling.cli.options import (
+    DropTop,
+    Json,
+    MetricColumn,
+    NonNegativeInt,
+    PositiveFloat,
+    ReadingOptions,
+    TablePath,
+    read,
+    whole_number,
+)
 from scaling.core.errors import UserError
 
 if TYPE_CHECKING:
@@ -23,7 +33,7 @@ if TYPE_CHECKING:
     from analysis.laws.bootstrap import Draws
     from analysis.laws.design import Suggestion
 
-Law = Literal["chinchilla", "chinchilla-no-floor", "shared", "kaplan"]
+ForecastLawName = Literal["chinchilla", "chinchilla-no-floor", "shared", "kaplan"]
 
 
 @Parameter("*")
@@ -31,13 +41,13 @@ Law = Literal["chinchilla", "chinchilla-no-floor", "shared", "kaplan"]
 class ForecastOptions:
     """What is asked, and of which law."""
 
-    flops: Annotated[Positive | None, Parameter(help="training FLOPs of the run to predict, such as 5e13")] = None
-    target: Annotated[Positive | None, Parameter(help="value of the metric whose cost is asked for")] = None
+    flops: Annotated[PositiveFloat | None, Parameter(help="training FLOPs of the run to predict, such as 5e13")] = None
+    target: Annotated[PositiveFloat | None, Parameter(help="value of the metric whose cost is asked for")] = None
     add: Annotated[
-        Positive | None, Parameter(help="FLOPs to spend on further runs that narrow the forecast at --flops most")
+        PositiveFloat | None, Parameter(help="FLOPs to spend on further runs that narrow the forecast at --flops most")
     ] = None
     law: Annotated[
-        Law | None,
+        ForecastLawName | None,
         Parameter(help="answer by this law (default: chinchilla; for --flops of a folder of runs the forms of "
                   "docs/forecast.md together)"),
     ] = None  # fmt: skip
@@ -45,12 +55,12 @@ class ForecastOptions:
         float,
         Parameter(validator=Number(gt=0), help="delta of the law's Huber loss; inf for least squares of log residuals"),
     ] = math.inf
-    metric: Metric = "loss"
+    metric: MetricColumn = "loss"
     drop_top: DropTop = 0
     bootstrap: Annotated[
         int, whole_number(at_least=100), Parameter(help="resamples behind the intervals of the law")
     ] = 1000
-    seed: Annotated[Index, Parameter(help="seed of the resamples")] = 0
+    seed: Annotated[NonNegativeInt, Parameter(help="seed of the resamples")] = 0
 
 
 def run(

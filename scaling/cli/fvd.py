@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from scaling.cli.options import Index, Json, Positive, whole_number
+from scaling.cli.options import Json, NonNegativeInt, PositiveFloat, whole_number
 from scaling.cli.printing import count_progress, print_note
 from scaling.core.errors import UserError
 
@@ -33,9 +33,9 @@ def run(
         Parameter(help="clips on each side (default: as many as both have)"),
     ] = None,
     fps: Annotated[
-        Positive | None, Parameter(help="resample faster videos to this rate (default: each video's own rate)")
+        PositiveFloat | None, Parameter(help="resample faster videos to this rate (default: each video's own rate)")
     ] = None,
-    seed: Annotated[Index, Parameter(help="seed of the choice of clips and of the interval")] = 0,
+    seed: Annotated[NonNegativeInt, Parameter(help="seed of the choice of clips and of the interval")] = 0,
     as_json: Json = False,
 ) -> int:
     """Compares the clips of two folders by their I3D features.

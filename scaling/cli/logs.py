@@ -6,7 +6,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from scaling.cli.options import Count, Index, SweepFolder
+from scaling.cli.options import NonNegativeInt, PositiveInt, SweepFolder
 from scaling.cli.selection import select
 from scaling.core.errors import UserError
 
@@ -24,8 +24,8 @@ def run(
     ],
     /,
     *,
-    rank: Annotated[Index, Parameter(help="rank of a run on several GPUs")] = 0,
-    lines: Annotated[Count, Parameter(help="lines of each file, counted from its end")] = 40,
+    rank: Annotated[NonNegativeInt, Parameter(help="rank of a run on several GPUs")] = 0,
+    lines: Annotated[PositiveInt, Parameter(help="lines of each file, counted from its end")] = 40,
     follow: Annotated[bool, Parameter(help="continue to print what is added, until interrupted")] = False,
 ) -> int:  # fmt: skip
     """Prints the end of the log of a stage's latest job, and of its events.

@@ -4,7 +4,6 @@ used or asked for help."""
 import errno
 import sys
 from collections.abc import Sequence
-from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 from scaling.core.errors import StageError, UserError
@@ -76,7 +75,6 @@ def build_app() -> "App":
     )
     for verb in VERBS:
         app.command(f"scaling.cli.{verb}:{'app' if verb == 'data' else 'run'}", name=verb)
-    app.register_install_completion_command()
     return app
 
 
@@ -107,13 +105,18 @@ def _run(arguments: Sequence[str]) -> int:
     if not arguments:
         raise UserError("no verb is given; see scaling --help")
     if arguments[0] not in {*VERBS, *GENERAL_OPTIONS, "-h"}:  # the library would import all verbs to name them
+        from difflib import get_close_matches
+
         near = get_close_matches(arguments[0], VERBS, n=1)
         hint = f"did you mean '{near[0]}'? " if near else ""
         raise UserError(f"no verb '{arguments[0]}'; {hint}see scaling --help")
     from cyclopts import CycloptsError
 
+    app = build_app()
+    if arguments[0] == "--install-completion":  # imported for it alone
+        app.register_install_completion_command()
     try:
-        return build_app()(arguments) or 0
+        return app(arguments) or 0
     except CycloptsError as error:
         raise UserError(_in_one_line(error)) from None
 

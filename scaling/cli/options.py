@@ -30,9 +30,9 @@ def whole_number(*, at_least: int) -> Parameter:
     return Parameter(converter=_whole_number, validator=Number(gte=at_least))
 
 
-Count = Annotated[int, whole_number(at_least=1)]
-Index = Annotated[int, whole_number(at_least=0)]
-Positive = Annotated[float, Parameter(validator=Number(gt=0, lt=math.inf))]
+PositiveInt = Annotated[int, whole_number(at_least=1)]
+NonNegativeInt = Annotated[int, whole_number(at_least=0)]
+PositiveFloat = Annotated[float, Parameter(validator=Number(gt=0, lt=math.inf))]
 
 Json = Annotated[bool, Parameter("--json", help="print the result as one JSON object")]
 SweepName = Annotated[str, Parameter(help="a YAML file, or the name of a shipped sweep")]
@@ -45,8 +45,8 @@ Changes = Annotated[
     tuple[str, ...],
     Parameter("--set", help="FIELD=VALUE sets a field of the sweep, such as optim.muon_lr=0.01; may be repeated"),
 ]
-Metric = Annotated[str, Parameter(help="column that the law describes, such as fvd")]
-DropTop = Annotated[Index, Parameter(help="leave out the runs with this many highest values of the metric")]
+MetricColumn = Annotated[str, Parameter(help="column that the law describes, such as fvd")]
+DropTop = Annotated[NonNegativeInt, Parameter(help="leave out the runs with this many highest values of the metric")]
 TablePath = Annotated[
     Path,
     Parameter(
@@ -101,7 +101,7 @@ def changes_of(texts: tuple[str, ...]) -> dict[str, Any]:
 
 
 def numbers_of(texts: tuple[str, ...], option: str) -> dict[str, float]:
-    """Positive numbers by name. Raises UserError for anything else."""
+    """PositiveFloat numbers by name. Raises UserError for anything else."""
     numbers = {}
     for name, text in pairs_of(texts, option).items():
         try:

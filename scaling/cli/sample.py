@@ -11,7 +11,7 @@ from cyclopts import Group, Parameter
 from cyclopts.validators import LimitedChoice, Number
 
 from scaling.accounting.video_size import require_frames, require_side
-from scaling.cli.options import Count, Index, Json
+from scaling.cli.options import Json, NonNegativeInt, PositiveInt
 from scaling.core.errors import UserError
 from scaling.core.specs import EvalSpec, Solver
 
@@ -37,16 +37,16 @@ class SampleOptions:
 
     prompt: Annotated[str, Parameter(help="text that describes the video")]
     out: Annotated[Path, Parameter(help="an .mp4; or a .png with the frames side by side")]
-    seed: Annotated[Index, Parameter(help="seed of the noise")] = 0
+    seed: Annotated[NonNegativeInt, Parameter(help="seed of the noise")] = 0
     frames: Annotated[
-        Count | None,
+        PositiveInt | None,
         Parameter(help="frames that the model samples, conditioning frames included: 1 + 4k (default: "
                   f"{FRAMES}; with --edit, as many as FILE has)"),
     ] = None  # fmt: skip
-    width: Annotated[Count, Parameter(help="pixels")] = 64
-    height: Annotated[Count, Parameter(help="pixels")] = 64
+    width: Annotated[PositiveInt, Parameter(help="pixels")] = 64
+    height: Annotated[PositiveInt, Parameter(help="pixels")] = 64
     solver: Annotated[Solver, Parameter(group=INTEGRATION)] = DEFAULT.solver
-    steps: Annotated[Count, Parameter(group=INTEGRATION)] = DEFAULT.sample_steps
+    steps: Annotated[PositiveInt, Parameter(group=INTEGRATION)] = DEFAULT.sample_steps
     guidance: Annotated[
         float,
         Parameter(
@@ -64,7 +64,7 @@ class SampleOptions:
         None
     )
     conditioning_frames: Annotated[
-        Count | None,
+        PositiveInt | None,
         Parameter(group=WITH_FILE, help="frames of the file that the model sees: 1 + 4k (default: "
                   f"{CONDITIONING_FRAMES} of a video, 1 of a still)"),
     ] = None  # fmt: skip

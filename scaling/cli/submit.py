@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from scaling.cli.options import Changes, Json, Positive, SweepName, changes_of, command_line
+from scaling.cli.options import Changes, Json, PositiveFloat, SweepName, changes_of, command_line
 from scaling.cli.printing import print_note, print_result, print_submission
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ def run(
         Path | None, Parameter(help="output folder, shared by all nodes (default: the name of the sweep)")
     ] = None,
     budget_gpu_hours: Annotated[
-        Positive | None,
+        PositiveFloat | None,
         Parameter(help="submit nothing beyond this many GPU-hours (default: the limit of the last submission)"),
     ] = None,
     changes: Changes = (),
