@@ -1,4 +1,4 @@
-"""What a finished sweep has to say: as values, as JSON and in a few lines. Computes nothing."""
+"""What a finished sweep has to say: as values and as JSON. Computes nothing, prints nothing."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,21 +49,3 @@ class Outcome:
             },
             "report": str(self.report),
         }
-
-
-def summary(outcome: Outcome) -> str:
-    """The outcome in a few lines for people."""
-    lines = [f"{'':6}{'N':>12}{'D':>12}{'C (FLOPs)':>12}{'val loss':>10}{'FVD':>8}"]
-    for column in outcome.columns:
-        run, loss = column.run, column.run.value("val_loss")
-        fvd = f"{column.fvd:8.0f}" if column.fvd is not None else f"{'-':>8}"
-        lines.append(
-            f"{column.compute:6}{run.n_params:12,}{run.num_tokens:12,}{run.train_flops:12.3g}{loss:10.4f}{fvd}"
-        )
-    said = outcome.prediction
-    inside = "inside" if said.low <= outcome.measured <= said.high else "OUTSIDE"
-    lines.append(
-        f"foretold before the {outcome.columns[-1].compute} run: {said.val_loss:.4f}, {said.level:.0%} interval "
-        f"[{said.low:.4f}, {said.high:.4f}]; measured {outcome.measured:.4f}, {inside}"
-    )
-    return "\n".join([*lines, f"report: {outcome.report}"])

@@ -1,6 +1,7 @@
 """A sweep: which models at which budgets, and the budget that the law has to foretell. Read from YAML."""
 
 import math
+from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Self
@@ -9,6 +10,7 @@ from pydantic import Field, model_validator
 
 from scaling.accounting.presets import VAE_PRESETS, dit_preset
 from scaling.core.errors import UserError
+from scaling.core.fields import set_field
 from scaling.core.specs import (
     DataSpec,
     DiTSpec,
@@ -204,10 +206,12 @@ class SweepSpec(Spec):
         return "base" if multiple == 1 else f"{multiple}x"
 
 
-def load_sweep(name_or_path: str) -> SweepSpec:
-    """A sweep from a YAML file, or a shipped one by its name. Paths in it are relative to the file.
+def load_sweep(name_or_path: str, overrides: Mapping[str, Any] = {}) -> SweepSpec:
+    """A sweep from a YAML file, or a shipped one by its name. Paths in it are relative to the file. `overrides` are
+    values of dotted fields, such as `optim.muon_lr`, that replace those of the file; paths in them are relative to the
+    working directory.
 
-    Raises UserError naming the file and the field.
+    Raises UserError naming the file, or --set, and the field.
     """
     path = Path(name_or_path)
     shipped = {Path(entry.name).stem: entry for entry in files("sweeps").iterdir() if entry.name.endswith(".yaml")}
@@ -218,27 +222,46 @@ def load_sweep(name_or_path: str) -> SweepSpec:
     document = load_yaml(path)
     if not isinstance(document, dict):
         raise UserError(f"{path}: expected a mapping of fields")
+    document = _resolve(document, path.parent, f"{path}: ")
+    for field, value in overrides.items():
+        try:
+            document = _resolve(set_field(document, field, value), Path(), "--set ")
+        except ValueError as problem:
+            raise UserError(f"--set {field}: {problem}") from None
+    try:
+        return parse_spec(SweepSpec, document, str(path))
+    except UserError as problem:
+        text = str(problem).removeprefix(f"{path}: ")
+        wrong = f"{text.partition(':')[0]}."
+        if any(wrong.startswith(f"{field}.") or f"{field}.".startswith(wrong) for field in overrides):
+            raise UserError(f"--set {text}") from None
+        raise
+
+
+def _resolve(document: dict[Any, Any], folder: Path, where: str) -> dict[Any, Any]:
+    """The document with presets in place of their names and with absolute paths in place of those relative to
+    `folder`."""
     document = dict(document)
     if isinstance(document.get("vae"), str):
-        document["vae"] = _vae_preset(path, document["vae"])
+        document["vae"] = _vae_preset(where, document["vae"])
     for section, keys in {"data": ("folder", "captions"), "text": ("encoder",)}.items():
         if isinstance(document.get(section), dict):
             document[section] = {
-                key: str((path.parent / value).resolve()) if key in keys and _is_path(path, key, value) else value
+                key: str((folder / value).resolve()) if key in keys and _is_path(folder, key, value) else value
                 for key, value in document[section].items()
             }
-    return parse_spec(SweepSpec, document, str(path))
+    return document
 
 
-def _is_path(path: Path, key: str, value: Any) -> bool:
-    """Whether a field of a sweep's file is a path. An encoder is one where it begins as one, or is a folder beside the
-    file; other encoders are names."""
+def _is_path(folder: Path, key: str, value: Any) -> bool:
+    """Whether a field is a path. An encoder is one where it begins as one, or is a folder in `folder`; other encoders
+    are names."""
     if not isinstance(value, str):
         return False
-    return key != "encoder" or is_folder(value) or (value != "minilm" and (path.parent / value).is_dir())
+    return key != "encoder" or is_folder(value) or (value != "minilm" and (folder / value).is_dir())
 
 
-def _vae_preset(path: Path, name: str) -> Any:
+def _vae_preset(where: str, name: str) -> Any:
     if name not in VAE_PRESETS:
-        raise UserError(f"{path}: vae: unknown preset '{name}'; known: {', '.join(VAE_PRESETS)}")
+        raise UserError(f"{where}vae: unknown preset '{name}'; known: {', '.join(VAE_PRESETS)}")
     return VAE_PRESETS[name].model_dump()

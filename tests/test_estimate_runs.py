@@ -90,7 +90,7 @@ def test_a_loss_is_turned_into_compute(capsys, runs):
     assert target["flops_low"] < target["flops"] < target["flops_high"]
     assert found["training_flops"] == {"low": target["flops_low"], "high": target["flops_high"]}
     assert main(["forecast", str(runs), "--flops", str(target["flops"]), "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["val_loss"] == pytest.approx(0.55, rel=0.02)
+    assert json.loads(capsys.readouterr().out)["forecast"]["val_loss"] == pytest.approx(0.55, rel=0.02)
 
 
 def test_far_targets_are_marked(capsys, runs):

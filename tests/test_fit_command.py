@@ -1,7 +1,9 @@
 """`scaling fit`, from a file on disk to what is printed, drawn or refused."""
 
 import json
+import re
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pandas as pd
@@ -140,15 +142,15 @@ def test_the_other_approaches_give_exponents(tmp_path: Path, capsys: pytest.Capt
 
 
 def test_the_command_offers_the_laws_that_there_are() -> None:
-    assert fit.LAWS == LAWS
+    assert get_args(fit.LawName) == LAWS
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("fit", "--bootstrap", "-1"), "--bootstrap is -1, but must not be negative"),
-        (("fit", "--delta", "0"), "--delta is 0, but must be positive"),
-        (("fit", "--compute-weight", "nan"), "--compute-weight is nan, but must be a number"),
+        (("fit", "--bootstrap", "-1"), 'Invalid value "-1" for --bootstrap. Must be >= 0; see scaling fit --help'),
+        (("fit", "--delta", "0"), 'Invalid value "0.0" for --delta. Must be > 0'),
+        (("fit", "--compute-weight", "nan"), 'Invalid value "nan" for --compute-weight. Must be < inf'),
         (("fit", "--column", "loss"), "--column loss: expected NAME=VALUE"),
         (("fit", "--unit", "n_params=many"), "--unit n_params=many: expected a positive number"),
         (("fit", "--fix", "A=3"), "A of chinchilla cannot be fixed; choose from E, alpha, beta"),
@@ -218,3 +220,81 @@ def test_a_study_warns_of_what_the_runs_do_not_tell(tmp_path: Path, capsys: pyte
     huber = printed(capsys, "fit", tmp_path / "t.csv", "--delta", "0.001")["warnings"]
     assert any("a Huber loss of delta 0.001 on few runs" in warning for warning in huber)
     assert not any("Huber" in warning for warning in warnings)
+
+
+FITS: dict[str, tuple[str, ...]] = {
+    "--law": ("--law", "shared"),
+    "--against": ("--law", "power", "--against", "num_tokens"),
+    "--metric": ("--metric", "lpips"),
+    "--method": ("--method", "least-squares"),
+    "--delta": ("--delta", "0.01"),
+    "--inverse-variance": ("--inverse-variance",),
+    "--compute-weight": ("--compute-weight", "0.5"),
+    "--fix": ("--fix", "E=0.25"),
+    "--drop-top": ("--drop-top", "1"),
+    "--bootstrap": ("--bootstrap", "60"),
+    "--seed": ("--seed", "1"),
+    "--column": ("--column", "loss=lpips"),
+    "--unit": ("--unit", "n_params=2"),
+    "--where": ("--where", "kind=a"),
+    "--plot": ("--plot", "law.svg"),
+    "--json": ("--json",),
+}
+"""Option -> arguments that use it; the other choices of a law are needed for one of them."""
+REFUSED_BESIDE = {
+    "isoflop": {"--law", "--against", "--delta", "--inverse-variance", "--compute-weight", "--fix", "--bootstrap",
+                "--seed", "--plot"},
+    "least-squares": {"--delta"},
+    "huber": set[str](),
+}  # fmt: skip
+
+
+@pytest.fixture
+def budgets(tmp_path: Path) -> Path:
+    """Runs in budgets, each twice, of two kinds, with another metric."""
+    runs = isoflops(noise=0.003)
+    table = pd.DataFrame({**runs.axes, "loss": runs.metric, "lpips": runs.metric**2, "kind": "a"})
+    again = table.assign(loss=table["loss"] * 1.01, kind="b")
+    pd.concat([table, again]).to_csv(tmp_path / "t.csv", index=False)
+    return tmp_path / "t.csv"
+
+
+@pytest.mark.parametrize("method", list(REFUSED_BESIDE))
+@pytest.mark.parametrize("option", [option for option in FITS if option != "--method"])
+def test_every_option_changes_the_fit_or_is_refused(
+    budgets: Path, capsys, monkeypatch, option: str, method: str
+) -> None:
+    monkeypatch.chdir(budgets.parent)
+    base = ["fit", str(budgets), "--method", method]
+    quick = [] if method == "isoflop" or option == "--bootstrap" else ["--bootstrap", "50"]
+    assert main([*base, *quick]) == 0
+    before = capsys.readouterr()
+    code = main([*base, *quick, *FITS[option]])
+    after = capsys.readouterr()
+    if option in REFUSED_BESIDE[method]:
+        assert code == 2
+        assert f"--method {method}" in after.err
+        assert option in after.err or FITS[option][0] in after.err
+    else:
+        assert code == 0
+        assert (after.out, after.err) != (before.out, before.err)
+
+
+def test_the_options_above_are_all_there_are(capsys) -> None:
+    assert main(["fit", "--help"]) == 0
+    offered = set(re.findall(r"--[a-z][a-z-]+", capsys.readouterr().out))
+    assert offered - {"--help"} == set(FITS)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--against", "num_tokens"), "--against is the axis of a law with one axis; add --law with one of power"),
+        (("--seed", "1", "--bootstrap", "0"), "--seed is the seed of the bootstrap, and --bootstrap 0 makes none"),
+    ],
+)
+def test_an_option_without_its_companion_is_refused(
+    budgets: Path, capsys, options: tuple[str, ...], message: str
+) -> None:
+    assert main(["fit", str(budgets), *options]) == 2
+    assert message in capsys.readouterr().err

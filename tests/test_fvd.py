@@ -12,11 +12,12 @@ import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from scaling.accounting.flops import I3D_FLOPS_PER_FRAME
+from scaling.cli import fvd
 from scaling.cli.main import main
 from scaling.core.errors import UserError
 from scaling.data.video import write_video
 from scaling.metrics.fvd import frechet_distance, fvd_at_infinity
-from scaling.metrics.i3d import BATCH_NORM_EPS, I3D, Unit, max_pool_same, same_padding
+from scaling.metrics.i3d import BATCH_NORM_EPS, I3D, MIN_FRAMES, Unit, max_pool_same, same_padding
 
 
 @pytest.fixture(scope="module")
@@ -198,10 +199,14 @@ def test_command_compares_equal_numbers(network, folders, capsys):
     assert "2 clips on each side, 16 frames" in words
 
 
+def test_the_command_asks_for_as_many_frames_as_the_extractor_needs():
+    assert fvd.FEWEST_FRAMES == MIN_FRAMES
+
+
 def test_command_names_the_users_mistake(folders, capsys):
     real, fake = str(folders / "real"), str(folders / "fake")
     for arguments, complaint in [
-        ([real, fake, "--frames", "8"], "--frames is 8, but i3d_k400 needs at least 9"),
+        ([real, fake, "--frames", "8"], 'Invalid value "8" for --frames. Must be >= 9'),
         ([real, fake, "--frames", "30"], "the longest has 24; lower --frames"),
         ([real, fake, "--clips", "3"], f"{fake}: has 2 clips of 16 frames, --clips asks for 3"),
         ([real, str(folders / "absent")], "absent: no such folder"),

@@ -219,7 +219,7 @@ def test_what_a_users_folder_holds_is_not_known_before_it_is_opened(tmp_path, ca
     assert planned.unknown == ["data", "latents"]
     assert main(["plan", str(tmp_path / "mine.yaml"), "--out", str(out)]) == 0
     shown = capsys.readouterr().out
-    assert "not counted: data, latents" in shown
+    assert "Not counted, because the videos must be opened to know it: data, latents" in shown
     data = next(stage for stage in planned.stages if stage.kind == "data")
     folder = StageFolder(out / "runs" / data.id)
     write_record(folder.record_path, RunRecord(run_id=data.id, stage="data", shape={"clips": 100}))

@@ -240,10 +240,10 @@ def psnr(one, other):
     ("options", "length", "place"),
     [
         (["--start", "video"], 12 + 12, slice(12)),
-        (["--start", "video", "--given", 9], 12 + 8, slice(12)),
+        (["--start", "video", "--conditioning-frames", 9], 12 + 8, slice(12)),
         (["--start", "still", "--frames", 9, "--solver", "heun"], 1 + 8, slice(1)),
         (["--end", "video"], 12 + 12, slice(-12, None)),
-        (["--end", "video", "--given", 9, "--solver", "multistep"], 12 + 8, slice(-12, None)),
+        (["--end", "video", "--conditioning-frames", 9, "--solver", "multistep"], 12 + 8, slice(-12, None)),
     ],
 )
 def test_a_file_goes_on_in_both_directions(runs, files, tmp_path, capsys, options, length, place):
@@ -304,25 +304,28 @@ def test_a_picture_shows_frames_side_by_side(runs, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("options", "fragment"),
     [
-        (["--start", "video", "--edit", "video"], "not allowed with argument --start"),
+        (["--start", "video", "--edit", "video"], "Mutually exclusive arguments: {--start, --edit}"),
         (["--start", "video", "--strength", 0.5], "--strength is for --edit"),
-        (["--edit", "video", "--strength", 0], "--strength is 0.0, but must be above 0"),
-        (["--edit", "video", "--given", 5], "--given is for --start or --end"),
+        (["--edit", "video", "--strength", 0], 'Invalid value "0.0" for --strength. Must be > 0'),
+        (["--edit", "video", "--conditioning-frames", 5], "--conditioning-frames is for --start or --end"),
         (["--edit", "video", "--frames", 13], "has 12 at 8 fps"),
-        (["--given", 5], "--given is for --start or --end"),
-        (["--start", "video", "--given", 6], "--given is 6, but must be 1 + 4k, such as 5"),
-        (["--start", "video", "--given", 13], "12 frames at 8 fps, but 13 are to be given"),
-        (["--start", "video", "--frames", 5], "none is left to draw"),
-        (["--start", "still", "--given", 5], "or --given 1"),
+        (["--conditioning-frames", 5], "--conditioning-frames is for --start or --end"),
+        (["--start", "video", "--conditioning-frames", 6], "--conditioning-frames is 6, but must be 1 + 4k, such as 5"),
+        (
+            ["--start", "video", "--conditioning-frames", 13],
+            "12 frames at 8 fps, but 13 conditioning frames are",
+        ),
+        (["--start", "video", "--frames", 5], "none is left to sample"),
+        (["--start", "still", "--conditioning-frames", 5], "or --conditioning-frames 1"),
         (["--end", "still"], "--end needs 5 frames"),
-        (["--end", "video", "--given", 1], "--end needs 5 frames"),
+        (["--end", "video", "--conditioning-frames", 1], "--end needs 5 frames"),
         (["--start", "nowhere.mp4"], "nowhere.mp4: cannot be read"),
         (["--edit", Path(__file__)], "test_sampling.py: not a video"),
         (["--frames", 16], "--frames is 16, but must be 1 + 4k, such as 17"),
         (["--width", 60], "--width is 60, but must be a multiple of 16"),
         (["--guidance-interval", 0.5, 0.5], "must rise within 0 and 1"),
-        (["--guidance", "nan"], "--guidance is nan"),
-        (["--solver", "magic"], "invalid choice: 'magic'"),
+        (["--guidance", "nan"], 'Invalid value "nan" for --guidance'),
+        (["--solver", "magic"], 'Invalid value "magic" for --solver. Choose from: "euler"'),
     ],
 )
 def test_mistakes_are_one_line(runs, files, tmp_path, capsys, options, fragment):

@@ -307,4 +307,4 @@ def test_sizes_can_be_given_on_the_command_line(tmp_path: Path, capsys: pytest.C
     assert main([*command, "--shapes", "1x32x64", "5x32x32"]) == 0
     assert "1 frames of 64x32, 5 frames of 32x32" in capsys.readouterr().out
     assert main([*command, "--shapes", "1x32"]) == 2
-    assert "'1x32' is not frames, height and width" in capsys.readouterr().err
+    assert "--shapes.0 1x32: expected frames, height and width" in capsys.readouterr().err

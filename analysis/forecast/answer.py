@@ -38,7 +38,7 @@ class ForecastQuestion:
     target: float | None = None
     """The value of the metric whose compute is asked for."""
     extra_flops: float | None = None
-    """Training compute to spend on runs that make the forecast at `flops` surer."""
+    """Training compute to spend on further runs that narrow the forecast at `flops` most."""
     method: ForecastMethod | None = None
     law: str | None = None
     """Form of the law that answers; an option of the method `law`."""
@@ -48,6 +48,8 @@ class ForecastQuestion:
     bootstrap: int | None = None
     """Noisy copies or resamples of the runs, from which the intervals come."""
     seed: int = 0
+    drop_top: int = 0
+    """Number of runs with the highest values of the metric that are left out."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,7 +100,9 @@ def answer(table: Table, question: ForecastQuestion) -> ForecastAnswer:
 
     Raises UserError where the method has no use for an option, or the runs cannot carry the answer.
     """
-    method = question.method or choose_method(table)
+    method = question.method or choose_method(table)  # of the whole table, so that leaving runs out does not change it
+    if question.drop_top:
+        table = table.without_top(question.drop_top, question.metric)
     try:
         return _by_forms(table, question) if method == "forms" else _by_law(table, question)
     except UserError as problem:
@@ -153,5 +157,5 @@ def _fitted_law(table: Table, question: ForecastQuestion) -> Draws:
 def _runs_to_add(draws: Draws, question: ForecastQuestion) -> RunsToAdd:
     """Which runs to add depends on a law's gradients, so that under either method a law answers it."""
     if question.flops is None or question.extra_flops is None:
-        raise UserError("--add needs --flops: the compute at which the forecast is to be made surer")
+        raise UserError("--add needs --flops: the compute at which the forecast is to be narrowed")
     return suggest(draws, question.flops, question.extra_flops, seed=question.seed)

@@ -1,41 +1,29 @@
-"""`scaling cancel OUT [RUN ...]`: takes jobs out of the queue; what they have done stays."""
+"""`scaling cancel OUT [RUN ...]`: cancels jobs; what they have done stays."""
 
-import argparse
-import sys
-from functools import partial
-from pathlib import Path
-from typing import Any
+from scaling.cli.options import RunName, SweepFolder
+from scaling.cli.printing import print_note
+from scaling.cli.selection import select
 
-DONE = ("done", "diverged")
+FINISHED = ("done", "diverged")
 
 
-def add_parser(subparsers: Any) -> None:
-    """Adds the verb to the command line."""
-    parser = subparsers.add_parser(
-        "cancel",
-        help="take a sweep's jobs, or some of them, out of the queue",
-        description="Cancels jobs. Their stages are not tried again until 'scaling retry' says so; checkpoints stay.",
-        epilog="examples:\n  scaling cancel base_4x_32x\n  scaling cancel base_4x_32x dit-w384d12@4x",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("out", type=Path, metavar="OUT", help="output folder of a sweep")
-    parser.add_argument("runs", nargs="*", metavar="RUN", help="ids, or SLUG@COMPUTE (default: all, and the steering)")
-    parser.set_defaults(run=run)
+def run(out: SweepFolder, /, *runs: RunName) -> int:
+    """Cancels the jobs of the named stages; without a name all jobs of the sweep, with the one that continues it.
+    Checkpoints stay. Cancelled stages are not submitted again before 'scaling retry' does it.
 
-
-def run(args: argparse.Namespace) -> int:
-    """Cancels and says what. Raises UserError."""
-    from scaling.cli.selection import chosen
-    from scaling.cli.status import collect
+    examples:
+      scaling cancel base_4x_32x
+      scaling cancel base_4x_32x dit-w384d12@4x
+    """
     from slurm import request
     from slurm.scheduler import Scheduler
     from slurm.submit import Launcher
+    from slurm.sweep_status import sweep_status
 
-    asked, found = request.load(args.out), {one.id: one for one in collect(args.out)[0]}
-    open_ones = [stage for stage in chosen(found, args.runs) if found[stage].state not in DONE]
-    launcher = Launcher(
-        args.out, asked.cluster, Scheduler(args.out / "slurm"), say=partial(print, file=sys.stderr, flush=True)
-    )
-    elements = launcher.cancel(open_ones, everything=not args.runs)
-    print(f"{len(open_ones)} stages cancelled, {len(elements)} jobs taken out of the queue")
+    submitted = request.load(out)
+    stages = {stage.id: stage for stage in sweep_status(out).stages}
+    unfinished = [stage for stage in select(stages, runs) if stages[stage].state not in FINISHED]
+    launcher = Launcher(out, submitted.cluster, Scheduler(out / "slurm"), say=print_note)
+    elements = launcher.cancel(unfinished, everything=not runs)
+    print(f"{len(unfinished)} stages cancelled, {len(elements)} jobs taken out of the queue")
     return 0

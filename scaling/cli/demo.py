@@ -1,32 +1,31 @@
-"""`scaling demo`: the whole story on this machine, small, from nothing."""
+"""`scaling demo`: the shipped sweep `demo` on this machine."""
 
-import argparse
 from pathlib import Path
-from typing import Any
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from scaling.cli.options import Json
+from scaling.cli.printing import print_result
 
 
-def add_parser(subparsers: Any) -> None:
-    """Adds the verb to the command line."""
-    parser = subparsers.add_parser(
-        "demo",
-        help="the whole story on this machine, small, from nothing",
-        description="Makes videos, trains a VAE and a ladder of diffusion transformers, foretells the 32x run, "
-        "trains it, and writes the page that shows base, 4x and 32x compute side by side. "
-        "Run again, it finds what is done.",
-        epilog="example: scaling demo --out demo",
-    )
-    parser.add_argument("--out", type=Path, default=Path("demo"), metavar="DIR", help="output folder (default: demo)")
-    parser.add_argument(
-        "--tiny", action="store_true", help="a shortened story, for tests: every stage, a minute of training"
-    )
-    parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
-    parser.set_defaults(run=run)
+def run(
+    *,
+    out: Annotated[Path, Parameter(help="output folder")] = Path("demo"),
+    tiny: Annotated[bool, Parameter(help="the shortest sweep with every stage: a minute of training")] = False,
+    as_json: Json = False,
+) -> int:
+    """Makes videos, trains a VAE and a ladder of diffusion transformers, predicts the loss of the 32x run, trains it,
+    and writes the page that shows base, 4x and 32x compute side by side. What is done already is not done again.
 
-
-def run(args: argparse.Namespace) -> int:
-    """Runs the shipped sweep `demo`. Raises UserError."""
-    from scaling.cli.run import tell_and_print
+    examples:
+      scaling demo
+      scaling demo --out demo --json
+    """
+    from slurm.run_local import tell
     from sweeps.spec import load_sweep
 
-    sweep = load_sweep("tiny" if args.tiny else "demo")
-    return tell_and_print(sweep, args.out, "scaling demo --tiny" if args.tiny else "scaling demo", args.json)
+    command = "scaling demo --tiny" if tiny else "scaling demo"
+    sweep = load_sweep("tiny" if tiny else "demo")
+    print_result(tell(sweep, out, (f"{command} --out {out.name}",)), as_json=as_json)
+    return 0

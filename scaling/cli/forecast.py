@@ -1,15 +1,27 @@
-"""`scaling forecast`: what a compute buys, what a loss costs, and which runs to add, before they are spent.
+"""`scaling forecast`: what a compute buys, what a loss takes, and which further runs would narrow the forecast.
 
 Parses and prints; `analysis.forecast.answer` chooses the method and answers.
 """
 
-import argparse
 import json
-import math
+from dataclasses import dataclass
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from scaling.cli.options import add_table, read
+from cyclopts import Parameter
+from cyclopts.validators import Number
+
+from scaling.cli.options import (
+    DropTop,
+    Json,
+    MetricColumn,
+    NonNegativeInt,
+    PositiveFloat,
+    ReadingOptions,
+    TablePath,
+    read,
+    whole_number,
+)
 from scaling.core.errors import UserError
 
 if TYPE_CHECKING:
@@ -18,87 +30,90 @@ if TYPE_CHECKING:
     from analysis.forecast.runs_to_add import RunsToAdd
     from analysis.forecast.values import ComputeForLoss, OptimalRun, ValueInterval
 
-EXAMPLES = """examples:
-  scaling forecast runs/ --flops 5e13
-  scaling forecast runs/ --flops 5e13 --json > forecast.json
-  scaling forecast others.csv --drop-top 5 --flops 1e24
-  scaling forecast runs/ --target 0.35
-  scaling forecast runs/ --flops 5e13 --add 1e13
-  scaling forecast runs/ --method law --law kaplan --metric fvd --flops 5e13"""
-LAWS = ("chinchilla", "chinchilla-no-floor", "shared", "kaplan")
-METHODS = ("forms", "law")
-LEAST_RESAMPLES = 100
+ForecastLawName = Literal["chinchilla", "chinchilla-no-floor", "shared", "kaplan"]
+ForecastMethodName = Literal["forms", "law"]
 
 
-def add_parser(subparsers: Any) -> None:
-    parser = subparsers.add_parser(
-        "forecast",
-        help="what a budget buys, what a target costs, which runs to add",
-        description="Predicts the best run at a training compute, the compute for a loss, and the runs to add. Several "
-        "forms of the loss answer together where the runs come in two or more compute budgets of at least three runs "
-        "each, one fitted law elsewhere; --method names one of the two. docs/forecast.md explains both.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+@Parameter("*")
+@dataclass(frozen=True)
+class ForecastOptions:
+    """What is asked, and by which method it is answered."""
+
+    flops: Annotated[PositiveFloat | None, Parameter(help="training FLOPs of the run to predict, such as 5e13")] = None
+    target: Annotated[
+        PositiveFloat | None, Parameter(help="value of the metric whose training compute is asked for")
+    ] = None
+    add: Annotated[
+        PositiveFloat | None, Parameter(help="FLOPs to spend on further runs that narrow the forecast at --flops most")
+    ] = None
+    method: Annotated[
+        ForecastMethodName | None,
+        Parameter(help="forms: several forms of the loss together; law: one fitted law (default: forms where the runs "
+                  "come in two or more compute budgets of at least three runs each, law elsewhere)"),
+    ] = None  # fmt: skip
+    law: Annotated[ForecastLawName | None, Parameter(help="form of the law of --method law (default: chinchilla)")] = (
+        None
     )
-    add_table(parser)
-    parser.add_argument("--flops", type=float, metavar="C", help="training FLOPs of the run to predict, such as 5e13")
-    parser.add_argument("--target", type=float, metavar="L", help="the value of the metric whose compute is asked for")
-    parser.add_argument("--add", type=float, metavar="C", help="FLOPs to spend on runs that tell most about --flops")
-    parser.add_argument("--method", choices=METHODS, help="several forms together, or one law")
-    parser.add_argument("--law", choices=LAWS, help="form of the law (default: chinchilla); for --method law")
-    parser.add_argument("--delta", type=float, metavar="X", help="delta of the law's Huber loss (default: least "
-                        "squares of log residuals); for --method law")  # fmt: skip
-    parser.add_argument("--metric", metavar="COLUMN", default="loss", help="what is forecast, such as fvd; other than "
-                        "the loss for --method law")  # fmt: skip
-    parser.add_argument("--drop-top", type=int, default=0, metavar="K", help="leave out the K highest values")
-    parser.add_argument("--bootstrap", type=int, metavar="N", help="copies of the runs behind the intervals (default: "
-                        "300 noisy copies by forms, 1000 resamples by law)")  # fmt: skip
-    parser.add_argument("--seed", type=int, default=0, help="seed of the copies")
-    parser.add_argument("--json", action="store_true", help="print the forecast as JSON")
-    parser.set_defaults(run=run)
+    delta: Annotated[
+        float | None,
+        Parameter(validator=Number(gt=0), help="delta of the Huber loss of --method law (default: inf, which is least "
+                  "squares of log residuals)"),
+    ] = None  # fmt: skip
+    metric: MetricColumn = "loss"
+    drop_top: DropTop = 0
+    bootstrap: Annotated[
+        Annotated[int, whole_number(at_least=100)] | None,
+        Parameter(help="copies of the runs behind the intervals (default: 300 noisy copies by forms, 1000 resamples by "
+                  "law)"),
+    ] = None  # fmt: skip
+    seed: Annotated[NonNegativeInt, Parameter(help="seed of the copies")] = 0
 
 
-def run(args: argparse.Namespace) -> int:
-    """Prints the forecast. Raises UserError where the runs cannot carry one, or an option has no use."""
-    _check(args)
-    table = read(args)
+def run(
+    table: TablePath,
+    /,
+    *,
+    reading: ReadingOptions = ReadingOptions(),
+    options: ForecastOptions = ForecastOptions(),
+    as_json: Json = False,
+) -> int:
+    """Predicts the best run at a training compute, the compute that a loss takes, and the runs to add.
+
+    Several forms of the loss answer together where the runs come in compute budgets, one fitted law elsewhere;
+    docs/forecast.md explains both.
+
+    examples:
+      scaling forecast runs/ --flops 5e13
+      scaling forecast runs/ --flops 5e13 --json > forecast.json
+      scaling forecast others.csv --drop-top 5 --flops 1e24
+      scaling forecast runs/ --target 0.35
+      scaling forecast runs/ --flops 5e13 --add 1e13
+      scaling forecast runs/ --method law --metric fvd --flops 5e13
+    """
+    if options.flops is None and options.target is None:
+        raise UserError("nothing is asked: give --flops C for what a compute buys, or --target L for what a loss takes")
+    if options.add is not None and options.flops is None:
+        raise UserError("--add needs --flops: the compute at which the forecast is to be narrowed")
     from analysis.forecast.answer import ForecastQuestion, answer
 
     question = ForecastQuestion(
-        flops=args.flops,
-        target=args.target,
-        extra_flops=args.add,
-        method=args.method,
-        law=args.law,
-        delta=args.delta,
-        metric=args.metric,
-        bootstrap=args.bootstrap,
-        seed=args.seed,
+        flops=options.flops,
+        target=options.target,
+        extra_flops=options.add,
+        method=options.method,
+        law=options.law,
+        delta=options.delta,
+        metric=options.metric,
+        bootstrap=options.bootstrap,
+        seed=options.seed,
+        drop_top=options.drop_top,
     )
-    answered = answer(table, question)
-    print(json.dumps(answered.to_document(), indent=1, allow_nan=False) if args.json else answer_text(answered))
+    answered = answer(read(table, reading, options.metric), question)
+    print(json.dumps(answered.to_document(), indent=1, allow_nan=False) if as_json else _answer_text(answered))
     return 0
 
 
-def _check(args: argparse.Namespace) -> None:
-    for option in ("flops", "target", "add"):
-        value = getattr(args, option)
-        if value is not None and not (math.isfinite(value) and value > 0):
-            raise UserError(f"--{option} is {value}, but must be a positive number")
-    if args.flops is None and args.target is None:
-        raise UserError("nothing is asked: give --flops C for what a compute buys, or --target L for what a loss costs")
-    if args.add is not None and args.flops is None:
-        raise UserError("--add needs --flops: the compute at which the forecast is to be made surer")
-    for option in ("seed", "drop_top"):
-        if getattr(args, option) < 0:
-            raise UserError(f"--{option.replace('_', '-')} is {getattr(args, option)}, but must not be negative")
-    if args.bootstrap is not None and args.bootstrap < LEAST_RESAMPLES:
-        raise UserError(f"--bootstrap is {args.bootstrap}, too few for an interval; give at least {LEAST_RESAMPLES}")
-    if args.delta is not None and not args.delta > 0:
-        raise UserError(f"--delta is {args.delta:g}, but must be positive")
-
-
-def answer_text(answered: "ForecastAnswer") -> str:
+def _answer_text(answered: "ForecastAnswer") -> str:
     """The answer in lines for people."""
     metric = answered.question.metric
     lines = [_method_line(answered)]

@@ -1,12 +1,13 @@
 """`scaling fvd`: the Fréchet video distance of two folders of videos."""
 
-import argparse
 import json
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from scaling.cli.progress import count_progress
+from cyclopts import Parameter
+
+from scaling.cli.options import Json, NonNegativeInt, PositiveFloat, whole_number
+from scaling.cli.printing import count_progress, print_note
 from scaling.core.errors import UserError
 
 if TYPE_CHECKING:
@@ -14,133 +15,116 @@ if TYPE_CHECKING:
 
     from scaling.data.clips import Clip
 
-SIDES = ("real", "fake")
-
-DESCRIPTION = """Compares the clips of two folders by their I3D features.
-
-The distance has a bias of about 1/n, so both sides have the same number of clips, and only distances of equal numbers
-compare. The value at infinitely many clips is extrapolated, with a 95 % interval."""
-
-EXAMPLES = """examples:
-  scaling fvd real/ samples/
-  scaling fvd real/ samples/ --clips 256 --json"""
+FEWEST_FRAMES = 9
+"""`scaling.metrics.i3d.MIN_FRAMES`, whose module imports torch."""
+FEWEST_CLIPS = 2
+"""Of which there is a covariance."""
 
 
-def add_parser(subparsers: Any) -> None:
-    """Adds the verb `fvd`."""
-    parser = subparsers.add_parser(
-        "fvd",
-        help="Fréchet video distance of two folders of videos",
-        description=DESCRIPTION,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("real", type=Path, metavar="REAL", help="folder of real videos, searched recursively")
-    parser.add_argument("fake", type=Path, metavar="FAKE", help="folder of generated videos")
-    parser.add_argument("--frames", type=int, default=16, metavar="N", help="frames in a clip (default: %(default)s)")
-    parser.add_argument("--clips", type=int, metavar="N", help="clips on each side (default: as many as both have)")
-    parser.add_argument(
-        "--fps", type=float, metavar="F", help="resample faster videos to this rate (default: each its own)"
-    )
-    parser.add_argument("--seed", type=int, default=0, help="of the choice of clips and of the interval (default: 0)")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.set_defaults(run=run)
+def run(
+    real: Annotated[Path, Parameter(help="folder of real videos, searched recursively")],
+    fake: Annotated[Path, Parameter(help="folder of generated videos, searched recursively")],
+    /,
+    *,
+    frames: Annotated[int, whole_number(at_least=FEWEST_FRAMES), Parameter(help="frames in a clip")] = 16,
+    clips: Annotated[
+        int | None,
+        whole_number(at_least=FEWEST_CLIPS),
+        Parameter(help="clips on each side (default: as many as both have)"),
+    ] = None,
+    fps: Annotated[
+        PositiveFloat | None, Parameter(help="resample faster videos to this rate (default: each video's own rate)")
+    ] = None,
+    seed: Annotated[NonNegativeInt, Parameter(help="seed of the choice of clips and of the interval")] = 0,
+    as_json: Json = False,
+) -> int:
+    """Compares the clips of two folders by their I3D features.
 
+    The distance has a bias of about 1/n, so both sides have the same number of
+    clips, and only distances of equal numbers compare. The value at infinitely
+    many clips is extrapolated, with a 95 % interval.
 
-def run(args: argparse.Namespace) -> int:
-    """Measures and prints. Raises UserError where a folder or an option cannot be used."""
+    examples:
+      scaling fvd real/ samples/
+      scaling fvd real/ samples/ --clips 256 --json
+    """
     from scaling.metrics.folders import choose, sizes
     from scaling.metrics.fvd import MIN_CLIPS_TO_EXTRAPOLATE, frechet_distance, fvd_at_infinity
     from scaling.metrics.i3d import EXTRACTOR
 
-    _check(args)
-    found = {side: _clips(args, side) for side in SIDES}
-    count = _count(args, {side: len(clips) for side, clips in found.items()})
-    chosen = {side: choose(clips, count, args.seed) for side, clips in found.items()}
-    real, fake = _features(chosen)
+    folders = {"real": real, "fake": fake}
+    all_clips = {side: _clips(side, folder, frames, fps) for side, folder in folders.items()}
+    count = _count(folders, {side: len(some) for side, some in all_clips.items()}, frames, clips)
+    chosen = {side: choose(some, count, seed) for side, some in all_clips.items()}
+    real_features, fake_features = _features(chosen)
     result: dict[str, Any] = {
-        "fvd": frechet_distance(real, fake),
+        "fvd": frechet_distance(real_features, fake_features),
         "extractor": EXTRACTOR,
         "clips": count,
-        "frames": args.frames,
-        "fps": {side: sorted({round(clip.fps, 3) for clip in clips}) for side, clips in chosen.items()},
-        "size": {side: sizes(clips) for side, clips in chosen.items()},
-        "seed": args.seed,
+        "frames": frames,
+        "fps": {side: sorted({round(clip.fps, 3) for clip in some}) for side, some in chosen.items()},
+        "size": {side: sizes(some) for side, some in chosen.items()},
+        "seed": seed,
         "at_infinity": None,
     }
     if count >= MIN_CLIPS_TO_EXTRAPOLATE:
-        result["at_infinity"] = fvd_at_infinity(real, fake, args.seed)._asdict()
-    print(json.dumps(result) if args.json else _words(result))
+        result["at_infinity"] = fvd_at_infinity(real_features, fake_features, seed)._asdict()
+    print(json.dumps(result) if as_json else _result_text(result))
     return 0
 
 
-def _check(args: argparse.Namespace) -> None:
-    """Raises UserError for an option that cannot be used, before anything is read."""
-    from scaling.metrics.i3d import EXTRACTOR, MIN_FRAMES
-
-    if args.frames < MIN_FRAMES:
-        raise UserError(f"--frames is {args.frames}, but {EXTRACTOR} needs at least {MIN_FRAMES}")
-    if args.clips is not None and args.clips < 2:
-        raise UserError(f"--clips is {args.clips}, but a distance needs at least 2")
-    if args.fps is not None and args.fps <= 0:
-        raise UserError(f"--fps is {args.fps:g}, but must be above 0")
-    if args.seed < 0:
-        raise UserError(f"--seed is {args.seed}, but must not be negative")
-
-
-def _clips(args: argparse.Namespace, side: str) -> "list[Clip]":
+def _clips(side: str, folder: Path, frames: int, fps: float | None) -> "list[Clip]":
     """All clips of one side's folder."""
     from scaling.data.index import index_folder
     from scaling.metrics.folders import metric_clips
 
     with count_progress(f"Indexing {side}") as progress:
-        index = index_folder(getattr(args, side), progress=progress)
+        index = index_folder(folder, progress=progress)
     for skipped in index.skipped:
-        print(f"unreadable, left out: {skipped['file']}: {skipped['reason']}", file=sys.stderr)
-    return metric_clips(index, args.frames, args.fps)
+        print_note(f"unreadable, left out: {skipped['file']}: {skipped['reason']}")
+    return metric_clips(index, frames, fps)
 
 
-def _count(args: argparse.Namespace, found: dict[str, int]) -> int:
-    """Clips on each side. Says on standard error where some are left out for the other side's sake."""
-    if args.clips is not None:
-        for side, count in found.items():
-            if count < args.clips:
-                raise UserError(
-                    f"{getattr(args, side)}: has {count} clips of {args.frames} frames, --clips asks for {args.clips}"
-                )
-        return int(args.clips)
-    count = min(found.values())
-    if len(set(found.values())) > 1:
-        print(f"{found['real']} real and {found['fake']} fake clips: {count} of each are compared", file=sys.stderr)
-    if count < 2:
-        raise UserError(f"{min(found, key=lambda side: found[side])}: has one clip, but a distance needs at least 2")
+def _count(folders: dict[str, Path], available: dict[str, int], frames: int, asked: int | None) -> int:
+    """Clips on each side: as many as are asked for, or as the smaller side has, which is then noted on stderr."""
+    if asked is not None:
+        for side, count in available.items():
+            if count < asked:
+                raise UserError(f"{folders[side]}: has {count} clips of {frames} frames, --clips asks for {asked}")
+        return asked
+    count = min(available.values())
+    if len(set(available.values())) > 1:
+        print_note(f"{available['real']} real and {available['fake']} fake clips: {count} of each are compared")
+    if count < FEWEST_CLIPS:
+        smaller = min(folders, key=lambda side: available[side])
+        raise UserError(f"{folders[smaller]}: has one clip, but a distance needs at least {FEWEST_CLIPS}")
     return count
 
 
 def _features(clips: "dict[str, list[Clip]]") -> "list[np.ndarray]":
-    """Features (n, 400) of the two sides."""
+    """Features (n, 400) of each side's clips."""
     from scaling.metrics.folders import clip_features
     from scaling.metrics.i3d import I3D
 
     network, features = I3D(), []
-    for side in SIDES:
+    for side, some in clips.items():
         with count_progress(f"Features of {side}") as progress:
-            features.append(clip_features(clips[side], network, progress))
+            features.append(clip_features(some, network, progress))
     return features
 
 
-def _words(result: dict[str, Any]) -> str:
+def _result_text(result: dict[str, Any]) -> str:
     rates = {side: "/".join(f"{rate:g}" for rate in rates) for side, rates in result["fps"].items()}
-    shown = [f"{side} {result['size'][side]} at {rates[side]} fps" for side in SIDES]
+    videos = [f"{side} {result['size'][side]} at {rates[side]} fps" for side in rates]
     infinity = result["at_infinity"]
     extrapolated = (
         "{value:z.2f}, 95 % interval {low:z.2f} to {high:z.2f}".format(**infinity)
         if infinity
-        else "too few clips to say"
+        else "too few clips to extrapolate"
     )
     return (
         f"FVD {result['fvd']:.2f}\n"
         f"  features: {result['extractor']}, {result['clips']} clips on each side, {result['frames']} frames each\n"
-        f"  videos: {', '.join(shown)}\n"
+        f"  videos: {', '.join(videos)}\n"
         f"  at infinitely many clips: {extrapolated}"
     )

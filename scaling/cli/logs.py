@@ -1,74 +1,67 @@
-"""`scaling logs OUT RUN`: what a stage's latest job printed."""
+"""`scaling logs OUT RUN`: the log of a stage's latest job."""
 
-import argparse
 import time
 from pathlib import Path
-from typing import Any
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from scaling.cli.options import NonNegativeInt, PositiveInt, SweepFolder
+from scaling.cli.selection import select
+from scaling.core.errors import UserError
 
 FOLLOW_SECONDS = 1.0
+CONTROLLER = "steering"
+"""The name by which a user asks for the logs of the job that continues the sweep."""
 
 
-def add_parser(subparsers: Any) -> None:
-    """Adds the verb to the command line."""
-    parser = subparsers.add_parser(
-        "logs",
-        help="what a stage's latest job printed",
-        description="Prints the end of what a stage's latest job printed, and of its events.",
-        epilog="examples:\n  scaling logs base_4x_32x dit-w384d12@4x\n  scaling logs base_4x_32x vae --follow\n"
-        "  scaling logs base_4x_32x steering",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("out", type=Path, metavar="OUT", help="output folder of a sweep")
-    parser.add_argument("stage", metavar="RUN", help="id, the beginning of one, SLUG@COMPUTE, or 'steering'")
-    parser.add_argument("--rank", type=int, default=0, metavar="K", help="of a run on several GPUs (default: 0)")
-    parser.add_argument("--lines", type=int, default=40, metavar="N", help="how many of each file (default: 40)")
-    parser.add_argument("--follow", action="store_true", help="go on printing what is added")
-    parser.set_defaults(run=run)
+def run(
+    out: SweepFolder,
+    stage: Annotated[
+        str,
+        Parameter(help=f"id of a stage, the beginning of one, SLUG@COMPUTE, or '{CONTROLLER}': the job that continues "
+                  "the sweep"),
+    ],
+    /,
+    *,
+    rank: Annotated[NonNegativeInt, Parameter(help="rank of a run on several GPUs")] = 0,
+    lines: Annotated[PositiveInt, Parameter(help="lines of each file, counted from its end")] = 40,
+    follow: Annotated[bool, Parameter(help="continue to print what is added, until interrupted")] = False,
+) -> int:  # fmt: skip
+    """Prints the end of the log of a stage's latest job, and of its events.
 
+    examples:
+      scaling logs base_4x_32x dit-w384d12@4x
+      scaling logs base_4x_32x vae --follow
+      scaling logs base_4x_32x steering
+    """
+    from slurm.log_files import controller_log_files, log_files
+    from slurm.sweep_status import sweep_status
 
-def run(args: argparse.Namespace) -> int:
-    """Prints the logs. Raises UserError where there are none."""
-    from scaling.core.errors import UserError
-
-    files = _files(args.out, args.stage, args.rank)
+    if stage == CONTROLLER:
+        files = controller_log_files(out)
+    else:
+        stages = {each.id: each for each in sweep_status(out).stages}
+        files = log_files(out, stages[select(stages, [stage])[0]], rank)
     if not files:
-        raise UserError(f"{args.stage}: it has printed nothing yet; 'scaling status {args.out}' says where it stands")
-    ends: dict[Path, int] = {}
-    for path in files:
-        content = path.read_bytes()
-        ends[path] = len(content)
-        print(f"==> {path} <==")
-        print("\n".join(content.decode(errors="replace").splitlines()[-max(1, args.lines) :]), flush=True)
-    while args.follow:
-        time.sleep(FOLLOW_SECONDS)
-        for path in files:
-            with open(path, "rb") as file:
-                file.seek(ends[path])
-                added = file.read()
-            ends[path] += len(added)
-            if added:
-                print(added.decode(errors="replace"), end="", flush=True)
+        raise UserError(f"{stage}: no log yet; 'scaling status {out}' prints its state")
+    _print_files(files, lines, follow)
     return 0
 
 
-def _files(out: Path, name: str, rank: int) -> list[Path]:
-    """Those of the latest job that there are."""
-    from scaling.cli.selection import chosen
-    from scaling.cli.status import collect
-    from slurm.submissions import Submissions
-
-    submissions = Submissions(out)
-    if name == "steering":
-        steering = [submissions.jobs_folder(one) for one in submissions.all() if one.is_steering]
-        logs = [sorted(path for path in job.glob("*_log.*") if path.stat().st_size) for job in steering]
-        return max(filter(None, logs), key=lambda each: each[0].stat().st_mtime, default=[])
-    found = {one.id: one for one in collect(out)[0]}
-    stage = found[chosen(found, [name])[0]]
-    folder = out / "runs" / stage.id
-    files = [*folder.glob(f"ranks/{rank}.log"), *folder.glob("jobs/*_log.*")]
-    if stage.job:
-        jobs = [one for one in submissions.all() if stage.id in one.stages]
-        files = list(submissions.jobs_folder(jobs[-1]).glob(f"{stage.job}_{rank}_log.*"))
-    who = f".rank-{rank}" if rank else ""
-    files += sorted(folder.glob(f"events.[0-9]*{who}.jsonl"))[-1:]
-    return [path for path in files if path.stat().st_size]
+def _print_files(files: list[Path], lines: int, follow: bool) -> None:
+    printed_bytes: dict[Path, int] = {}
+    for path in files:
+        content = path.read_bytes()
+        printed_bytes[path] = len(content)
+        print(f"==> {path} <==")
+        print("\n".join(content.decode(errors="replace").splitlines()[-lines:]), flush=True)
+    while follow:
+        time.sleep(FOLLOW_SECONDS)
+        for path in files:
+            with open(path, "rb") as file:
+                file.seek(printed_bytes[path])
+                added = file.read()
+            printed_bytes[path] += len(added)
+            if added:
+                print(added.decode(errors="replace"), end="", flush=True)

@@ -1,83 +1,154 @@
-"""The `scaling` command. Each verb has a module of its own, imported when it is used or asked for help."""
+"""The `scaling` command: its verbs, and what becomes of an error. The module of a verb is imported when that verb is
+used or asked for help."""
 
-import argparse
 import errno
 import sys
 from collections.abc import Sequence
-from importlib import import_module
+from typing import TYPE_CHECKING
 
 from scaling.core.errors import StageError, UserError
 
+if TYPE_CHECKING:
+    from cyclopts import App, CycloptsError
+
+DESCRIPTION = "Measures what more compute buys a video generator."
+
 VERBS = {
-    "demo": "the whole story on this machine, small, from nothing",
-    "data": "procedural worlds as video files; index a folder of videos; find unreadable files",
-    "plan": "the runs of a sweep with N, D, C, time, price and disk; submits nothing",
-    "explain": "what became of the stages in an output folder, and why a sweep would do them again",
-    "run": "run a sweep here, skipping what is done",
+    "demo": "run the shipped sweep 'demo' on this machine: data, training, forecast, report",
+    "data": "make procedural worlds as video files; index a folder of videos; find unreadable files",
+    "plan": "list the runs of a sweep with N, D, C, time, price and disk; submits nothing",
+    "explain": "say what became of the stages in an output folder, and why a sweep would run them again",
+    "run": "run a sweep on this machine, skipping what is done",
     "submit": "run a sweep on a SLURM cluster, skipping what is done",
-    "status": "where every stage of a sweep stands",
-    "logs": "what a stage's latest job printed",
-    "cancel": "take a sweep's jobs, or some of them, out of the queue",
-    "retry": "try failed, lost and cancelled stages again",
-    "fit": "a scaling law with intervals, from our runs or any table",
-    "forecast": "what a budget buys, foretold from finished runs",
-    "estimate": "training, inference and fleet compute, from named assumptions or from finished runs",
-    "fvd": "Fréchet video distance of two folders of videos",
-    "sample": "a video of any size and length from a trained run, a prompt and a seed",
-    "report": "figures, tables and the reviewers' page of an output folder",
+    "status": "list the state of every stage of a sweep",
+    "logs": "print the log of a stage's latest job",
+    "cancel": "cancel the jobs of a sweep, or some of them",
+    "retry": "submit failed, lost and cancelled stages again",
+    "fit": "fit a scaling law with intervals, to our runs or to any table",
+    "forecast": "predict what a budget buys and what a target costs, from finished runs",
+    "estimate": "estimate training, inference and fleet compute, from named assumptions or from finished runs",
+    "fvd": "measure the Fréchet video distance of two folders of videos",
+    "sample": "sample a video of any size and length from a trained run, a prompt and a seed",
+    "report": "write the figures, tables and reviewers' page of an output folder",
+}
+"""Each verb is a module beside this one, whose docstring of `run` is its help. The summaries are in this table so that
+listing the verbs imports none of them."""
+
+GENERAL_OPTIONS = {
+    "--help": "print this page; 'scaling VERB --help' prints the options of a verb",
+    "--version": "print the version",
+    "--install-completion": "install completion of verbs and options for your shell",
 }
 
-MENDABLE = {
+SYSTEM_ERRORS = {
     errno.ENOSPC: "no space left on the device; free some and run the same command again",
     errno.EDQUOT: "your share of the disk is full; free some and run the same command again",
     errno.EACCES: "permission denied; choose another folder or change its permissions",
     errno.ENOTDIR: "a part of this path is a file; choose another",
     errno.EROFS: "the file system is read-only; choose another folder",
 }
-"""System errors that are the user's to mend, wherever they strike."""
+"""System errors that the user can resolve, and how."""
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> None:  # type: ignore[override]
-        raise UserError(f"{message}; see {self.prog} --help")
+def overview() -> str:
+    """The page of `scaling --help`. Written without the library, whose import takes longer than the rest of it."""
+    lines = [f"{name:22}{text}" for name, text in VERBS.items()]
+    options = [f"{name:22}{text}" for name, text in GENERAL_OPTIONS.items()]
+    parts = [["Usage: scaling VERB ...", "", DESCRIPTION, "", "Verbs:"], lines, ["", "Options:"], options]
+    return "\n".join("  " + line if part in (lines, options) else line for part in parts for line in part)
 
 
-def build_parser(verb: str | None) -> argparse.ArgumentParser:
-    """The parser with the arguments of one verb, or with the bare names of all of them."""
-    parser = _Parser(prog="scaling", description="Measures what more compute buys a video generator.")
-    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True, parser_class=_Parser)
-    for name, summary in VERBS.items():
-        if name == verb:
-            import_module(f"scaling.cli.{name}").add_parser(verbs)
-        else:
-            verbs.add_parser(name, help=summary, add_help=False)
-    return parser
+def build_app() -> "App":
+    """The command line as the library knows it."""
+    from cyclopts import App, Parameter
+
+    app = App(
+        name="scaling",
+        help=DESCRIPTION,
+        version=_version,
+        help_format="plaintext",
+        default_parameter=Parameter(negative=(), show_default=_shown_default),
+        result_action="return_value",
+        exit_on_error=False,
+        print_error=False,
+        suppress_keyboard_interrupt=False,
+    )
+    for verb in VERBS:
+        app.command(f"scaling.cli.{verb}:{'app' if verb == 'data' else 'run'}", name=verb)
+    return app
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a verb and returns the exit code: 0; 1 where a stage failed; 2 for a user's mistake, one line on stderr;
-    130 where interrupted."""
+    """Runs a verb and returns the exit code: 0; 1 where a stage failed; 2 for a user's mistake, with one line on
+    stderr; 130 where interrupted."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    verb = next((word for word in arguments if not word.startswith("-")), None)
     try:
-        parsed = build_parser(verb).parse_args(arguments)
-        return int(parsed.run(parsed))
+        if arguments in (["--help"], ["-h"]):
+            print(overview())
+            return 0
+        return _run(arguments)
     except UserError as error:
-        print(f"scaling: {error}", file=sys.stderr)
-        return 2
+        return _fail(str(error), 2)
     except StageError as error:
-        print(f"scaling: {error}", file=sys.stderr)
-        return 1
+        return _fail(str(error), 1)
     except BrokenPipeError:
         return 0
     except OSError as error:
-        if error.errno not in MENDABLE:
+        if error.errno not in SYSTEM_ERRORS:
             raise
-        print(f"scaling: {error.filename or 'output'}: {MENDABLE[error.errno]}", file=sys.stderr)
-        return 2
+        return _fail(f"{error.filename or 'output'}: {SYSTEM_ERRORS[error.errno]}", 2)
     except KeyboardInterrupt:
-        print("scaling: interrupted; run the same command again to go on", file=sys.stderr)
-        return 130
+        return _fail("interrupted; run the same command again to continue", 130)
+
+
+def _run(arguments: Sequence[str]) -> int:
+    if not arguments:
+        raise UserError("no verb is given; see scaling --help")
+    if arguments[0] not in {*VERBS, *GENERAL_OPTIONS, "-h"}:  # the library would import all verbs to name them
+        from difflib import get_close_matches
+
+        near = get_close_matches(arguments[0], VERBS, n=1)
+        hint = f"did you mean '{near[0]}'? " if near else ""
+        raise UserError(f"no verb '{arguments[0]}'; {hint}see scaling --help")
+    from cyclopts import CycloptsError
+
+    app = build_app()
+    if arguments[0] == "--install-completion":  # imported for it alone
+        app.register_install_completion_command()
+    try:
+        return app(arguments) or 0
+    except CycloptsError as error:
+        raise UserError(_in_one_line(error)) from None
+
+
+def _in_one_line(error: "CycloptsError") -> str:
+    """What is wrong with the arguments, and where the way out is."""
+    page = " ".join(["scaling", *(error.command_chain or ()), "--help"])
+    errors = getattr(error.__cause__, "errors", None)
+    if errors is not None:  # of pydantic, where the fields of a spec are the options
+        problem = errors()[0]
+        option = ".".join(map(str, problem["loc"])).replace("_", "-")
+        return f"--{option} {problem['input']}: {problem['msg'].removeprefix('Value error, ')}; see {page}"
+    text = " ".join(str(error).split()).rstrip(".")
+    return f"{text}{'' if text.endswith('?') else ';'} see {page}"
+
+
+def _fail(message: str, code: int) -> int:
+    print(f"scaling: {message}", file=sys.stderr)
+    return code
+
+
+def _shown_default(value: object) -> object:
+    """A default as the user would type it; nothing where leaving the option out is all there is to say."""
+    if value is False or value == ():
+        return None
+    return " ".join(map(str, value)) if isinstance(value, tuple) else value
+
+
+def _version() -> str:
+    from importlib.metadata import version
+
+    return f"scaling {version('scaling')}"
 
 
 if __name__ == "__main__":

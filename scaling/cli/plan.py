@@ -1,65 +1,69 @@
-"""`scaling plan SWEEP`: what a sweep will do and what it will cost. Submits nothing, imports no torch."""
+"""`scaling plan SWEEP`: what a sweep will run and what it will cost. Submits nothing, imports no torch."""
 
-import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from scaling.cli.options import Changes, Json, SweepName, changes_of
 
 if TYPE_CHECKING:
     from sweeps.planning.plan import Plan
     from sweeps.spec import SweepSpec
 
 
-def add_parser(subparsers: Any) -> None:
-    """Adds the verb to the command line."""
-    parser = subparsers.add_parser(
-        "plan",
-        help="the runs of a sweep with N, D, C, time, price and disk",
-        description="Prints what a sweep would do: its phases, what each waits for, GPUs, hours, price and disk; and "
-        "of every training run parameters N, tokens D, training FLOPs C.",
-        epilog="examples:\n  scaling plan base_4x_32x --cluster h100\n  scaling plan my_sweep.yaml --out out --explain",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("sweep", metavar="SWEEP", help="a YAML file, or the name of a shipped sweep")
-    parser.add_argument(
-        "--cluster",
-        default="local",
-        metavar="CLUSTER",
-        help="a cluster's YAML file, or the name of a shipped one (default: local, the sweep's own hardware section)",
-    )
-    parser.add_argument("--out", type=Path, metavar="DIR", help="output folder in which to look for finished runs")
-    parser.add_argument("--explain", action="store_true", help="say why each stage that is not complete has to be done")
-    parser.add_argument("--json", action="store_true", help="print the plan as one JSON object")
-    parser.set_defaults(run=run)
+def run(
+    sweep: SweepName,
+    /,
+    *,
+    cluster_name: Annotated[
+        str,
+        Parameter("--cluster", help="a cluster's YAML file, or the name of a shipped one; local: the sweep's own "
+                  "hardware section"),
+    ] = "local",
+    out: Annotated[
+        Path | None, Parameter(help="output folder with the runs that are done (default: the name of the sweep)")
+    ] = None,
+    changes: Changes = (),
+    with_causes: Annotated[
+        bool, Parameter("--explain", help="say why each stage that is not complete has to run")
+    ] = False,
+    as_json: Json = False,
+) -> int:  # fmt: skip
+    """Prints the phases of a sweep, what each waits for, its GPUs, hours, price and disk; and of every training run
+    parameters N, tokens D and training FLOPs C.
 
-
-def run(args: argparse.Namespace) -> int:
-    """Prints the plan. Raises UserError."""
+    examples:
+      scaling plan base_4x_32x --cluster h100
+      scaling plan my_sweep.yaml --out out --explain
+      scaling plan demo --set target=16 --json
+    """
     from slurm.cluster import LocalCluster, load_cluster
     from sweeps.explain import explain
     from sweeps.phases import outline_of
     from sweeps.planning.plan import plan
     from sweeps.spec import load_sweep
 
-    sweep, cluster = load_sweep(args.sweep), load_cluster(args.cluster)
+    spec, cluster = load_sweep(sweep, changes_of(changes)), load_cluster(cluster_name)
     capacity = None if isinstance(cluster, LocalCluster) else cluster.capacity()
-    runs = (args.out or Path(sweep.name)) / "runs"
-    outline = outline_of(sweep, runs)
-    planned = plan(sweep, runs, capacity, outline=outline)
-    causes = explain(outline.stages, runs) if args.explain else None
-    if args.json:
-        why = {} if causes is None else {"causes": [cause.to_document() for cause in causes]}
-        print(json.dumps({**planned.to_document(), **why}))
+    runs = (out or Path(spec.name)) / "runs"
+    outline = outline_of(spec, runs)
+    planned = plan(spec, runs, capacity, outline=outline)
+    causes = explain(outline.stages, runs) if with_causes else None
+    if as_json:
+        causes_document = {} if causes is None else {"causes": [cause.to_document() for cause in causes]}
+        print(json.dumps({**planned.to_document(), **causes_document}))
         return 0
     if capacity is None:
-        hardware = sweep.hardware
+        hardware = spec.hardware
         machine = f"the sweep's hardware, {hardware.jobs} jobs at a time"
         speed = f"{hardware.flops_per_second:.3g} FLOP/s a job"
     else:
         machine = f"{cluster.name}, {capacity.gpus} GPUs at a time"
         speed = f"{capacity.flops_per_gpu:.3g} FLOP/s a GPU"
-    print("\n\n".join([_phases(planned), _runs(planned), _summary(sweep, planned, machine, speed)]))
+    print("\n\n".join([_phases(planned), _runs(planned), _summary(spec, planned, machine, speed)]))
     if causes is not None:
         print("\n" + ("\n".join(map(str, causes)) or "Every stage is complete."))
     return 0
@@ -81,24 +85,12 @@ def _phases(planned: "Plan") -> str:
         ]
         for phase in planned.phases
     ]
-    return _table(header, rows, left=2)
+    return _table(header, rows, left_aligned=2)
 
 
 def _runs(planned: "Plan") -> str:
-    header = [
-        "compute",
-        "size",
-        "N",
-        "D (tokens)",
-        "C (FLOPs)",
-        "steps",
-        "GPUs",
-        "time",
-        "GPU-hours",
-        "USD",
-        "disk",
-        "",
-    ]
+    numbers = ["N", "D (tokens)", "C (FLOPs)", "steps", "GPUs", "time", "GPU-hours", "USD", "disk"]
+    header = ["compute", "size", *numbers, ""]
     rows = [
         [
             line.compute,
@@ -116,44 +108,44 @@ def _runs(planned: "Plan") -> str:
         ]
         for line in planned.runs
     ]
-    return _table(header, rows, left=2)
+    return _table(header, rows, left_aligned=2)
 
 
 def _summary(sweep: "SweepSpec", planned: "Plan", machine: str, speed: str) -> str:
     runs, done = len(planned.runs), sum(line.done for line in planned.runs)
     basis = f"assumed: {speed}"
     if planned.measured_runs:
-        basis = f"measured on {planned.measured_runs} finished runs; where they say nothing, {speed} is assumed"
+        basis = f"measured on {planned.measured_runs} finished runs; {speed} is assumed where they give no speed"
     size = f"The size at {sweep.label(sweep.target)}"
     lines = [
-        f"{runs} runs{f', {done} of them done' if done else ''}; left to do on {machine}: {_hours(planned.hours)}, "
+        f"{runs} runs{f', {done} of them done' if done else ''}; the rest takes {_hours(planned.hours)} on {machine}: "
         f"{planned.gpu_hours:.3g} GPU-hours, {planned.price:.2f} USD. Disk in the end: {_bytes(planned.disk_bytes)}.",
         f"Training speed {basis}. Time in a queue, and to start jobs, is not counted.",
-        f"Every run draws its {_videos(sweep)} samples and does its validation itself, which is counted there.",
-        f"{size} is {planned.target_size}, which has been begun."
+        f"The time of a run includes its validation and its {_num_samples(sweep)} samples.",
+        f"{size} is {planned.target_size}, whose training has begun."
         if planned.target_begun
-        else f"{size} is an assumption: the law chooses among {', '.join(sweep.target_sizes)}.",
+        else f"{size} is an assumption: the law will choose among {', '.join(sweep.target_sizes)}.",
     ]
     if sweep.tuning is not None:
         lines.append(
-            "Until tuning has chosen the rates, runs are planned at the sweep's own, and their ids will change."
+            "Runs are planned at the sweep's own learning rates until tuning has chosen them; then their ids change."
         )
     if planned.unknown:
-        lines.append(f"Not known before the videos are opened, and not counted: {', '.join(planned.unknown)}.")
+        lines.append(f"Not counted, because the videos must be opened to know it: {', '.join(planned.unknown)}.")
     return "\n".join(lines)
 
 
-def _videos(sweep: "SweepSpec") -> int:
+def _num_samples(sweep: "SweepSpec") -> int:
     evaluation = sweep.evaluation
     return len(evaluation.sample_at) * (len(evaluation.prompts) or evaluation.prompt_count)
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> str:
-    """Columns as wide as they need to be; the first `left` of them flush left."""
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]], left_aligned: int) -> str:
+    """Columns as wide as their longest cell; the first `left_aligned` columns are flush left, the others right."""
     widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
     lines = []
     for row in [header, *rows]:
-        cells = [f"{cell:{'<' if n < left else '>'}{widths[n]}}" for n, cell in enumerate(row)]
+        cells = [f"{cell:{'<' if n < left_aligned else '>'}{widths[n]}}" for n, cell in enumerate(row)]
         lines.append("  ".join(cells).rstrip())
     return "\n".join(lines)
 

@@ -1,33 +1,32 @@
 """`scaling report RUNS`: the reviewers' page of an output folder."""
 
-import argparse
 import json
 from pathlib import Path
-from typing import Any
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from scaling.cli.options import Json
 
 
-def add_parser(subparsers: Any) -> None:
-    """Adds the verb to the command line."""
-    parser = subparsers.add_parser(
-        "report",
-        help="figures, tables and the page for reviewers",
-        description="Writes one index.html that holds everything: clips side by side, the forecast, the runs.",
-        epilog="examples:\n  scaling report out\n  scaling report out --out /tmp/page --json",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("runs", type=Path, metavar="RUNS", help="output folder that holds runs/")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the page (default: RUNS/report)")
-    parser.add_argument("--json", action="store_true", help="print the result as JSON")
-    parser.set_defaults(run=run)
+def run(
+    runs: Annotated[Path, Parameter(help="output folder that holds runs/")],
+    /,
+    *,
+    out: Annotated[Path | None, Parameter(help="folder of the page (default: RUNS/report)")] = None,
+    as_json: Json = False,
+) -> int:
+    """Writes the page for reviewers, one index.html: clips side by side, the forecast, the runs.
 
-
-def run(args: argparse.Namespace) -> int:
-    """Writes the page and says where it is. Raises UserError."""
+    examples:
+      scaling report out
+      scaling report out --out page --json
+    """
     from sweeps.report_inputs import write_report
 
-    page, data = write_report(args.runs, args.out or args.runs / "report")
+    page, data = write_report(runs, out or runs / "report")
     shown = sum(clip.path is not None for clip in data.clips)
-    if args.json:
+    if as_json:
         result = {"page": str(page), "runs": len(data.runs), "clips": shown, "missing_clips": len(data.clips) - shown}
         print(json.dumps({**result, "missing": data.missing}))
     else:

@@ -1,47 +1,35 @@
-"""`scaling retry OUT [RUN ...]`: tries failed, lost and cancelled stages again, as if they had never failed."""
+"""`scaling retry OUT [RUN ...]`: submits failed, lost and cancelled stages again."""
 
-import argparse
-import sys
-from functools import partial
-from pathlib import Path
-from typing import Any
+from scaling.cli.options import Json, RunName, SweepFolder
+from scaling.cli.printing import print_note, print_submission
+from scaling.cli.selection import select
+from scaling.core.errors import UserError
 
-TRIED_AGAIN = ("failed", "lost", "cancelled")
-
-
-def add_parser(subparsers: Any) -> None:
-    """Adds the verb to the command line."""
-    parser = subparsers.add_parser(
-        "retry",
-        help="try failed, lost and cancelled stages again",
-        description="Forgives stages their failures and submits what is missing. They go on from their checkpoints.",
-        epilog="examples:\n  scaling retry base_4x_32x\n  scaling retry base_4x_32x dit-w384d12@4x",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("out", type=Path, metavar="OUT", help="output folder of a sweep")
-    parser.add_argument("runs", nargs="*", metavar="RUN", help="ids, or SLUG@COMPUTE (default: all that can be)")
-    parser.add_argument("--json", action="store_true", help="print what was submitted as one JSON object")
-    parser.set_defaults(run=run)
+RETRIED = ("failed", "lost", "cancelled")
 
 
-def run(args: argparse.Namespace) -> int:
-    """Forgives and submits. Raises UserError."""
-    from scaling.cli.selection import chosen
-    from scaling.cli.status import collect
-    from scaling.cli.submit import print_step
+def run(out: SweepFolder, /, *runs: RunName, as_json: Json = False) -> int:
+    """Submits the named stages again; without a name all that failed, were lost or were cancelled. Their earlier
+    failures no longer count. They continue from their checkpoints.
+
+    examples:
+      scaling retry base_4x_32x
+      scaling retry base_4x_32x dit-w384d12@4x
+    """
     from scaling.core.attempts import forgive
-    from scaling.core.errors import UserError
     from scaling.core.stage import StageFolder
     from slurm import request
     from slurm.controller_job import advance
+    from slurm.sweep_status import sweep_status
     from slurm.worker import cancel_mark
 
-    asked, found = request.load(args.out), {one.id: one for one in collect(args.out)[0]}
-    picked = [stage for stage in chosen(found, args.runs) if found[stage].state in TRIED_AGAIN]
-    if args.runs and not picked:
-        raise UserError(f"{', '.join(args.runs)}: neither failed nor lost nor cancelled; nothing to try again")
-    for stage in picked:
-        folder = StageFolder(args.out / "runs" / stage)
+    submitted = request.load(out)
+    stages = {stage.id: stage for stage in sweep_status(out).stages}
+    retried = [stage for stage in select(stages, runs) if stages[stage].state in RETRIED]
+    if runs and not retried:
+        raise UserError(f"{', '.join(runs)}: neither failed nor lost nor cancelled; there is nothing to submit again")
+    for stage in retried:
+        folder = StageFolder(out / "runs" / stage)
         cancel_mark(folder).unlink(missing_ok=True)
         forgive(folder)
-    return print_step(args.out, advance(args.out, asked, say=partial(print, file=sys.stderr, flush=True)), args.json)
+    return print_submission(out, advance(out, submitted, say=print_note), as_json=as_json)

@@ -1,40 +1,31 @@
 """`scaling run SWEEP`: a sweep on this machine, from videos to a report."""
 
-import argparse
-import json
 from pathlib import Path
-from typing import Any
+
+from scaling.cli.options import Changes, Json, NewFolder, SweepName, changes_of, command_line
+from scaling.cli.printing import print_result
 
 
-def add_parser(subparsers: Any) -> None:
-    """Adds the verb to the command line."""
-    parser = subparsers.add_parser(
-        "run",
-        help="run a sweep here, skipping what is done",
-        description="Trains a sweep's models on this machine, foretells the target run, trains it, and writes the "
-        "report.",
-        epilog="examples:\n  scaling run demo --out out\n  scaling run my_sweep.yaml --out out --json",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("sweep", metavar="SWEEP", help="a YAML file, or the name of a shipped sweep")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="output folder (default: the sweep's name)")
-    parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
-    parser.set_defaults(run=run)
+def run(
+    sweep: SweepName,
+    /,
+    *,
+    out: NewFolder = None,
+    changes: Changes = (),
+    as_json: Json = False,
+) -> int:
+    """Trains the models of a sweep on this machine, predicts the loss of the target run, trains it, and writes the
+    report. What is done already is not done again.
 
-
-def run(args: argparse.Namespace) -> int:
-    """Runs the sweep. Raises UserError."""
+    examples:
+      scaling run demo --out out
+      scaling run my_sweep.yaml --set target=16 --set optim.muon_lr=0.01 --json
+    """
+    from slurm.run_local import tell
     from sweeps.spec import load_sweep
 
-    sweep = load_sweep(args.sweep)
-    return tell_and_print(sweep, args.out or Path(sweep.name), f"scaling run {args.sweep}", args.json)
-
-
-def tell_and_print(sweep: Any, out: Path, command: str, as_json: bool) -> int:
-    """Tells the story and prints its outcome, for people or as one JSON object."""
-    from slurm.run_local import tell
-    from sweeps.result import summary
-
-    outcome = tell(sweep, out, (f"{command} --out {out.name}",))
-    print(json.dumps(outcome.to_document()) if as_json else summary(outcome))
+    spec = load_sweep(sweep, changes_of(changes))
+    out = out or Path(spec.name)
+    result = tell(spec, out, (command_line("run", sweep, changes, "--out", out.name),))
+    print_result(result, as_json=as_json)
     return 0

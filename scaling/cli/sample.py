@@ -1,13 +1,17 @@
-"""`scaling sample RUN`: a video of any size and length from a trained run, a prompt and a seed; or one that goes on
-from a file, leads up to it, or changes it."""
+"""`scaling sample RUN`: a video of any size and length from a trained run, a prompt and a seed; or one that continues a
+file, leads up to it, or changes it."""
 
-import argparse
 import json
 import math
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Group, Parameter
+from cyclopts.validators import LimitedChoice, Number
 
 from scaling.accounting.video_size import require_frames, require_side
+from scaling.cli.options import Json, NonNegativeInt, PositiveInt
 from scaling.core.errors import UserError
 from scaling.core.specs import EvalSpec, Solver
 
@@ -18,101 +22,106 @@ if TYPE_CHECKING:
 DEFAULT = EvalSpec()
 FRAMES = 17
 STRENGTH = 0.6
-GIVEN = 5
+CONDITIONING_FRAMES = 5
 """Of a video: the shortest end of it that moves."""
 
-DESCRIPTION = """Draws one video. The grid of noise sets duration, resolution and aspect ratio, also ones never trained;
-one frame is an image.
-
---start and --end need a run that was trained with the field optim.given_frames above 0. A FILE may have any size and
-rate: it is scaled and cut to --width and --height, and resampled to the rate of the run's data. The frames of the
-file in the result are the file's own; at the joint, sharpness may change by what the VAE loses."""
-
-EXAMPLES = """examples:
-  scaling sample demo/runs/dit-... --prompt "a red ball bounces under gravity" --out red.mp4
-  scaling sample RUN --prompt "a red ball bounces" --start red.png --frames 33 --out animated.mp4
-  scaling sample RUN --prompt "a blue ball bounces" --edit red.mp4 --strength 0.7 --out blue.mp4"""
+INTEGRATION = Group("Integration")
+FROM_FILE = Group("From a file: --start, --end or --edit", validator=LimitedChoice(0, 1))
+WITH_FILE = Group("With --start, --end or --edit")
 
 
-def add_parser(subparsers: Any) -> None:
-    """Adds the verb to the command line."""
-    parser = subparsers.add_parser(
-        "sample",
-        help="a video of any size and length from a trained run, a prompt and a seed",
-        description=DESCRIPTION,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+@Parameter("*")
+@dataclass(frozen=True)
+class SampleOptions:
+    """What to sample, and how."""
+
+    prompt: Annotated[str, Parameter(help="text that describes the video")]
+    out: Annotated[Path, Parameter(help="an .mp4; or a .png with the frames side by side")]
+    seed: Annotated[NonNegativeInt, Parameter(help="seed of the noise")] = 0
+    frames: Annotated[
+        PositiveInt | None,
+        Parameter(help="frames that the model samples, conditioning frames included: 1 + 4k (default: "
+                  f"{FRAMES}; with --edit, as many as FILE has)"),
+    ] = None  # fmt: skip
+    width: Annotated[PositiveInt, Parameter(help="pixels")] = 64
+    height: Annotated[PositiveInt, Parameter(help="pixels")] = 64
+    solver: Annotated[Solver, Parameter(group=INTEGRATION)] = DEFAULT.solver
+    steps: Annotated[PositiveInt, Parameter(group=INTEGRATION)] = DEFAULT.sample_steps
+    guidance: Annotated[
+        float,
+        Parameter(
+            group=INTEGRATION, validator=Number(gte=0, lt=math.inf), help="1 follows the prompt without guidance"
+        ),
+    ] = DEFAULT.guidance
+    guidance_interval: Annotated[
+        tuple[float, float],
+        Parameter(group=INTEGRATION, validator=Number(gte=0, lte=1), help="LOW HIGH: the flow times between which "
+                  "guidance acts; 1 is noise"),
+    ] = DEFAULT.guidance_interval  # fmt: skip
+    start: Annotated[Path | None, Parameter(group=FROM_FILE, help="a still to animate, or a video to continue")] = None
+    end: Annotated[Path | None, Parameter(group=FROM_FILE, help="a video to lead up to")] = None
+    edit: Annotated[Path | None, Parameter(group=FROM_FILE, help="a still or a video to change as the prompt says")] = (
+        None
     )
-    parser.add_argument("folder", type=Path, metavar="RUN", help="folder of a finished training run")
-    parser.add_argument("--prompt", required=True, metavar="TEXT")
-    parser.add_argument(
-        "--out", type=Path, required=True, metavar="FILE", help="an .mp4; or a .png, frames side by side"
-    )
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="default: %(default)s")
-    parser.add_argument(
-        "--frames",
-        type=int,
-        metavar="N",
-        help=f"of the clip that is drawn, given ones included: 1 + 4k (default: {FRAMES}; with --edit, what FILE has)",
-    )
-    parser.add_argument("--width", type=int, default=64, metavar="N", help="pixels (default: %(default)s)")
-    parser.add_argument("--height", type=int, default=64, metavar="N", help="pixels (default: %(default)s)")
+    conditioning_frames: Annotated[
+        PositiveInt | None,
+        Parameter(group=WITH_FILE, help="frames of the file that the model sees: 1 + 4k (default: "
+                  f"{CONDITIONING_FRAMES} of a video, 1 of a still)"),
+    ] = None  # fmt: skip
+    strength: Annotated[
+        float | None,
+        Parameter(group=WITH_FILE, validator=Number(gt=0, lte=1), help="how much --edit changes; 1 changes everything "
+                  f"(default: {STRENGTH})"),
+    ] = None  # fmt: skip
 
-    flow = parser.add_argument_group("integration")
-    flow.add_argument("--solver", choices=get_args(Solver), default=DEFAULT.solver, help="default: %(default)s")
-    flow.add_argument("--steps", type=int, default=DEFAULT.sample_steps, metavar="N", help="default: %(default)s")
-    flow.add_argument("--guidance", type=float, default=DEFAULT.guidance, metavar="X", help="default: %(default)s")
-    flow.add_argument(
-        "--guidance-interval",
-        type=float,
-        nargs=2,
-        default=DEFAULT.guidance_interval,
-        metavar=("LOW", "HIGH"),
-        help="flow times between which guidance acts; 1 is noise (default: 0 1)",
-    )
-
-    pictures = parser.add_argument_group("from a file")
-    file = pictures.add_mutually_exclusive_group()
-    file.add_argument("--start", type=Path, metavar="FILE", help="a still to animate, or a video to go on from")
-    file.add_argument("--end", type=Path, metavar="FILE", help="a video to lead up to")
-    file.add_argument("--edit", type=Path, metavar="FILE", help="a still or a video to draw anew as the prompt says")
-    pictures.add_argument(
-        "--given",
-        type=int,
-        metavar="N",
-        help=f"frames of FILE that the model sees: 1 + 4k (default: {GIVEN} of a video, 1 of a still)",
-    )
-    pictures.add_argument(
-        "--strength", type=float, metavar="S", help=f"how much --edit changes, up to 1, all (default: {STRENGTH})"
-    )
-    parser.add_argument("--json", action="store_true", help="print the result as JSON")
-    parser.set_defaults(run=run)
+    @property
+    def file(self) -> Path | None:
+        return self.start or self.end or self.edit
 
 
-def run(args: argparse.Namespace) -> int:
-    """Draws the video. Raises UserError where the run is not finished, or an option or a file cannot be used."""
+def run(
+    folder: Annotated[Path, Parameter(help="folder of a finished training run")],
+    /,
+    *,
+    options: SampleOptions,
+    as_json: Json = False,
+) -> int:
+    """Samples one video. Duration, resolution and aspect ratio may be others than in training; one frame is an image.
+
+    --start and --end need a run that was trained with the field
+    optim.given_frames above 0. The file may have any size and rate: it is scaled
+    and cut to --width and --height, and resampled to the rate of the run's data.
+    The frames of the file in the result are the file's own. Where they meet
+    sampled frames, sharpness may change, because the VAE loses detail.
+
+    examples:
+      scaling sample demo/runs/dit-... --prompt "a red ball" --out red.mp4
+      scaling sample FOLDER --prompt "a red ball" --start red.png --out a.mp4
+      scaling sample FOLDER --prompt "a blue ball" --edit red.mp4 --out blue.mp4
+    """
     from scaling.core.stage import StageFolder
 
-    folder = StageFolder(args.folder)
-    if not folder.complete or folder.stage().kind != "dit":
-        raise UserError(f"{args.folder}: not a finished training run; give a folder runs/dit-... that holds COMPLETE")
-    _check(args)
-    _check_run(args, folder)
+    trained = StageFolder(folder)
+    if not trained.complete or trained.stage().kind != "dit":
+        raise UserError(f"{folder}: not a finished training run; give a folder runs/dit-... that holds COMPLETE")
+    _check(options)
+    _check_run(options, trained)
     from scaling.data.strip import write_strip
     from scaling.data.video import write_video
 
-    frames, fps = draw(folder, args)
-    if args.out.suffix == ".png":
-        write_strip(args.out, frames)
+    frames, fps = _sample(trained, options)
+    if options.out.suffix == ".png":
+        write_strip(options.out, frames)
     else:
-        write_video(args.out, frames, fps)
+        write_video(options.out, frames, fps)
     shape = {"frames": len(frames), "height": frames.shape[1], "width": frames.shape[2], "fps": fps}
-    print(json.dumps({"file": str(args.out), "seed": args.seed, **shape}) if args.json else args.out)
+    print(json.dumps({"file": str(options.out), "seed": options.seed, **shape}) if as_json else options.out)
     return 0
 
 
-def draw(folder: "StageFolder", args: argparse.Namespace) -> tuple["Frames", float]:
-    """uint8 frames (t, h, w, 3) and their rate. What is cheap and may fail, the file, is read before the models."""
+def _sample(trained: "StageFolder", options: SampleOptions) -> tuple["Frames", float]:
+    """uint8 frames (t, h, w, 3) and their rate. The file, which is cheap to read and may fail, comes before the
+    models."""
     import numpy as np
 
     from scaling.data.clips import read_whole
@@ -120,84 +129,82 @@ def draw(folder: "StageFolder", args: argparse.Namespace) -> tuple["Frames", flo
     from scaling.diffusion.video_sampling import Order, TrainedRun
     from scaling.stages.data import load_index
 
-    fps = load_index(folder.parent("latents").parent("data"))[1].fps
-    file = args.start or args.end or args.edit
-    video = None if file is None else read_whole(file, (args.width, args.height), fps)
-    frames = _frames(args, video, fps)
-    how = Sampler(args.solver, args.steps, args.guidance, tuple(args.guidance_interval))
-    order = Order(args.prompt, args.seed, frames, args.height, args.width, how)
+    fps = load_index(trained.parent("latents").parent("data"))[1].fps
+    video = None if options.file is None else read_whole(options.file, (options.width, options.height), fps)
+    frames = _num_frames(options, video, fps)
+    sampler = Sampler(options.solver, options.steps, options.guidance, options.guidance_interval)
+    request = Order(options.prompt, options.seed, frames, options.height, options.width, sampler)
     if video is None:
-        return TrainedRun(folder).new(order), fps
-    if args.edit:
-        strength = STRENGTH if args.strength is None else args.strength
-        return TrainedRun(folder).edited(order, video, strength), fps
-    given = _given(args, video, frames, fps)
-    if args.start:
-        return np.concatenate([video, TrainedRun(folder).after(order, video, given)]), fps
-    return np.concatenate([TrainedRun(folder).before(order, video, given), video]), fps
+        return TrainedRun(trained).new(request), fps
+    if options.edit:
+        return TrainedRun(trained).edited(request, video, options.strength or STRENGTH), fps
+    conditioning = _num_conditioning_frames(options, video, frames, fps)
+    if options.start:
+        return np.concatenate([video, TrainedRun(trained).after(request, video, conditioning)]), fps
+    return np.concatenate([TrainedRun(trained).before(request, video, conditioning), video]), fps
 
 
-def _check(args: argparse.Namespace) -> None:
-    """Raises UserError where an option by itself cannot be used, or not beside the others."""
-    least = {"seed": 0, "frames": 1, "steps": 1, "width": 1, "height": 1, "given": 1}
-    for name, smallest in least.items():
-        value = getattr(args, name)
-        if value is not None and value < smallest:
-            raise UserError(f"--{name} is {value}, which is too small")
-    if not 0 <= args.guidance < math.inf:
-        raise UserError(f"--guidance is {args.guidance}, but must be a number from 0 on; 1 is the prompt alone")
-    low, high = args.guidance_interval
-    if not 0 <= low < high <= 1:
-        raise UserError(f"--guidance-interval is {low} {high}, but must rise within 0 and 1")
-    if args.strength is not None and not args.edit:
+def _check(options: SampleOptions) -> None:
+    """Raises UserError where options do not go together."""
+    low, high = options.guidance_interval
+    if not low < high:
+        raise UserError(f"--guidance-interval is {low:g} {high:g}, but must rise within 0 and 1")
+    if options.strength is not None and not options.edit:
         raise UserError("--strength is for --edit, which is not given")
-    if args.strength is not None and not 0 < args.strength <= 1:
-        raise UserError(f"--strength is {args.strength}, but must be above 0 and at most 1")
-    if args.given is not None and not (args.start or args.end):
-        raise UserError("--given is for --start or --end, neither of which is given")
-    if args.out.suffix not in (".mp4", ".png"):
-        raise UserError(f"--out is {args.out}: give a name that ends in .mp4, for a video, or in .png, for a picture")
-
-
-def _check_run(args: argparse.Namespace, folder: "StageFolder") -> None:
-    """Raises UserError where this run's models cannot do what is asked."""
-    fields, vae = folder.stage().parsed(), folder.parent("vae").stage().parsed().vae
-    unit, stride = vae.spatial_stride * fields.dit.patch, vae.temporal_stride
-    for name in ("frames", "given"):
-        value = getattr(args, name)
-        if value is not None:
-            require_frames(name, value, stride)
-    for name in ("width", "height"):
-        require_side(name, getattr(args, name), unit)
-    if (args.start or args.end) and not fields.optim.given_frames:
+    if options.conditioning_frames is not None and not (options.start or options.end):
+        raise UserError("--conditioning-frames is for --start or --end, neither of which is given")
+    if options.out.suffix not in (".mp4", ".png"):
         raise UserError(
-            f"{args.folder}: trained with optim.given_frames 0, so it never saw given frames; "
-            f"{'--start' if args.start else '--end'} needs a run trained with that field above 0"
+            f"--out is {options.out}: give a name that ends in .mp4, for a video, or in .png, for a picture"
         )
 
 
-def _frames(args: argparse.Namespace, video: "Frames | None", fps: float) -> int:
-    """How many frames to draw. Raises UserError where more of a file are asked for than it has."""
-    if not args.edit:
-        return args.frames or FRAMES
-    assert video is not None
-    frames: int = args.frames or (len(video) - 1) // 4 * 4 + 1
+def _check_run(options: SampleOptions, trained: "StageFolder") -> None:
+    """Raises UserError where the run's models cannot sample what is asked for."""
+    fields, vae = trained.stage().parsed(), trained.parent("vae").stage().parsed().vae
+    unit, stride = vae.spatial_stride * fields.dit.patch, vae.temporal_stride
+    if options.frames is not None:
+        require_frames("frames", options.frames, stride)
+    if options.conditioning_frames is not None:
+        require_frames("conditioning-frames", options.conditioning_frames, stride)
+    require_side("width", options.width, unit)
+    require_side("height", options.height, unit)
+    if (options.start or options.end) and not fields.optim.given_frames:
+        raise UserError(
+            f"{trained.path}: was trained without conditioning frames, with optim.given_frames 0; "
+            f"{'--start' if options.start else '--end'} needs a run trained with that field above 0"
+        )
+
+
+def _num_frames(options: SampleOptions, video: "Frames | None", fps: float) -> int:
+    """How many frames to sample. Raises UserError where they are more than the file to edit has."""
+    if not options.edit or video is None:
+        return options.frames or FRAMES
+    frames = options.frames or (len(video) - 1) // 4 * 4 + 1
     if frames > len(video):
-        raise UserError(f"--frames is {frames}, but {args.edit} has {len(video)} at {fps:g} fps: give at most as many")
+        raise UserError(
+            f"--frames is {frames}, but {options.edit} has {len(video)} at {fps:g} fps: give at most as many"
+        )
     return frames
 
 
-def _given(args: argparse.Namespace, video: "Frames", frames: int, fps: float) -> int:
-    """How many frames of the file to give. Raises UserError where it has fewer, or where none would be left to draw."""
-    file = args.start or args.end
-    if args.end and (len(video) == 1 or args.given == 1):
+def _num_conditioning_frames(options: SampleOptions, video: "Frames", frames: int, fps: float) -> int:
+    """How many frames of the file the model sees. Raises UserError where the file has fewer, or where none would remain
+    to sample."""
+    if options.end and (len(video) == 1 or options.conditioning_frames == 1):
         raise UserError(
-            f"{file}: --end needs {GIVEN} frames of a video, because one alone has no place at a clip's end"
+            f"{options.file}: --end needs {CONDITIONING_FRAMES} frames of a video, because the latent of a single "
+            "frame cannot stand at the end of a clip"
         )
-    given: int = args.given or (1 if len(video) == 1 else GIVEN)
-    if given > len(video):
-        least = f"; give a longer video{'' if args.end else ', or --given 1'}"
-        raise UserError(f"{file}: {len(video)} frames at {fps:g} fps, but {given} are to be given{least}")
-    if given >= frames:
-        raise UserError(f"--frames is {frames}, of which {given} would be given: none is left to draw; raise it")
-    return given
+    count = options.conditioning_frames or (1 if len(video) == 1 else CONDITIONING_FRAMES)
+    if count > len(video):
+        way_out = f"give a longer video{'' if options.end else ', or --conditioning-frames 1'}"
+        raise UserError(
+            f"{options.file}: has {len(video)} frames at {fps:g} fps, but {count} conditioning frames are needed; "
+            f"{way_out}"
+        )
+    if count >= frames:
+        raise UserError(
+            f"--frames is {frames}, of which {count} are conditioning frames: none is left to sample; raise it"
+        )
+    return count
