@@ -18,7 +18,7 @@ from analysis.laws.forms import law
 from analysis.laws.newton import Objective
 from analysis.laws.points import points
 
-DOMAINS = {"IC": "image classification", "NMT": "translation", "LM": "language modelling", "BB": "BIG-Bench"}
+DOMAINS = {"IC": "image classification", "NMT": "translation", "LM": "language modeling", "BB": "BIG-Bench"}
 WAYS = {"power": ("power", 0.0), "floor": ("power-floor", 0.0), "floor, weight .5": ("power-floor", 0.5)}
 
 
@@ -38,9 +38,9 @@ def curve_errors(folder: Path, form: str, weight_power: float) -> dict[str, list
 def main(folder: Path) -> None:
     """Prints the median score of each domain."""
     scores = {name: curve_errors(folder, *way) for name, way in WAYS.items()}
-    print(f"{'':22}{'curves':>7}" + "".join(f"{name:>16}" for name in WAYS))
+    print(f"{'':22}{'curves':>7}" + "".join(f"{name:>18}" for name in WAYS))
     for domain, title in DOMAINS.items():
-        row = "".join(f"{np.median(score[domain]):16.4f}" for score in scores.values())
+        row = "".join(f"{np.median(score[domain]):18.4f}" for score in scores.values())
         print(f"{title:22}{len(scores['power'][domain]):7}{row}")
 
 

@@ -83,7 +83,7 @@ class ByForms:
             notes += (
                 f"unlucky runs need more than the {searched:.3g} FLOPs at which the forecast ends: no upper limit",
             )
-        # A forecast looks at no run at or above its target, and this one is to see them all.
+        # A forecast looks at no run at or above its target; this target lies above all runs, so that all are used.
         near = self.forecast(max(expected, 1.01 * self.largest))
         to_expected = expected / near.target_flops
         size = to_expected**near.a

@@ -28,7 +28,7 @@ PATH = 25
 NOISE_FLOOR = 0.005
 """Least relative noise of a run: with few degrees of freedom small residuals are luck. Assumed, not measured."""
 LEAST_FREEDOM = 3
-"""Least degrees of freedom that the copies assume: with one, a few copies with enormous noise would decide all."""
+"""Least degrees of freedom that the copies assume: with one, a few copies of enormous noise would decide all."""
 
 
 @dataclass(frozen=True)

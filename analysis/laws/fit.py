@@ -32,7 +32,7 @@ Status = Literal["converged", "bound_hit", "multimodal", "underdetermined", "not
 
 @dataclass(frozen=True, eq=False)
 class Fit:
-    """A fitted law and everything needed to judge it."""
+    """A fitted law and what is needed to judge it."""
 
     form: Form
     params: dict[str, float]

@@ -2,7 +2,7 @@
 
 A vector of parameters here holds logarithms of coefficients in centered units, exponents, the outer power and the
 half-life of repetition, in the order of `Form.names`. The half-life bends an axis, so it is not among the minimizer's
-parameters: it is profiled, that is, searched along a line with everything else at its best.
+parameters: it is profiled, that is, searched along a line with all other parameters at their best.
 """
 
 from collections.abc import Mapping
@@ -90,7 +90,7 @@ class Problem:
         return float(np.log(self.points.metric).mean()) - SMALLEST
 
     def optima(self) -> list[LocalOptimum]:
-        """The local optima found, lowest first."""
+        """The local optima, lowest first."""
         if not self.form.repeats:
             return self._from(self._starts(None), None)
         profile = [self._from(self._starts(half_life), half_life)[0] for half_life in HALF_LIFE_GRID]

@@ -86,8 +86,8 @@ def grid_starts(form: Form, axes: Axes, metric: Array, weights: Array) -> Array:
 def _nonnegative(columns: Array, weights: Array) -> tuple[Array, Array]:
     """Weighted least squares of 1 on the columns with coefficients >= 0: the misfit and coefficients per grid point.
 
-    By normal equations, which are fifteen times as fast as an orthogonal decomposition of the columns: half of
-    float64's digits are plenty for a start.
+    By normal equations: for 240 runs they take 10 ms where an orthogonal decomposition of the columns takes 54, and
+    half of float64's digits are plenty for a start.
     """
     grid, terms, _ = columns.shape
     weights = np.broadcast_to(weights, (grid, columns.shape[2]))
