@@ -51,11 +51,12 @@ SYSTEM_ERRORS = {
 
 
 def overview() -> str:
-    """The page of `scaling --help`. Written without the library, whose import takes longer than the rest of it."""
-    lines = [f"{name:22}{text}" for name, text in VERBS.items()]
-    options = [f"{name:22}{text}" for name, text in GENERAL_OPTIONS.items()]
-    parts = [["Usage: scaling VERB ...", "", DESCRIPTION, "", "Verbs:"], lines, ["", "Options:"], options]
-    return "\n".join("  " + line if part in (lines, options) else line for part in parts for line in part)
+    """The page of `scaling --help`. The library is not used for it, because importing it takes longer than all the
+    rest."""
+    lines = ["Usage: scaling VERB ...", "", DESCRIPTION]
+    for title, texts in {"Verbs": VERBS, "Options": GENERAL_OPTIONS}.items():
+        lines += ["", f"{title}:", *(f"  {name:22}{text}" for name, text in texts.items())]
+    return "\n".join(lines)
 
 
 def build_app() -> "App":
@@ -74,7 +75,8 @@ def build_app() -> "App":
         suppress_keyboard_interrupt=False,
     )
     for verb in VERBS:
-        app.command(f"scaling.cli.{verb}:{'app' if verb == 'data' else 'run'}", name=verb)
+        target = "app" if verb == "data" else "run"  # `data` has verbs of its own
+        app.command(f"scaling.cli.{verb}:{target}", name=verb)
     return app
 
 
@@ -83,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     stderr; 130 where interrupted."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        if arguments in (["--help"], ["-h"]):
+        if arguments[:1] in (["--help"], ["-h"]):
             print(overview())
             return 0
         return _run(arguments)
@@ -104,7 +106,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(arguments: Sequence[str]) -> int:
     if not arguments:
         raise UserError("no verb is given; see scaling --help")
-    if arguments[0] not in {*VERBS, *GENERAL_OPTIONS, "-h"}:  # the library would import all verbs to name them
+    if arguments[0] not in {*VERBS, *GENERAL_OPTIONS}:  # the library would import all verbs to name them
         from difflib import get_close_matches
 
         near = get_close_matches(arguments[0], VERBS, n=1)
@@ -139,7 +141,8 @@ def _fail(message: str, code: int) -> int:
 
 
 def _shown_default(value: object) -> object:
-    """A default as the user would type it; nothing where leaving the option out is all there is to say."""
+    """A default as the user would type it. None, which prints nothing, for a flag and for an option that may be
+    repeated."""
     if value is False or value == ():
         return None
     return " ".join(map(str, value)) if isinstance(value, tuple) else value
