@@ -1,10 +1,10 @@
-"""How well a learning curve's end is foretold from its beginning: 92 public curves of four domains.
+"""How well the end of a learning curve is predicted from its beginning: 92 public curves of four domains.
 
     python -m benchmarks.extrapolation public/revisiting
 
 Alabdulmohsin et al. 2022 (arXiv 2209.06640) publish the curves, which points may be seen, and the score: root mean
 square error of log loss over the rest. Each column is a way to fit: by least squares of log residuals a power law, one
-with a floor, and that leaning on the later points by weights that grow as x^.5.
+with a floor, and the latter with weights that grow as x^.5 towards the later points.
 """
 
 import sys
@@ -18,29 +18,29 @@ from analysis.laws.forms import law
 from analysis.laws.newton import Objective
 from analysis.laws.points import points
 
-DOMAINS = {"IC": "image classification", "NMT": "translation", "LM": "language modelling", "BB": "BIG-Bench"}
-WAYS = {"power": ("power", 0.0), "floor": ("power-floor", 0.0), "floor, lean .5": ("power-floor", 0.5)}
+DOMAINS = {"IC": "image classification", "NMT": "translation", "LM": "language modeling", "BB": "BIG-Bench"}
+WAYS = {"power": ("power", 0.0), "floor": ("power-floor", 0.0), "floor, weight .5": ("power-floor", 0.5)}
 
 
-def curve_errors(folder: Path, form: str, lean: float) -> dict[str, list[float]]:
+def curve_errors(folder: Path, form: str, weight_power: float) -> dict[str, list[float]]:
     """Domain -> the score of each of its curves."""
     curves = pd.concat([pd.read_csv(folder / f"benchmark.{name}.csv") for name in ("vision", "lang")])
-    found: dict[str, list[float]] = {domain: [] for domain in DOMAINS}
+    errors_of: dict[str, list[float]] = {domain: [] for domain in DOMAINS}
     for (domain, _, _), curve in curves[curves["Loss"] > 0].groupby(["Domain", "Task", "Model"]):
         seen, beyond = curve[curve["Training"] == 1], curve[curve["Training"] != 1]
-        early = points({"examples": seen["Seen Examples"]}, seen["Loss"]).leaning("examples", lean)
+        early = points({"examples": seen["Seen Examples"]}, seen["Loss"]).weighted_by("examples", weight_power)
         fit = fit_law(early, law(form, "examples"), Objective(delta=np.inf))
         errors = np.log(fit.predict({"examples": beyond["Seen Examples"]}) / beyond["Loss"])
-        found[str(domain)].append(float(np.sqrt(np.square(errors).mean())))
-    return found
+        errors_of[str(domain)].append(float(np.sqrt(np.square(errors).mean())))
+    return errors_of
 
 
 def main(folder: Path) -> None:
     """Prints the median score of each domain."""
     scores = {name: curve_errors(folder, *way) for name, way in WAYS.items()}
-    print(f"{'':22}{'curves':>7}" + "".join(f"{name:>16}" for name in WAYS))
+    print(f"{'':22}{'curves':>7}" + "".join(f"{name:>18}" for name in WAYS))
     for domain, title in DOMAINS.items():
-        row = "".join(f"{np.median(found[domain]):16.4f}" for found in scores.values())
+        row = "".join(f"{np.median(score[domain]):18.4f}" for score in scores.values())
         print(f"{title:22}{len(scores['power'][domain]):7}{row}")
 
 

@@ -1,8 +1,8 @@
-"""How fast and how low: our fit of one Chinchilla law against the usual grid of L-BFGS starts, on the same objective.
+"""Time and objective of our fit of a Chinchilla law against the usual grid of L-BFGS starts, on the same objective.
 
     python -m benchmarks.fitting --data public/epoch_chinchilla/svg_extracted_data.csv
 
-Hoffmann et al. 2022 (appendix D.3) and Besiroglu et al. 2024 minimise the sum of Huber losses of log residuals by
+Hoffmann et al. 2022 (appendix D.3) and Besiroglu et al. 2024 minimize the sum of Huber losses of log residuals by
 BFGS from each point of a grid of 4,500 starts. So does the reference here: SciPy's L-BFGS-B with the exact gradient
 (which most tools lack) from the same grid. Without --data it makes 240 runs of a planted law with noise.
 """
@@ -20,7 +20,7 @@ from analysis.laws.fit import fit_law
 from analysis.laws.forms import CHINCHILLA
 from analysis.laws.newton import Objective
 from analysis.laws.points import Points, points
-from analysis.tables.table import read_table
+from analysis.tables.read import TableOptions, read_table
 
 GRID = {
     "alpha": np.arange(0, 2.5, 0.5),
@@ -33,9 +33,9 @@ GRID = {
 REPEATS = 5
 
 
-def reference(found: Points, objective: Objective, starts: int) -> tuple[float, float, int]:
+def reference(runs: Points, objective: Objective, starts: int) -> tuple[float, float, int]:
     """The lowest objective over evenly chosen starts of the grid, seconds for a start, and the size of the grid."""
-    log_n, log_d, log_l = np.log(found.axes["n_params"]), np.log(found.axes["num_tokens"]), np.log(found.metric)
+    log_n, log_d, log_l = np.log(runs.axes["n_params"]), np.log(runs.axes["num_tokens"]), np.log(runs.metric)
     grid = np.stack(np.meshgrid(*GRID.values(), indexing="ij"), axis=-1).reshape(-1, len(GRID))
 
     def value(theta: np.ndarray) -> tuple[float, np.ndarray]:
@@ -60,22 +60,22 @@ def main() -> None:
     parser.add_argument("--starts", type=int, default=0, help="starts of the grid to time; 0 for all 4,500")
     args = parser.parse_args()
     if args.data:
-        table = read_table(args.data).without_top(5)
-        found = points({name: table.axis(name) for name in CHINCHILLA.axes}, table.axis("loss"))
+        table = read_table(args.data, TableOptions(drop_top=5))
+        runs = points({name: table.axis(name) for name in CHINCHILLA.axes}, table.axis("loss"))
     else:
-        found = planted()
+        runs = planted()
     objective = Objective()
     times = []
     for _ in range(REPEATS):
         began = time.perf_counter()
-        fit = fit_law(found, CHINCHILLA, objective)
+        fit = fit_law(runs, CHINCHILLA, objective)
         times.append(time.perf_counter() - began)
     began = time.perf_counter()
     bootstrap(fit, draws=4000, seed=0)
     resampling = time.perf_counter() - began
-    lowest, per_start, size = reference(found, objective, args.starts or int(np.prod([len(v) for v in GRID.values()])))
+    lowest, per_start, size = reference(runs, objective, args.starts or int(np.prod([len(v) for v in GRID.values()])))
     result = {
-        "points": len(found),
+        "points": len(runs),
         "fit_ms": 1e3 * float(np.median(times)),
         "bootstrap_4000_s": resampling,
         "grid_starts": size,

@@ -10,13 +10,16 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import minimize_scalar
 
-from analysis.forecast.ensemble import predict
-from analysis.laws.isoflop import COLUMNS, fit_power
+from analysis.forecast.ensemble import fit_ensemble
+from analysis.laws.isoflop import isoflop_runs
+from analysis.laws.power import fit_power
+from analysis.tables.read import table_of_runs
 
 Loss = Callable[[float, float], float]
 """Validation loss of N parameters trained with C FLOPs."""
 Design = dict[int, tuple[float, ...]]
 """Sizes at each multiple of BASE."""
+COLUMNS = ("run_id", "n_params", "num_tokens", "train_flops", "flop_budget", "val_loss")
 BASE = 6e11
 """Training FLOPs of the smallest budget."""
 TARGET = 32 * BASE
@@ -51,23 +54,24 @@ LAWS = (
 
 
 @dataclass(frozen=True)
-class Trial:
+class SimulatedForecast:
     """One simulated sweep, its forecast, and the run at the target."""
 
     inside: bool
     width: float
-    """Of the interval, relative to the prediction."""
+    """Width of the interval, relative to the prediction."""
     error: float
     """predicted / measured - 1."""
     size_inside: bool
     """Whether the interval of N holds the best N."""
     excess: dict[str, float]
-    """Loss at the chosen N over the least loss at the target, less 1, without noise, by rule: the valley of the
-    forecast, a power law through each budget's own optimum, the Chinchilla fit (the valley where that is refused)."""
+    """Rule -> loss at the chosen N over the least loss at the target, less 1, without noise. Rules: the joint isoFLOP
+    fit of the forecast, a power law through each budget's own optimum, and the Chinchilla fit (the joint fit where that
+    is refused)."""
 
 
 def plant(floor: float, alpha: float, beta: float, outer: float, best_at_base: float = 9e4) -> Loss:
-    """A law whose best size at BASE has the loss .6."""
+    """A law by which the best size at BASE reaches the loss .6."""
     reducible = (0.6 - floor) ** (1 / outer)
     A, B = reducible * beta / (alpha + beta), reducible * alpha / (alpha + beta)
 
@@ -78,7 +82,7 @@ def plant(floor: float, alpha: float, beta: float, outer: float, best_at_base: f
     return loss
 
 
-def trial(design: Design, law: int, noise: float, seed: int) -> Trial:
+def trial(design: Design, law: int, noise: float, seed: int) -> SimulatedForecast:
     """Runs a design on one of LAWS and forecasts TARGET. The same arguments give the same trial."""
     rng = np.random.default_rng([seed, law])
     loss = plant(*LAWS[law], best_at_base=float(np.exp(rng.uniform(*np.log(BEST_AT_BASE)))))
@@ -87,36 +91,37 @@ def trial(design: Design, law: int, noise: float, seed: int) -> Trial:
         (str(i), N, C / (6 * N), C, C, loss(N, C) * np.exp(noise * rng.standard_normal()))
         for i, (N, C) in enumerate(points)
     ]
-    found = predict(pd.DataFrame(rows, columns=list(COLUMNS)), TARGET, seed)
-    valley = float(found.n_params[-1])
-    low, middle, high = (float(values[-1]) for values in (found.low, found.val_loss, found.high))
-    measured = loss(valley, TARGET) * np.exp(noise * rng.standard_normal())
-    optima = found.frontier.optima
+    runs = isoflop_runs(table_of_runs(pd.DataFrame(rows, columns=list(COLUMNS))))
+    ensemble = fit_ensemble(runs, TARGET, seed=seed)
+    joint = float(ensemble.n_params[-1])
+    low, middle, high = (float(values[-1]) for values in (ensemble.low, ensemble.val_loss, ensemble.high))
+    measured = loss(joint, TARGET) * np.exp(noise * rng.standard_normal())
+    optima = ensemble.frontier.optima
     separate = fit_power([optimum.flop_budget for optimum in optima], [optimum.n_params for optimum in optima])
-    chosen = {"valley": valley, "separate": float(separate(TARGET)), "law": found.law_n_params or valley}
+    chosen = {"joint": joint, "separate": float(separate(TARGET)), "law": ensemble.law_n_params or joint}
     ends = (np.log(1e4), np.log(1e8))
     best = minimize_scalar(lambda log_n: loss(np.exp(log_n), TARGET), bounds=ends, method="bounded")
-    return Trial(
+    return SimulatedForecast(
         inside=low <= measured <= high,
         width=(high - low) / middle,
         error=middle / measured - 1,
-        size_inside=found.n_params_interval[0] <= np.exp(best.x) <= found.n_params_interval[1],
+        size_inside=ensemble.n_params_interval[0] <= np.exp(best.x) <= ensemble.n_params_interval[1],
         excess={rule: loss(N, TARGET) / best.fun - 1 for rule, N in chosen.items()},
     )
 
 
 def main(seeds: int = 12) -> None:
     """Prints medians of width, bias and its size, and for the rest means, over LAWS and seeds."""
-    rules = ("valley", "separate", "law")
+    rules = ("joint", "separate", "law")
     print(f"{'':12}noise inside width   bias |bias| N inside  excess loss by" + "".join(f"{r:>10}" for r in rules))
     for name, design in DESIGNS.items():
         for noise in NOISES:
             trials = [trial(design, law, noise, seed) for law in range(len(LAWS)) for seed in range(seeds)]
-            one = pd.DataFrame([vars(one) | one.excess for one in trials])
+            table = pd.DataFrame([vars(simulated) | simulated.excess for simulated in trials])
             print(
-                f"{name:12}{noise:5.0%}{one['inside'].mean():7.0%}{one['width'].median():6.0%}"
-                f"{one['error'].median():+7.1%}{one['error'].abs().median():7.1%}{one['size_inside'].mean():9.0%}"
-                f"{'':16}" + "".join(f"{one[rule].mean():10.1%}" for rule in rules),
+                f"{name:12}{noise:5.0%}{table['inside'].mean():7.0%}{table['width'].median():6.0%}"
+                f"{table['error'].median():+7.1%}{table['error'].abs().median():7.1%}{table['size_inside'].mean():9.0%}"
+                f"{'':16}" + "".join(f"{table[rule].mean():10.1%}" for rule in rules),
                 flush=True,
             )
 

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.laws.allocation import best_split
 from analysis.laws.bootstrap import bootstrap, interval
 from analysis.laws.fit import fit_law
 from analysis.laws.forms import C_AXIS, CHINCHILLA, D_AXIS, N_AXIS
-from analysis.laws.isoflop import PowerLaw
 from analysis.laws.newton import Objective
-from analysis.laws.points import Points, points
+from analysis.laws.optimal_split import best_split
+from analysis.laws.points import points
+from analysis.laws.power import PowerLaw
 
 PLANTED = {"E": 0.3, "A": 90.0, "B": 400.0, "alpha": 0.45, "beta": 0.5}
 LEVEL = 0.90
@@ -27,7 +27,7 @@ JUDGED = ("E", "alpha", "beta", "a", "law", "new run")
 
 
 @dataclass(frozen=True)
-class Sweep:
+class SimulatedSweep:
     """Budgets of equal numbers of sizes, evenly spread in log N about the best."""
 
     budgets: int
@@ -35,11 +35,11 @@ class Sweep:
     span: float
     """Largest size over the best."""
     ratio: float
-    """Of one budget to the one below."""
+    """Ratio of one budget to the one below."""
     noise: float
     """Relative standard deviation of one run."""
     delta: float
-    """Of the Huber loss."""
+    """Delta of the Huber loss."""
 
     def axes(self) -> dict[str, np.ndarray]:
         C = np.repeat(1e12 * self.ratio ** np.arange(self.budgets), self.sizes)
@@ -49,19 +49,19 @@ class Sweep:
 
 
 SWEEPS = (
-    Sweep(3, 3, 3, 4, 0.01, math.inf),
-    Sweep(4, 4, 4, 4, 0.01, math.inf),
-    Sweep(4, 6, 4, 4, 0.01, math.inf),
-    Sweep(6, 6, 6, 4, 0.01, math.inf),
-    Sweep(6, 6, 6, 4, 0.03, math.inf),
-    Sweep(9, 8, 8, 3, 0.01, math.inf),
-    Sweep(4, 4, 4, 4, 0.01, 1e-3),
-    Sweep(9, 8, 8, 3, 0.01, 1e-3),
+    SimulatedSweep(3, 3, 3, 4, 0.01, math.inf),
+    SimulatedSweep(4, 4, 4, 4, 0.01, math.inf),
+    SimulatedSweep(4, 6, 4, 4, 0.01, math.inf),
+    SimulatedSweep(6, 6, 6, 4, 0.01, math.inf),
+    SimulatedSweep(6, 6, 6, 4, 0.03, math.inf),
+    SimulatedSweep(9, 8, 8, 3, 0.01, math.inf),
+    SimulatedSweep(4, 4, 4, 4, 0.01, 1e-3),
+    SimulatedSweep(9, 8, 8, 3, 0.01, 1e-3),
 )
 
 
-def coverage(sweep: Sweep, trials: int) -> dict[str, float]:
-    """Share of the trials in which each interval held what it is of. The same arguments give the same shares."""
+def coverage(sweep: SimulatedSweep, trials: int) -> dict[str, float]:
+    """Share of the trials in which each interval held the true value. The same arguments give the same shares."""
     axes = sweep.axes()
     truth = CHINCHILLA.predict(PLANTED, axes)
     N, D = best_split(CHINCHILLA, PLANTED, BEYOND * axes[C_AXIS].max(), SIX_N)
@@ -71,8 +71,7 @@ def coverage(sweep: Sweep, trials: int) -> dict[str, float]:
     held = dict.fromkeys(JUDGED, 0)
     for seed in range(trials):
         measured = truth * np.exp(sweep.noise * rng.standard_normal(len(truth)))
-        found: Points = points(axes, measured)
-        draws = bootstrap(fit_law(found, CHINCHILLA, Objective(sweep.delta)), draws=DRAWS, seed=seed)
+        draws = bootstrap(fit_law(points(axes, measured), CHINCHILLA, Objective(sweep.delta)), draws=DRAWS, seed=seed)
         judged = draws.derived() | {"law": draws.curve(target)[:, 0], "new run": draws.new_runs(target)[:, 0]}
         new = beyond * float(np.exp(sweep.noise * rng.standard_normal()))
         wanted = PLANTED | {"a": CHINCHILLA.share(PLANTED)[0], "law": beyond, "new run": new}
@@ -86,9 +85,9 @@ def main(trials: int = 400) -> None:
     """Prints a row of coverage for each of SWEEPS."""
     print(f"{'runs':>14} {'noise':>6} {'delta':>6}" + "".join(f"{name:>9}" for name in JUDGED))
     for sweep in SWEEPS:
-        found = coverage(sweep, trials)
+        shares = coverage(sweep, trials)
         design = f"{sweep.budgets} x {sweep.sizes} = {sweep.budgets * sweep.sizes}"
-        row = "".join(f"{found[name]:9.1%}" for name in JUDGED)
+        row = "".join(f"{shares[name]:9.1%}" for name in JUDGED)
         print(f"{design:>14} {sweep.noise:>6.0%} {sweep.delta:>6g}{row}", flush=True)
 
 

@@ -11,15 +11,15 @@ import math
 
 import numpy as np
 
+from analysis.forecast.runs_to_add import suggest
 from analysis.laws.bootstrap import bootstrap
-from analysis.laws.design import suggest
 from analysis.laws.fit import fit_law
 from analysis.laws.forms import C_AXIS, CHINCHILLA
 from analysis.laws.newton import Objective
 from analysis.laws.points import points
-from benchmarks.law_calibration import PLANTED, Sweep
+from benchmarks.law_calibration import PLANTED, SimulatedSweep
 
-SWEEPS = (Sweep(3, 4, 4, 4, 0.01, math.inf), Sweep(4, 5, 4, 4, 0.01, math.inf))
+SWEEPS = (SimulatedSweep(3, 4, 4, 4, 0.01, math.inf), SimulatedSweep(4, 5, 4, 4, 0.01, math.inf))
 SHARES = (0.25, 0.5, 1.0, 3.0)
 TRIALS = 8
 
@@ -30,18 +30,18 @@ def main() -> None:
         axes = sweep.axes()
         truth, largest = CHINCHILLA.predict(PLANTED, axes), float(axes[C_AXIS].max())
         for share in SHARES:
-            found = []
+            suggestions = []
             for seed in range(TRIALS):
                 noise = np.random.default_rng(seed).standard_normal(len(truth))
                 measured = points(axes, truth * np.exp(sweep.noise * noise))
                 fit = fit_law(measured, CHINCHILLA, Objective(sweep.delta))
-                found.append(suggest(bootstrap(fit, draws=200, seed=0), 8 * largest, share * largest, seed=seed))
+                suggestions.append(suggest(bootstrap(fit, draws=200, seed=0), 8 * largest, share * largest, seed=seed))
             now, then, even = (
-                float(np.median([getattr(one, name) for one in found]))
+                float(np.median([getattr(suggestion, name) for suggestion in suggestions]))
                 for name in ("width_now", "width_then", "width_even")
             )
-            wins = sum(one.width_then < one.width_even for one in found)
-            added = float(np.median([len(one.runs) for one in found]))
+            wins = sum(suggestion.width_then < suggestion.width_even for suggestion in suggestions)
+            added = float(np.median([len(suggestion.runs) for suggestion in suggestions]))
             print(
                 f"{f'{sweep.budgets} x {sweep.sizes}':>12}{share:>9g}x{now:8.2%}{then:11.2%}{even:8.2%}"
                 f"{f'{wins} of {TRIALS}':>10}{added:12g}",

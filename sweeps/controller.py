@@ -9,7 +9,7 @@ training and measuring are not.
 from dataclasses import dataclass
 from pathlib import Path
 
-from analysis.forecast.forecast import compare
+from analysis.forecast.record import compare
 from scaling.core.errors import UserError
 from scaling.core.stage import Stage, StageFolder
 from scaling.core.store import write_document

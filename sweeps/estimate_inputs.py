@@ -8,9 +8,9 @@ from pathlib import Path
 from statistics import median
 
 from analysis.estimate.assumptions import Assumption
-from analysis.forecast.target import Target, target_of_compute, target_of_loss
-from analysis.laws.isoflop import fit_power
-from analysis.tables.table import read_runs
+from analysis.estimate.target import Target, target_of_compute, target_of_loss
+from analysis.laws.power import fit_power
+from analysis.tables.read import read_runs
 from scaling.accounting import flops
 from scaling.accounting.geometry import latent_size, token_grid
 from scaling.accounting.video_size import require_frames, require_side

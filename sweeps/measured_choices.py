@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from analysis.forecast.forecast import Forecast, forecast
+from analysis.forecast.forecast import forecast
+from analysis.forecast.record import Forecast
 from scaling.accounting import flops
 from scaling.core.errors import UserError
 from scaling.core.label import compute_name

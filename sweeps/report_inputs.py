@@ -14,8 +14,17 @@ from scaling.core.store import read_document
 if TYPE_CHECKING:
     import pandas
 
-    from analysis.forecast.forecast import Forecast
-    from analysis.report.data import Clip, Column, Figure, Prediction, Prompt, Recipe, Reconstructions, ReportData
+    from analysis.forecast.record import Forecast
+    from analysis.report.data import (
+        ComparisonColumn,
+        PageClip,
+        PageFigure,
+        Prediction,
+        Prompt,
+        Recipe,
+        Reconstructions,
+        ReportData,
+    )
     from scaling.core.records import RunRecord
     from scaling.core.stage import StageFolder
 
@@ -25,7 +34,7 @@ def write_report(out: Path, folder: Path, commands: tuple[str, ...] = ()) -> "tu
 
     Returns the page and what it holds. Raises what `collect` does.
     """
-    from analysis.figures.style import save_one
+    from analysis.figures.style import save_figure
     from analysis.report.figures import SCALING
     from analysis.report.overview import overview_figure
     from analysis.report.page import build_report
@@ -34,7 +43,7 @@ def write_report(out: Path, folder: Path, commands: tuple[str, ...] = ()) -> "tu
     page = build_report(folder, data)
     scaling = (out / "figures" / SCALING).with_suffix(".png")
     if data.figures and any(clip.path for clip in data.clips):
-        save_one(overview_figure(data, scaling), folder / "overview.png")
+        save_figure(overview_figure(data, scaling), folder / "overview.png")
     return page, data
 
 
@@ -60,7 +69,7 @@ def collect(out: Path, commands: tuple[str, ...] = ()) -> "ReportData":
     if finished and not prompts:
         missing["comparison"] = "The runs of the columns have no samples."
     forecast = _forecast(out)
-    figures: tuple[Figure, ...] = ()
+    figures: tuple[PageFigure, ...] = ()
     if forecast is None:
         missing["prediction"] = f"There is no {out.name}/prediction.json: no forecast was made before the runs."
         missing["figures"] = "They are drawn from a forecast."
@@ -120,9 +129,9 @@ def _with_quality(run: "RunRecord", records: "dict[str, RunRecord]") -> "RunReco
     return run.replace(metrics=run.metrics + tuple(m for r in measured for m in r.metrics))
 
 
-def _columns(out: Path, records: "dict[str, RunRecord]") -> "tuple[tuple[Column, ...], dict[Any, str]]":
+def _columns(out: Path, records: "dict[str, RunRecord]") -> "tuple[tuple[ComparisonColumn, ...], dict[Any, str]]":
     """The columns that columns.json names, each with a reason where its run has no record."""
-    from analysis.report.data import Column
+    from analysis.report.data import ComparisonColumn
     from scaling.core.specs import parse_spec
 
     path = out / "columns.json"
@@ -133,7 +142,7 @@ def _columns(out: Path, records: "dict[str, RunRecord]") -> "tuple[tuple[Column,
         raise UserError(f"{path}: expected a list of columns, found {type(document).__name__}")
     columns = []
     for number, entry in enumerate(document):
-        column = parse_spec(Column, entry, f"{path}: column {number}")
+        column = parse_spec(ComparisonColumn, entry, f"{path}: column {number}")
         started = _folder(out, column.run_id).path.is_dir()
         reason = "this run has not finished" if started else "this run has not started"
         columns.append(column.replace(reason="" if column.run_id in records else reason))
@@ -156,21 +165,23 @@ def _prompts(sampled: "list[StageFolder]") -> "tuple[Prompt, ...]":
     return next(iter(found.values()), ())
 
 
-def _clip(out: Path, column: "Column", fraction: float, prompt: int) -> "Clip":
-    from analysis.report.data import Clip
+def _clip(out: Path, column: "ComparisonColumn", fraction: float, prompt: int) -> "PageClip":
+    from analysis.report.data import PageClip
 
     cell = {"compute": column.compute, "fraction": fraction, "prompt": prompt}
     if column.reason:
-        return Clip(**cell, reason=column.reason)
+        return PageClip(**cell, reason=column.reason)
     from scaling.core.stage import moment
 
     path = _folder(out, column.run_id).path / "samples" / moment(fraction) / f"{prompt:02d}.mp4"
-    return Clip(**cell, path=path) if path.exists() else Clip(**cell, reason=f"no {path.parent.name}/{path.name}")
+    return (
+        PageClip(**cell, path=path) if path.exists() else PageClip(**cell, reason=f"no {path.parent.name}/{path.name}")
+    )
 
 
 def _forecast(out: Path) -> "Forecast | None":
     """The forecast on record, or None where none was made."""
-    from analysis.forecast.forecast import Forecast
+    from analysis.forecast.record import Forecast
     from scaling.core.specs import parse_spec
 
     path = out / "prediction.json"
@@ -192,9 +203,9 @@ def _prediction(out: Path, forecast: "Forecast") -> "Prediction":
 
 def _figures(
     out: Path, table: "pandas.DataFrame", forecast: "Forecast", columns: "list[RunRecord]"
-) -> "tuple[Figure, ...]":
+) -> "tuple[PageFigure, ...]":
     """The figures, drawn into OUT/figures; the star is the column of the forecast's compute, once it has an outcome."""
-    from analysis.forecast.forecast import SAME_COMPUTE, compare
+    from analysis.forecast.record import SAME_COMPUTE, compare
     from analysis.report.figures import draw_figures
 
     computes = {record.compute: record.train_flops for record in columns if record.train_flops is not None}
@@ -203,7 +214,7 @@ def _figures(
     return draw_figures(out / "figures", table, forecast, comparison, computes)
 
 
-def _tuning(out: Path) -> "Figure | None":
+def _tuning(out: Path) -> "PageFigure | None":
     """The trials, drawn into OUT/figures, where the sweep had some."""
     from analysis.report.figures import draw_tuning
     from scaling.core.records import Tuning
@@ -232,7 +243,9 @@ def _reconstructions(
     )
 
 
-def _recipe(out: Path, columns: "list[Column]", records: "dict[str, RunRecord]", commands: tuple[str, ...]) -> "Recipe":
+def _recipe(
+    out: Path, columns: "list[ComparisonColumn]", records: "dict[str, RunRecord]", commands: tuple[str, ...]
+) -> "Recipe":
     """What made the columns, from their own records and specs."""
     from analysis.report.data import Recipe
 

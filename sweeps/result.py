@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from analysis.forecast.forecast import Forecast
+from analysis.forecast.record import Forecast
 from scaling.core.records import RunRecord
 
 

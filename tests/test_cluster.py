@@ -158,13 +158,13 @@ def make_stage_of(out, sweep, *, seed=0, **changes):
 
 
 def launcher(out, **changes):
-    cluster = load_cluster("testbed").model_copy(update=changes)
+    cluster = load_cluster("testbed").replace(**changes)
     return Launcher(out, cluster, Scheduler(out / "slurm"))
 
 
 def test_sixteen_tasks_on_two_nodes_are_one_run_and_survive_a_preemption(slurm, sweep, undisturbed, out):
     spec = parse_spec(SweepSpec, yaml.safe_load(sweep.read_text()), "sweep")
-    stage = make_stage_of(out, sweep, optim=spec.optim.model_copy(update={"batch_tokens": 2560}), flop_budget=3e10)
+    stage = make_stage_of(out, sweep, optim=spec.optim.replace(batch_tokens=2560), flop_budget=3e10)
     done = launcher(out).submit("sweep", [StageJob(stage, gpus=16, hours=0.1, gpu_hours=1.6)], print)
     folder = StageFolder(out / "runs" / stage.id)
     (array,) = [one for one in done.submitted if one.runs_stages]
@@ -177,7 +177,7 @@ def test_sixteen_tasks_on_two_nodes_are_one_run_and_survive_a_preemption(slurm, 
     assert last.start_update == first.done
     record = read_record(folder.record_path)
     assert record.engine.processes == 16
-    alone = make_stage_of(out, sweep, optim=spec.optim.model_copy(update={"batch_tokens": 2560}), flop_budget=3e10)
+    alone = make_stage_of(out, sweep, optim=spec.optim.replace(batch_tokens=2560), flop_budget=3e10)
     single = StageFolder.create(out / "single", alone)
     for path in undisturbed.glob("runs/[dvl]a*"):  # data, VAE, latents
         shutil.copytree(path, out / "single" / path.name)

@@ -1,9 +1,7 @@
-"""The estimate: a published analysis repeated figure by figure, its slip shown, ranges, our own runs, every mistake."""
+"""The estimate of a published analysis: repeated figure by figure, its error shown, other values and ranges."""
 
-import json
 import math
 import re
-import shutil
 import subprocess
 import sys
 import textwrap
@@ -15,22 +13,18 @@ import pytest
 
 from analysis.estimate.assumptions import Assumption, override
 from analysis.estimate.preset import load_preset
-from analysis.estimate.published import Published, compare
+from analysis.estimate.published import Published, deviations
 from analysis.estimate.quantity import Quantity
 from analysis.estimate.sora import estimate
 from analysis.estimate.text import number
 from analysis.estimate.worksheet import DRAWS, MOST_RANGES, Worksheet
 from analysis.figures.estimate import outputs_figure
 from scaling.accounting import flops
-from scaling.accounting.presets import VAE_PRESETS, dial, dit_preset
 from scaling.cli.main import main
 from scaling.core.errors import UserError
-from scaling.core.records import Metric, RunRecord, write_record
-from scaling.core.specs import DataSpec, EngineSpec, EvalSpec, OptimSpec, TextSpec, VAETrainSpec, WorldSpec
-from scaling.core.stage import DataFields, DiTFields, LatentsFields, Stage, StageFolder, VAEFields
+from tests.estimate_command import PRESET, ask
 
 SORA = load_preset("sora")
-PRESET = ["estimate", "--preset", "sora"]
 ROUNDED_ON_THE_WAY = {"inference_flops_per_video", "break_even_minutes", "video_minutes_per_h100_day"}
 """Printed figures that follow from the source's inputs only with a rounding in between: the notes say which."""
 SLIP = {"ai_minutes_per_day", "fleet_h100", "peak_h100"}
@@ -39,20 +33,6 @@ SLIP = {"ai_minutes_per_day", "fleet_h100", "peak_h100"}
 
 def changed(**values):
     return estimate(override(SORA.assumptions, values, "test"))
-
-
-def ask(capsys, *arguments):
-    assert main([*map(str, arguments), "--json"]) == 0
-    return json.loads(capsys.readouterr().out)
-
-
-def assert_one_line(capsys, arguments, *fragments):
-    assert main(list(map(str, arguments))) == 2
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert len(err.splitlines()) == 1, err
-    for fragment in fragments:
-        assert str(fragment) in err
 
 
 # ---- The published analysis
@@ -77,14 +57,14 @@ def test_the_figures_that_were_asked_for(capsys):
 
 @pytest.mark.parametrize("name", sorted(SORA.published))
 def test_every_published_figure_is_what_the_inputs_give_or_says_why_not(name):
-    comparisons = compare(SORA.published[name], estimate(SORA.assumptions)[name])
+    compared = deviations(SORA.published[name], estimate(SORA.assumptions)[name])
     if name in SLIP:
-        assert all(0.37 < one.deviation < 0.4 for one in comparisons)
+        assert all(0.37 < figure.deviation < 0.4 for figure in compared)
     elif name in ROUNDED_ON_THE_WAY:
-        assert all(abs(one.deviation) < 0.01 for one in comparisons)
-        assert not all(one.rounds_to_it for one in comparisons)
+        assert all(abs(figure.deviation) < 0.01 for figure in compared)
+        assert not all(figure.rounds_to_it for figure in compared)
     else:
-        assert all(one.rounds_to_it for one in comparisons), comparisons
+        assert all(figure.rounds_to_it for figure in compared), compared
 
 
 def test_only_989_4_teraflops_and_thirty_days_give_the_published_months():
@@ -96,7 +76,7 @@ def test_only_989_4_teraflops_and_thirty_days_give_the_published_months():
         for peak, days in product(peaks, (28, 30, 30.4, 365.25 / 12, 31))
         if all(
             one.rounds_to_it
-            for one in compare(
+            for one in deviations(
                 published, changed(h100_flops_per_second=peaks[peak], days_per_month=days)["h100_months"]
             )
         )
@@ -108,7 +88,7 @@ def test_unrounded_flops_of_dit_give_the_figures_that_524_gigaflops_do_not():
     multiply_adds = flops.class_dit_forward(1152, 28, latent_side=64) / 2
     found = changed(dit_flops_per_step=multiply_adds)
     for name in ("inference_flops_per_video", "break_even_minutes", "dit_flops_per_image"):
-        assert all(one.rounds_to_it for one in compare(SORA.published[name], found[name])), name
+        assert all(one.rounds_to_it for one in deviations(SORA.published[name], found[name])), name
 
 
 def test_the_slip_is_shown_beside_what_the_inputs_give(capsys):
@@ -119,7 +99,7 @@ def test_the_slip_is_shown_beside_what_the_inputs_give(capsys):
     assert 8.5 + 6.5 == 15.0
     assert (8.5 + 6.5) / 120 * 8 == 1.0
     five_percent = changed(youtube_ai_share=0.05)["ai_minutes_per_day"]
-    assert compare(SORA.published["ai_minutes_per_day"], five_percent)[0].rounds_to_it
+    assert deviations(SORA.published["ai_minutes_per_day"], five_percent)[0].rounds_to_it
 
 
 def test_every_step_is_printed_with_unit_and_formula(capsys):
@@ -264,7 +244,7 @@ def test_the_same_ranges_give_the_same_numbers():
 def test_rounding_is_that_of_the_printed_digits(printed, value, rounds):
     sheet = Worksheet({"x": Assumption(value=value, unit="1", meaning="", source="")})
     sheet.step("", "y", "1", sheet["x"])
-    assert compare(Published(printed=printed), sheet.results["y"])[0].rounds_to_it == rounds
+    assert deviations(Published(printed=printed), sheet.results["y"])[0].rounds_to_it == rounds
 
 
 @pytest.mark.parametrize(
@@ -306,190 +286,3 @@ def test_no_torch_is_imported():
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
-
-
-# ---- From runs of ours
-
-
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory) -> Path:
-    """Finished stages of a planted law at three budgets, as far as an estimate reads them; the speed is 2e10 to 4e10
-    FLOP/s on two cores."""
-    folder = tmp_path_factory.mktemp("planted") / "runs"
-
-    def finish(stage, **fields):
-        made = StageFolder.create(folder, stage)
-        write_record(made.record_path, RunRecord(run_id=stage.id, stage=stage.kind, **fields))
-        made.finish()
-        return stage.id
-
-    data = finish(Stage(slug="data", fields=DataFields(data=DataSpec(worlds=WorldSpec())), parents={}))
-    fields = VAEFields(vae=VAE_PRESETS["tiny"], train=VAETrainSpec())
-    vae = finish(Stage(slug="vae", fields=fields, parents={"data": data}))
-    latents = finish(Stage(slug="latents", fields=LatentsFields(text=TextSpec()), parents={"data": data, "vae": vae}))
-    budgets = {1e12: ("w48d2", "w64d2", "w96d3"), 2e12: ("w48d2", "w64d3", "w96d3"), 4e12: ("w64d2", "w96d3", "w128d4")}
-    for budget, sizes in budgets.items():
-        for number_, size in enumerate(sizes):
-            dit = dit_preset(size)
-            N = flops.non_embedding(flops.dit_params(dit, 8))
-            D = budget / flops.dit_training(dit, 8, [(5, 4, 4)], 32) * 80
-            loss = 0.2 + 6 / N**0.3 + 40 / D**0.35
-            evaluation = EvalSpec(sample_steps=20, guidance=2.0)
-            stage = DiTFields(dit=dit, optim=OptimSpec(), flop_budget=budget, evaluation=evaluation)
-            finish(
-                Stage(slug=f"dit-{size}", fields=stage, parents={"vae": vae, "latents": latents}),
-                vae_id=vae,
-                n_params=N,
-                num_tokens=round(D),
-                flop_budget=budget,
-                train_flops=budget,
-                metrics=(Metric(name="val_loss", value=loss),),
-                device="cpu",
-                engine=EngineSpec(threads=2),
-                flops_per_second=(2e10, 3e10, 4e10)[number_],
-            )
-    return folder
-
-
-def test_the_estimate_of_our_own_target(capsys, runs):
-    found = ask(capsys, "estimate", "--runs", runs, "--flops", 3.2e13)
-    given = found["assumptions"]
-    assert found["training_flops"] == {"low": 3.2e13, "high": 3.2e13}
-    assert [given["device_flops_per_second"][end] for end in ("low", "value", "high")] == [1e10, 1.5e10, 2e10]
-    assert found["training_device_hours"] == {
-        "low": pytest.approx(3.2e13 / 2e10 / 3600),
-        "high": pytest.approx(3.2e13 / 1e10 / 3600),
-    }
-    # 17 frames of 64x64 become 5 x 8 x 8 latents and 5 x 4 x 4 tokens; guidance doubles 20 steps.
-    forward, decode = given["flops_per_forward"]["value"], given["decode_flops_per_video"]["value"]
-    assert decode == flops.vae_decode(VAE_PRESETS["tiny"], 17, 64, 64)
-    assert found["inference_flops_per_video"] == pytest.approx(40 * forward + decode)
-    minutes = 17 / 8 / 60
-    per_hour = 1.5e10 * 3600 / found["inference_flops_per_video"] * minutes
-    assert found["video_minutes_per_device_hour"] == pytest.approx(per_hour)
-    assert (
-        found["break_even_minutes"]["low"]
-        < 3.2e13 / found["inference_flops_per_video"] * minutes
-        < found["break_even_minutes"]["high"]
-    )
-    assert found["target"]["notes"] == []
-    # The power of N against the closed form of the nearest size that one could train.
-    dit = dial(found["target"]["n_params"])
-    exact = flops.dit_forward(dit, 8, [(5, 4, 4)], 32) / flops.non_embedding(flops.dit_params(dit, 8))
-    assert forward / found["target"]["n_params"] == pytest.approx(exact, rel=0.05)
-
-
-def test_a_loss_is_turned_into_compute(capsys, runs):
-    """And back: at that compute, the forecast is of that loss."""
-    found = ask(capsys, "estimate", "--runs", runs, "--loss", 0.55)
-    target = found["target"]
-    assert target["flops_low"] < target["flops"] < target["flops_high"]
-    assert found["training_flops"] == {"low": target["flops_low"], "high": target["flops_high"]}
-    assert main(["forecast", str(runs), "--flops", str(target["flops"]), "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["val_loss"] == pytest.approx(0.55, rel=0.02)
-
-
-def test_far_targets_are_marked(capsys, runs):
-    assert main(["estimate", "--runs", str(runs), "--flops", "4e14"]) == 0
-    text = capsys.readouterr().out
-    assert "! 100 times the largest budget" in text
-    assert "= training_flops / device_hour" in text
-
-
-def test_size_and_measured_speed_can_be_changed(capsys, runs):
-    size = ["--frames", 33, "--height", 32, "--width", 96]
-    found = ask(capsys, "estimate", "--runs", runs, "--flops", 3.2e13, *size, "--set", "device_flops_per_second=4e14")
-    assert found["assumptions"]["decode_flops_per_video"]["value"] == flops.vae_decode(VAE_PRESETS["tiny"], 33, 32, 96)
-    assert found["training_device_hours"]["low"] == pytest.approx(3.2e13 / 4e14 / 3600)
-
-
-@pytest.mark.parametrize(
-    ("changes", "fragment"),
-    [
-        ([{"flops_per_second": None}], "no run has a measured speed"),
-        ([{"device": "cpu"}, {"device": "cuda"}], "do not mix"),
-    ],
-)
-def test_speed_has_to_be_measured_and_of_one_device(capsys, runs, tmp_path, changes, fragment):
-    other = tmp_path / "runs"
-    shutil.copytree(runs, other)
-    for number_, path in enumerate(sorted(other.glob("dit-*/record.json"))):
-        path.write_text(json.dumps(json.loads(path.read_text()) | changes[number_ % len(changes)]))
-    assert_one_line(capsys, ["estimate", "--runs", other, "--flops", "3.2e13"], fragment)
-
-
-# ---- Mistakes
-
-
-@pytest.mark.parametrize(
-    ("arguments", "fragments"),
-    [
-        ([], ["Exactly 1 of {--preset, --runs}"]),
-        (["--preset", "sorra"], ["no preset 'sorra'", "did you mean 'sora'"]),
-        (["--preset", "xyz"], ["shipped ones: sora"]),
-        (["--preset", "sora", "--runs", "x"], ["Exactly 1 of {--preset, --runs}"]),
-        (["--preset", "sora", "--flops", "1e13"], ["--flops is for --runs"]),
-        (["--preset", "sora", "--set", "difusion_steps=20"], ["'difusion_steps'", "did you mean 'diffusion_steps'"]),
-        (["--preset", "sora", "--set", "qqq=20"], ["known ones: dit_training_flops"]),
-        (["--preset", "sora", "--set", "diffusion_steps"], ["NAME=VALUE"]),
-        (["--preset", "sora", "--set", "diffusion_steps="], ["diffusion_steps=", "NAME=VALUE"]),
-        (["--preset", "sora", "--set", "diffusion_steps=many"], ["diffusion_steps: 'many'"]),
-        (["--preset", "sora", "--set", "diffusion_steps=0"], ["0 is not possible", "above 0"]),
-        (["--preset", "sora", "--set", "diffusion_steps=-5"], ["-5"]),
-        (["--preset", "sora", "--set", "diffusion_steps=nan"], ["nan"]),
-        (["--preset", "sora", "--set", "diffusion_steps=1e999"], ["1e999"]),
-        (["--preset", "sora", "--set", "diffusion_steps=1e300"], ["inference_flops_per_video", "less extreme"]),
-        (["--preset", "sora", "--set", "diffusion_steps=1e-300..1"], ["inference_flops_per_video", "less extreme"]),
-        (["--preset", ""], ["no preset ''"]),
-        (["--preset", "sora", "--set", "diffusion_steps=9..3"], ["9..3 does not rise"]),
-        (["--preset", "sora", "--set", "diffusion_steps=1..2..3"], ["1..2..3"]),
-        (["--preset", "sora", "--set", "hardware_utilization=40"], ["40 is not possible", "at most 1"]),
-        (["--preset", "sora", "--set", "video_share=0.5..2"], ["0.5..2 is not possible"]),
-        (["--preset", "sora", "--assumptions", "nowhere.yaml"], ["nowhere.yaml: no such file"]),
-        (["--preset", "sora", "--plot", "outputs.gif"], ["outputs.gif", ".svg"]),
-        (["--runs", "nowhere", "--flops", "1e13"], ["nowhere"]),
-        (["--runs", "nowhere"], ["--flops C or --loss L"]),
-        (["--runs", "nowhere", "--flops", "-1"], ['Invalid value "-1.0" for --flops. Must be > 0']),
-        (["--runs", "nowhere", "--loss", "nan"], ['Invalid value "nan" for --loss']),
-        (["--runs", "nowhere", "--flops", "1e13", "--loss", "1"], ["Mutually exclusive arguments: {--flops, --loss}"]),
-        (["--runs", "nowhere", "--flops", "1e13", "--plot", "x.png"], ["nothing to draw"]),
-    ],
-)
-def test_mistakes(capsys, arguments, fragments, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    assert_one_line(capsys, ["estimate", *arguments], *fragments)
-
-
-@pytest.mark.parametrize(
-    ("text", "fragment"),
-    [
-        ("diffusion_steps: [20", "not valid YAML"),
-        ("", "expected a mapping"),
-        ("- 20", "expected a mapping"),
-        ("difusion_steps: 20", "did you mean 'diffusion_steps'"),
-        ("diffusion_steps: true", "True is neither"),
-        ("diffusion_steps: {low: 3}", "neither a number"),
-        ("diffusion_steps: [1, 2, 3]", "neither a number"),
-        ("diffusion_steps:", "None is neither"),
-        ("1: 2", "no assumption '1'"),
-    ],
-)
-def test_mistakes_in_a_file(capsys, tmp_path, text, fragment):
-    path = tmp_path / "mine.yaml"
-    path.write_text(text)
-    assert_one_line(capsys, [*PRESET, "--assumptions", path], path, fragment)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "fragment"),
-    [
-        (["--loss", "0.01"], "is foretold for no run"),
-        (["--loss", "5"], "give a lower loss"),
-        (["--flops", "1e12"], "no run has less compute than 1e+12"),
-        (["--flops", "3e13", "--frames", "16"], "must be 1 + 4k, such as 17"),
-        (["--flops", "3e13", "--width", "50"], "multiple of 16"),
-        (["--flops", "3e13", "--set", "device_flops=1e12"], "did you mean 'device_flops_per_second'"),
-    ],
-)
-def test_mistakes_with_runs(capsys, runs, arguments, fragment):
-    assert_one_line(capsys, ["estimate", "--runs", runs, *arguments], fragment)

@@ -1,6 +1,7 @@
-"""`scaling fit` and the law's side of `scaling forecast`, from a file on disk to what is printed, drawn or refused."""
+"""`scaling fit`, from a file on disk to what is printed, drawn or refused."""
 
 import json
+import re
 from pathlib import Path
 from typing import get_args
 
@@ -9,7 +10,7 @@ import pandas as pd
 import pytest
 
 from analysis.laws.forms import LAWS
-from scaling.cli import fit, forecast
+from scaling.cli import fit
 from scaling.cli.main import main
 from scaling.core.records import Metric, RunRecord, write_record
 from tests.public_data import DATA, needs_data
@@ -73,7 +74,7 @@ def test_the_text_names_what_the_object_holds(table: Path, capsys: pytest.Captur
         (["--law", "shared"], {"E", "A", "B", "gamma"}),
         (["--law", "kaplan"], {"A", "B", "kappa", "beta"}),
         (["--method", "least-squares"], {"E", "A", "B", "alpha", "beta"}),
-        (["--pin", "E=0.3", "--lean", "0.5"], {"E", "A", "B", "alpha", "beta"}),
+        (["--fix", "E=0.3", "--compute-weight", "0.5"], {"E", "A", "B", "alpha", "beta"}),
     ],
 )
 def test_every_law_and_method_can_be_asked_for(table: Path, capsys, options: list[str], params: set[str]) -> None:
@@ -98,12 +99,12 @@ def test_the_replication_is_one_command(capsys: pytest.CaptureFixture[str]) -> N
 
 
 @needs_data
-def test_a_held_out_run_of_an_envelope_is_foretold_with_its_floor_pinned(tmp_path: Path, capsys) -> None:
+def test_a_held_out_run_of_an_envelope_is_predicted_with_its_floor_fixed(tmp_path: Path, capsys) -> None:
     """Six isoFLOP minima; the run at 1e21 FLOPs was measured later: 2.599 against 2.606."""
     table = DATA / "marin" / "moe_isoflop_envelope.csv"
     options = ("--law", "power-floor", "--where", "role=isoflop_min", "--method", "least-squares", "--bootstrap", 0)
-    pinned = printed(capsys, "fit", table, *options, "--pin", "E=1.6")["params"]
-    assert pinned["E"] + pinned["K"] / 1e21 ** pinned["gamma"] == pytest.approx(2.606, abs=1e-3)
+    fixed = printed(capsys, "fit", table, *options, "--fix", "E=1.6")["params"]
+    assert fixed["E"] + fixed["K"] / 1e21 ** fixed["gamma"] == pytest.approx(2.606, abs=1e-3)
     free = printed(capsys, "fit", table, *options)["params"]["E"]
     assert free == pytest.approx(1.438, abs=1e-3)
 
@@ -111,7 +112,7 @@ def test_a_held_out_run_of_an_envelope_is_foretold_with_its_floor_pinned(tmp_pat
 def test_figures_are_drawn_as_png_and_svg(table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["fit", str(table), "--drop-top", "1", "--bootstrap", "50", "--plot", str(tmp_path / "figures")]) == 0
     drawn = {path.name for path in (tmp_path / "figures").iterdir()}
-    names = ("fit", "compute", "contours", "sensitivity", "foretold")
+    names = ("fit", "compute", "contours", "sensitivity", "holdouts")
     assert drawn == {f"{name}{kind}" for name in names for kind in (".png", ".svg")}
     for name in ("a.svg", "b.svg"):
         assert main(["fit", str(table), "--bootstrap", "0", "--plot", str(tmp_path / name)]) == 0
@@ -125,7 +126,7 @@ def test_budgets_get_their_isoflop_curves_and_one_axis_its_curve(tmp_path: Path)
     assert main(["fit", str(tmp_path / "t.csv"), *options, str(tmp_path / "two")]) == 0
     assert (tmp_path / "two" / "isoflop.svg").stat().st_size > 5000
     assert main(["fit", str(tmp_path / "t.csv"), "--law", "power", *options, str(tmp_path / "one")]) == 0
-    assert {path.stem for path in (tmp_path / "one").iterdir()} == {"fit", "curve", "sensitivity", "foretold"}
+    assert {path.stem for path in (tmp_path / "one").iterdir()} == {"fit", "curve", "sensitivity", "holdouts"}
 
 
 def test_the_other_approaches_give_exponents(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -140,25 +141,8 @@ def test_the_other_approaches_give_exponents(tmp_path: Path, capsys: pytest.Capt
     assert "isoflop: N ~ C^0.5000" in capsys.readouterr().out
 
 
-def test_a_law_says_what_a_budget_buys_and_what_a_target_costs(table: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    found = printed(capsys, "forecast", table, "--drop-top", 1, "--flops", 1e16, "--target", 0.45, "--add", 1e15)
-    share = 0.5 * 400 / (0.45 * 90)
-    best = ((1e16 / 6) ** 0.5 / share) ** (1 / 0.95)
-    assert found["buys"]["n_params"]["low"] < best < found["buys"]["n_params"]["high"]
-    loss = 0.3 + 90 * best**-0.45 + 400 * (1e16 / 6 / best) ** -0.5
-    assert found["buys"]["metric"]["low"] < loss < found["buys"]["metric"]["high"]
-    costs = found["costs"]
-    assert costs["train_flops"]["low"] < costs["train_flops"]["value"] < costs["train_flops"]["high"]
-    assert sum(run["train_flops"] for run in found["add"]["runs"]) == pytest.approx(1e15)
-    assert main(["forecast", str(table), "--drop-top", "1", "--flops", "1e16", "--target", ".45", "--add", "1e15"]) == 0
-    text = capsys.readouterr().out
-    for said in ("for a new run", "a loss of 0.45 costs", "runs that tell most about 1e+16 FLOPs"):
-        assert said in text
-
-
-def test_the_commands_offer_the_laws_that_there_are() -> None:
+def test_the_command_offers_the_laws_that_there_are() -> None:
     assert get_args(fit.LawName) == LAWS
-    assert set(get_args(forecast.ForecastLawName)) < set(LAWS)
 
 
 @pytest.mark.parametrize(
@@ -166,22 +150,16 @@ def test_the_commands_offer_the_laws_that_there_are() -> None:
     [
         (("fit", "--bootstrap", "-1"), 'Invalid value "-1" for --bootstrap. Must be >= 0; see scaling fit --help'),
         (("fit", "--delta", "0"), 'Invalid value "0.0" for --delta. Must be > 0'),
-        (("fit", "--lean", "nan"), 'Invalid value "nan" for --lean. Must be < inf'),
+        (("fit", "--compute-weight", "nan"), 'Invalid value "nan" for --compute-weight. Must be < inf'),
         (("fit", "--column", "loss"), "--column loss: expected NAME=VALUE"),
         (("fit", "--unit", "n_params=many"), "--unit n_params=many: expected a positive number"),
-        (("fit", "--pin", "A=3"), "A of chinchilla cannot be pinned; choose from E, alpha, beta"),
-        (("fit", "--weigh"), "no run was repeated with another seed"),
+        (("fit", "--fix", "A=3"), "A of chinchilla cannot be fixed; choose from E, alpha, beta"),
+        (("fit", "--inverse-variance"), "no run was repeated with another seed"),
         (("fit", "--metric", "fdv"), "no column 'fdv'; is it 'fvd'?"),
         (("fit", "--law", "repeated"), "no column 'unique_tokens'"),
         (("fit", "--drop-top", "33"), "3 runs are too few for the 5 parameters of chinchilla"),
         (("fit", "--method", "isoflop"), "the runs are in no budgets of three or more with equal train_flops"),
         (("fit", "--plot", "law.gif"), "cannot draw '.gif'"),
-        (("forecast",), "nothing is asked: give --flops C"),
-        (("forecast", "--target", "0.2", "--drop-top", "1"), "the law never reaches 0.2"),
-        (("forecast", "--target", "0.5", "--add", "1e12"), "--add needs --flops"),
-        (("forecast", "--flops", "-1"), 'Invalid value "-1.0" for --flops. Must be > 0'),
-        (("forecast", "--flops", "1e15", "--bootstrap", "3"), 'Invalid value "3" for --bootstrap. Must be >= 100'),
-        (("forecast", "--flops", "1e15", "--add", "1"), "1 FLOPs buy no run near those of the table"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(table: Path, capsys, arguments: tuple[str, ...], message: str) -> None:
@@ -242,3 +220,81 @@ def test_a_study_warns_of_what_the_runs_do_not_tell(tmp_path: Path, capsys: pyte
     huber = printed(capsys, "fit", tmp_path / "t.csv", "--delta", "0.001")["warnings"]
     assert any("a Huber loss of delta 0.001 on few runs" in warning for warning in huber)
     assert not any("Huber" in warning for warning in warnings)
+
+
+FITS: dict[str, tuple[str, ...]] = {
+    "--law": ("--law", "shared"),
+    "--against": ("--law", "power", "--against", "num_tokens"),
+    "--metric": ("--metric", "lpips"),
+    "--method": ("--method", "least-squares"),
+    "--delta": ("--delta", "0.01"),
+    "--inverse-variance": ("--inverse-variance",),
+    "--compute-weight": ("--compute-weight", "0.5"),
+    "--fix": ("--fix", "E=0.25"),
+    "--drop-top": ("--drop-top", "1"),
+    "--bootstrap": ("--bootstrap", "60"),
+    "--seed": ("--seed", "1"),
+    "--column": ("--column", "loss=lpips"),
+    "--unit": ("--unit", "n_params=2"),
+    "--where": ("--where", "kind=a"),
+    "--plot": ("--plot", "law.svg"),
+    "--json": ("--json",),
+}
+"""Option -> arguments that use it; the other choices of a law are needed for one of them."""
+REFUSED_BESIDE = {
+    "isoflop": {"--law", "--against", "--delta", "--inverse-variance", "--compute-weight", "--fix", "--bootstrap",
+                "--seed", "--plot"},
+    "least-squares": {"--delta"},
+    "huber": set[str](),
+}  # fmt: skip
+
+
+@pytest.fixture
+def budgets(tmp_path: Path) -> Path:
+    """Runs in budgets, each twice, of two kinds, with another metric."""
+    runs = isoflops(noise=0.003)
+    table = pd.DataFrame({**runs.axes, "loss": runs.metric, "lpips": runs.metric**2, "kind": "a"})
+    again = table.assign(loss=table["loss"] * 1.01, kind="b")
+    pd.concat([table, again]).to_csv(tmp_path / "t.csv", index=False)
+    return tmp_path / "t.csv"
+
+
+@pytest.mark.parametrize("method", list(REFUSED_BESIDE))
+@pytest.mark.parametrize("option", [option for option in FITS if option != "--method"])
+def test_every_option_changes_the_fit_or_is_refused(
+    budgets: Path, capsys, monkeypatch, option: str, method: str
+) -> None:
+    monkeypatch.chdir(budgets.parent)
+    base = ["fit", str(budgets), "--method", method]
+    quick = [] if method == "isoflop" or option == "--bootstrap" else ["--bootstrap", "50"]
+    assert main([*base, *quick]) == 0
+    before = capsys.readouterr()
+    code = main([*base, *quick, *FITS[option]])
+    after = capsys.readouterr()
+    if option in REFUSED_BESIDE[method]:
+        assert code == 2
+        assert f"--method {method}" in after.err
+        assert option in after.err or FITS[option][0] in after.err
+    else:
+        assert code == 0
+        assert (after.out, after.err) != (before.out, before.err)
+
+
+def test_the_options_above_are_all_there_are(capsys) -> None:
+    assert main(["fit", "--help"]) == 0
+    offered = set(re.findall(r"--[a-z][a-z-]+", capsys.readouterr().out))
+    assert offered - {"--help"} == set(FITS)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--against", "num_tokens"), "--against is the axis of a law with one axis; add --law with one of power"),
+        (("--seed", "1", "--bootstrap", "0"), "--seed is the seed of the bootstrap, and --bootstrap 0 makes none"),
+    ],
+)
+def test_an_option_without_its_companion_is_refused(
+    budgets: Path, capsys, options: tuple[str, ...], message: str
+) -> None:
+    assert main(["fit", str(budgets), *options]) == 2
+    assert message in capsys.readouterr().err

@@ -8,15 +8,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.figures.forecast import isoflop_figure, scaling_figure
-from analysis.figures.style import save_one
-from analysis.forecast.forecast import Forecast, compare, forecast
-from analysis.forecast.joint_isoflop import PRIOR, fit_valleys
-from analysis.laws.isoflop import COLUMNS, fit_frontier, fit_power
-from benchmarks.forecast_calibration import BASE, DESIGNS, LAWS, TARGET, Loss, plant, trial
-from scaling.cli.main import main
+from analysis.figures.forecast import forecast_isoflop_figure, scaling_figure
+from analysis.figures.style import save_figure
+from analysis.forecast.forecast import forecast
+from analysis.forecast.joint_isoflop import PRIOR, fit_joint_isoflop
+from analysis.forecast.record import Forecast, compare
+from analysis.laws.isoflop import Frontier, fit_frontier, isoflop_runs
+from analysis.laws.power import fit_power
+from analysis.tables.read import table_of_runs
+from benchmarks.forecast_calibration import BASE, COLUMNS, DESIGNS, LAWS, TARGET, Loss, plant, trial
 from scaling.core.errors import UserError
-from scaling.core.records import Metric, RunRecord, write_record
+from scaling.core.records import Metric, RunRecord
 from tests.public_data import DATA, needs_data
 
 
@@ -29,6 +31,10 @@ def sweep(loss: Loss, rng: np.random.Generator, noise: float = 0.01) -> pd.DataF
             measured = loss(N, budget) * np.exp(noise * rng.standard_normal())
             rows.append((f"r{len(rows)}", N, budget / (6 * N), budget, budget, measured))
     return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def frontier_of(table: pd.DataFrame) -> Frontier:
+    return fit_frontier(isoflop_runs(table_of_runs(table)))
 
 
 def isoflops(loss: Callable[[float, float], float], budgets: list[float], sizes: Callable) -> pd.DataFrame:
@@ -54,7 +60,7 @@ def test_bias_of_the_parabola_is_the_published_one_in_all_cells() -> None:
             list(np.geomspace(1e17, 1e21, 5)),
             lambda C, width=width, optimum=optimum: optimum(C) * np.geomspace(1 / width, width, 15),
         )
-        optima = fit_frontier(table).optima
+        optima = frontier_of(table).optima
         inferred = float(fit_power([o.flop_budget for o in optima], [o.num_tokens for o in optima])(1e24))
         error = 100 * (inferred * 6 * optimum(1e24) / 1e24 - 1)
         assert error == pytest.approx(row.rel_error_pct, abs=1e-3), (row.surface, row.grid_name)
@@ -65,7 +71,7 @@ def test_parabolas_on_noise_free_public_data() -> None:
     points = pd.read_json(DATA / "cs336" / "isoflops_curves.json")
     N, C = points["parameters"].astype(float), points["compute_budget"]
     columns = [points.index.astype(str), N, C / (6 * N), C, C, points["final_loss"]]
-    optima = fit_frontier(pd.DataFrame(dict(zip(COLUMNS, columns, strict=True)))).optima
+    optima = frontier_of(pd.DataFrame(dict(zip(COLUMNS, columns, strict=True)))).optima
     # The best run per budget would give .469; the truth is .5143.
     found = fit_power([optimum.flop_budget for optimum in optima], [optimum.n_params for optimum in optima])
     assert found.exponent == pytest.approx(0.5146, abs=1e-4)
@@ -103,7 +109,7 @@ def test_what_is_counted_as_a_parameter_moves_the_exponent() -> None:
 def test_attention_bends_flops_per_token_and_the_forecast_knows() -> None:
     table = sweep(plant(*LAWS[1]), np.random.default_rng(0))
     table["num_tokens"] = table["train_flops"] / (40 * table["n_params"] ** 0.9)
-    assert fit_frontier(table).flops_per_token.exponent == pytest.approx(0.9)
+    assert frontier_of(table).flops_per_token.exponent == pytest.approx(0.9)
     found = forecast(table, 128 * BASE)
     assert found.num_tokens == pytest.approx(128 * BASE / (40 * found.n_params**0.9))
     assert found.a * 0.9 + found.b == pytest.approx(1)
@@ -120,7 +126,7 @@ def test_attention_bends_flops_per_token_and_the_forecast_knows() -> None:
 def test_a_parabola_without_an_inner_minimum_is_refused_and_the_best_run_stands_in(losses, reason: str) -> None:
     table = sweep(plant(*LAWS[1]), np.random.default_rng(0))
     table.loc[table["flop_budget"] == 16 * BASE, "val_loss"] = losses
-    largest = fit_frontier(table).optima[-1]
+    largest = frontier_of(table).optima[-1]
     assert largest.refusal == reason
     best = table[table["flop_budget"] == 16 * BASE].nsmallest(1, "val_loss").iloc[0]
     assert (largest.n_params, largest.val_loss) == pytest.approx((best["n_params"], best["val_loss"]))
@@ -129,37 +135,37 @@ def test_a_parabola_without_an_inner_minimum_is_refused_and_the_best_run_stands_
 
 def test_two_sizes_make_no_parabola() -> None:
     table = sweep(plant(*LAWS[1]), np.random.default_rng(0)).drop(index=[4])
-    assert fit_frontier(table).optima[1].refusal == "2 sizes, a parabola needs 3"
+    assert frontier_of(table).optima[1].refusal == "2 sizes, a parabola needs 3"
 
 
-def test_valley_recovers_a_planted_one_and_leans_on_its_prior_only_where_noise_says_little() -> None:
+def test_the_joint_fit_recovers_a_planted_one_and_takes_its_prior_only_where_noise_says_little() -> None:
     N, C = (axis.ravel() for axis in np.meshgrid([5e4, 1e5, 2e5, 4e5], [BASE, 2 * BASE, 4 * BASE]))
     losses = np.exp(0.1 * np.log(N / (1e5 * (C / BASE) ** 0.7)) ** 2 - 0.2 * np.log(C / BASE))[None]
-    sure = fit_valleys(N, C, losses, 1e-4, np.array([PRIOR]))
+    sure = fit_joint_isoflop(N, C, losses, 1e-4, np.array([PRIOR]))
     assert sure.exponent == pytest.approx([0.7])
     assert sure.n_params(32 * BASE) == pytest.approx([1e5 * 32**0.7])
     assert sure.best_losses[0] == pytest.approx([1, 2**-0.2, 4**-0.2])
-    assert sure.edge == ("",)
-    assert fit_valleys(N, C, losses, 1.0, np.array([PRIOR])).exponent == pytest.approx([PRIOR])
+    assert sure.refusals == ("",)
+    assert fit_joint_isoflop(N, C, losses, 1.0, np.array([PRIOR])).exponent == pytest.approx([PRIOR])
 
 
 @pytest.mark.parametrize(
-    ("curvature", "centre", "edge", "stays_at"),
+    ("curvature", "center", "refusal", "stays_at"),
     [
-        (0.1, 1e3, "the valley's bottom lies below the sizes tried; add a smaller one", 5e4),
-        (0.1, 1e8, "the valley's bottom lies above the sizes tried; add a larger one", 4e5),
+        (0.1, 1e3, "the minimum of all budgets together lies below the sizes tried; add a smaller one", 5e4),
+        (0.1, 1e8, "the minimum of all budgets together lies above the sizes tried; add a larger one", 4e5),
         (-0.1, 1e5, "the parabolas of all budgets together open downwards", 4e5),
     ],
 )
-def test_a_valley_without_a_bottom_says_so_and_stays_among_the_sizes_tried(
-    curvature: float, centre: float, edge: str, stays_at: float
+def test_a_joint_fit_without_a_minimum_says_so_and_stays_among_the_sizes_tried(
+    curvature: float, center: float, refusal: str, stays_at: float
 ) -> None:
     C = np.repeat([BASE, 4 * BASE], 3)
     slide = (C / BASE) ** PRIOR
     N = np.tile([5e4, 1.2e5, 4e5], 2) * slide
-    losses = np.exp(curvature * np.log(N / (centre * slide)) ** 2)[None]
-    found = fit_valleys(N, C, losses, 0.01, np.array([PRIOR]))
-    assert found.edge == (edge,)
+    losses = np.exp(curvature * np.log(N / (center * slide)) ** 2)[None]
+    found = fit_joint_isoflop(N, C, losses, 0.01, np.array([PRIOR]))
+    assert found.refusals == (refusal,)
     assert found.n_params(BASE) == pytest.approx([stays_at], rel=1e-6)
 
 
@@ -185,7 +191,7 @@ def test_intervals_hold_the_measured_loss_at_eight_times_the_compute() -> None:
     assert np.mean([one.inside for one in trials]) >= 0.85
     assert np.median([one.width for one in trials]) < 0.4
     assert abs(np.median([one.error for one in trials])) < 0.03
-    assert np.mean([one.excess["valley"] for one in trials]) < 0.01
+    assert np.mean([one.excess["joint"] for one in trials]) < 0.01
 
 
 def test_a_forecast_repeats_exactly_survives_its_document_and_never_sees_the_target() -> None:
@@ -234,7 +240,9 @@ def test_a_run_without_a_loss_is_left_out_by_name() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda table: table.drop(columns="flop_budget"), "no column flop_budget"),
+        (lambda table: table.drop(columns="val_loss"), "no column 'loss'"),
+        (lambda table: table.drop(columns="n_params"), "no column 'n_params'"),
+        (lambda table: table.drop(index=[2, 3, 5, 6, 8, 9]).drop(columns="flop_budget"), "the runs come in no compute"),
         (lambda table: table[table["flop_budget"] == BASE], "1 compute budgets give no frontier"),
         (lambda table: table.iloc[[0, 1, 4, 5, 7]], "5 runs are too few"),
         (lambda table: table.assign(num_tokens=0.0), "run r0 has no positive num_tokens"),
@@ -274,29 +282,7 @@ def test_figures_are_drawn_from_a_forecast(tmp_path: Path) -> None:
     found = forecast(table, 128 * BASE)
     computes = {"base": 4 * BASE, "4x": 16 * BASE, "32x": 128 * BASE}
     comparison = compare(found, record(0.37, 128 * BASE))
-    save_one(scaling_figure(table, found, comparison, computes), tmp_path / "scaling.png")
-    save_one(isoflop_figure(table, fit_frontier(table), found), tmp_path / "isoflop.svg")
+    save_figure(scaling_figure(table, found, comparison, computes), tmp_path / "scaling.png")
+    runs = isoflop_runs(table_of_runs(table))
+    save_figure(forecast_isoflop_figure(runs, fit_frontier(runs), found), tmp_path / "isoflop.svg")
     assert all(path.stat().st_size > 5000 for path in (tmp_path / "scaling.png", tmp_path / "isoflop.svg"))
-
-
-def test_forecast_command_reads_a_folder_of_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for row in sweep(plant(*LAWS[2]), np.random.default_rng(5)).itertuples():
-        written = RunRecord(
-            run_id=row.run_id,
-            stage="dit",
-            n_params=int(row.n_params),
-            num_tokens=int(row.num_tokens),
-            train_flops=row.train_flops,
-            flop_budget=row.flop_budget,
-            metrics=(Metric(name="val_loss", value=row.val_loss),),
-        )
-        write_record(tmp_path / row.run_id / "record.json", written)
-        (tmp_path / row.run_id / "COMPLETE").touch()
-    command = ["forecast", str(tmp_path), "--flops", str(128 * BASE)]
-    assert main([*command, "--json"]) == 0
-    assert len(Forecast.model_validate(json.loads(capsys.readouterr().out)).run_ids) == 10
-    assert main(command) == 0
-    assert "90% of new runs in [" in capsys.readouterr().out
-    (tmp_path / "empty").mkdir()
-    assert main(["forecast", str(tmp_path / "empty"), "--flops", "1e14"]) == 2
-    assert "no finished DiT run" in capsys.readouterr().err

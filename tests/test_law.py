@@ -10,7 +10,7 @@ import pytest
 from analysis.laws.bootstrap import bootstrap
 from analysis.laws.fit import fit_law
 from analysis.laws.forms import CHINCHILLA, TWO_AXES, law
-from analysis.laws.newton import Objective, minimise
+from analysis.laws.newton import Objective, minimize
 from analysis.laws.points import Points, points
 from analysis.laws.repeats import effective_tokens
 from analysis.laws.search import Problem
@@ -234,7 +234,7 @@ def test_a_term_that_is_not_there_is_underdetermined() -> None:
     assert (fit.status, fit.reason) == ("underdetermined", "A is 0, so alpha means nothing")
 
 
-def test_two_optima_that_are_as_good_are_both_told() -> None:
+def test_two_optima_that_are_as_good_are_both_named() -> None:
     """Sixteen noisy runs and a half-life of repetition: the published one is a local optimum among several, too."""
     found = planted(noise=0.03, seed=55, sizes=4)
     axes = {**found.axes, "unique_tokens": found.axes["num_tokens"] / np.resize([1, 2, 8, 32], 16)}
@@ -260,13 +260,13 @@ def test_effective_tokens_are_those_of_the_paper() -> None:
     assert worth == pytest.approx([50, 100, 100 + 1539 * (1 - np.exp(-3 / 15.39)), 1639])
 
 
-def test_a_pinned_parameter_stays() -> None:
-    fit = fit_law(planted(noise=0.01), CHINCHILLA.pin(E=0.25, beta=0.5), SQUARES)
+def test_a_fixed_parameter_stays() -> None:
+    fit = fit_law(planted(noise=0.01), CHINCHILLA.fix(E=0.25, beta=0.5), SQUARES)
     assert (fit.params["E"], fit.params["beta"]) == pytest.approx((0.25, 0.5))
     assert fit.freedom == 36 - 3
     assert bootstrap(fit, draws=50, seed=0).intervals()["E"] == pytest.approx((0.25, 0.25))
-    with pytest.raises(UserError, match="A of chinchilla cannot be pinned; choose from E, alpha, beta"):
-        CHINCHILLA.pin(A=1.0)
+    with pytest.raises(UserError, match="A of chinchilla cannot be fixed; choose from E, alpha, beta"):
+        CHINCHILLA.fix(A=1.0)
 
 
 @pytest.mark.parametrize(
@@ -296,11 +296,11 @@ def test_unrepeated_data_say_nothing_of_repeats() -> None:
         fit_law(points(axes, CHINCHILLA.predict(PLANTED, axes)), law("repeated"))
 
 
-def test_the_minimiser_says_where_it_did_not_settle(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_minimizer_says_where_it_did_not_settle(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("analysis.laws.newton.STEPS", 2)
     problem = Problem(CHINCHILLA, planted(noise=0.01), Objective())
     start = problem.design().low.clip(-3, 3)[None]
-    assert not minimise(problem.design(), Objective(), problem.metric[None], np.ones((1, 36)), start).converged[0]
+    assert not minimize(problem.design(), Objective(), problem.metric[None], np.ones((1, 36)), start).converged[0]
 
 
 def test_projection_is_the_constrained_optimum() -> None:
@@ -318,7 +318,7 @@ def test_projection_is_the_constrained_optimum() -> None:
 
 def test_analysis_and_its_commands_never_import_torch() -> None:
     modules = (
-        "analysis.laws.study, analysis.forecast.forecast, analysis.figures.laws, scaling.cli.fit, scaling.cli.forecast"
+        "analysis.laws.study, analysis.forecast.answer, analysis.figures.laws, scaling.cli.fit, scaling.cli.forecast"
     )
     code = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0

@@ -124,7 +124,7 @@ def test_files_count_more_than_an_old_answer(out):
 def test_complete_is_complete_whatever_the_queue_says(out):
     record = RunRecord(run_id="x", stage="dit")
     assert status_of(out, [add(out, 0, complete=record)], {"5_0": RUNNING}).state == "done"
-    diverged = record.model_copy(update={"diverged_at": 7})
+    diverged = record.replace(diverged_at=7)
     found = status_of(out, [add(out, 1, complete=diverged)], {})
     assert (found.state, "after 7 updates" in found.note) == ("diverged", True)
 

@@ -1,4 +1,4 @@
-"""Anybody's table: columns and units guessed and given, and what cannot be used said in one line."""
+"""Tables of runs: columns and units, recognized and given; a table that cannot be used is refused in one line."""
 
 from pathlib import Path
 
@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from analysis.laws.forms import CHINCHILLA
-from analysis.laws.study import gather
-from analysis.tables.table import Reading, read_table
+from analysis.laws.study import table_points
+from analysis.tables.read import TableOptions, read_table
 from scaling.core.errors import UserError
 from scaling.core.records import Metric, RunRecord, write_record
 from tests.public_data import DATA, needs_data
@@ -40,14 +40,14 @@ def test_every_kind_of_file_gives_the_same_table(tmp_path: Path) -> None:
         assert found.runs["run_id"].iloc[2] == "row 3"
 
 
-def test_columns_are_guessed_given_and_said(tmp_path: Path) -> None:
+def test_columns_are_recognized_or_given_and_their_sources_are_listed(tmp_path: Path) -> None:
     table = frame().rename(columns={"n_params": "Model Size", "num_tokens": "what", "loss": "val_bpb"})
     table["Model Size"] /= 1e6
-    reading = Reading(columns={"num_tokens": "what"}, units={"n_params": 1e6})
+    reading = TableOptions(columns={"num_tokens": "what"}, units={"n_params": 1e6})
     found = read_table(saved(tmp_path, table), reading)
     assert found.axis("n_params") == pytest.approx(frame()["n_params"].to_numpy())
     assert found.axis("train_flops") == pytest.approx((6 * frame()["n_params"] * frame()["num_tokens"]).to_numpy())
-    assert found.said == (
+    assert found.column_sources == (
         "n_params: column 'Model Size' x 1e+06, parameters",
         "num_tokens: column 'what', tokens",
         "loss: column 'val_bpb'",
@@ -60,18 +60,18 @@ def test_tokens_come_from_flops(tmp_path: Path) -> None:
     table["FLOPs"] = 6 * table["n_params"] * table["num_tokens"]
     found = read_table(saved(tmp_path, table.drop(columns="num_tokens")))
     assert found.axis("num_tokens") == pytest.approx(table["num_tokens"].to_numpy())
-    assert "num_tokens: train_flops / (6 n_params), tokens" in found.said
+    assert "num_tokens: train_flops / (6 n_params), tokens" in found.column_sources
 
 
 def test_rows_are_kept_by_value_and_left_out_by_rank(tmp_path: Path) -> None:
     table = frame().assign(run_id=[f"r{i}" for i in range(36)], kind=np.resize(["a", "b"], 36))
-    found = read_table(saved(tmp_path, table), Reading(where={"kind": "b"}))
+    found = read_table(saved(tmp_path, table), TableOptions(where={"kind": "b"}))
     assert len(found.runs) == 18
     top = found.without_top(2)
-    assert [left.run for left in top.left] == table[table["kind"] == "b"].nlargest(2, "loss").sort_index()[
+    assert [excluded.run for excluded in top.excluded] == table[table["kind"] == "b"].nlargest(2, "loss").sort_index()[
         "run_id"
     ].tolist()
-    assert top.left[0].reason == "among the 2 highest of loss"
+    assert top.excluded[0].reason == "among the 2 highest of loss"
     assert len(top.runs) == 16
 
 
@@ -90,7 +90,7 @@ def test_public_tables_need_no_options(name: str, columns: tuple[str, ...], rows
     found = read_table(DATA / name)
     assert len(found.runs) == rows
     for column in columns:
-        assert any(f"column '{column}'" in line for line in found.said), column
+        assert any(f"column '{column}'" in line for line in found.column_sources), column
 
 
 def changed(**columns: object) -> pd.DataFrame:
@@ -119,7 +119,7 @@ BAD = {
     "tokens in billions": (changed(num_tokens=TABLE["num_tokens"] / 1e9), "num_tokens has the median 0.0084 tokens"),
     "some sizes in thousands": (
         changed(n_params=TABLE["n_params"].where(TABLE.index > 3, TABLE["n_params"] * 1e9)),
-        "n_params jumps from 2e+06 to 5e+13; rows of different units? mend them",
+        "n_params jumps from 2e+06 to 5e+13; some rows are in another unit, so correct them",
     ),
     "sizes in thousands": (
         changed(n_params=TABLE["n_params"] * 1e6),
@@ -142,7 +142,7 @@ def test_a_table_that_cannot_be_trusted_is_refused_in_one_line(tmp_path: Path, k
     table, message = BAD[kind]
     path = saved(tmp_path, table)
     with pytest.raises(UserError) as error:
-        gather(read_table(path), CHINCHILLA, "loss")
+        table_points(read_table(path), CHINCHILLA, "loss")
     assert str(error.value).startswith(f"{path}: ")
     assert message in str(error.value)
     assert "\n" not in str(error.value)
@@ -150,7 +150,7 @@ def test_a_table_that_cannot_be_trusted_is_refused_in_one_line(tmp_path: Path, k
 
 def test_a_unit_that_is_given_is_believed(tmp_path: Path) -> None:
     path = saved(tmp_path, changed(n_params=TABLE["n_params"] / 1e6, num_tokens=TABLE["num_tokens"] / 1e6))
-    found = read_table(path, Reading(units={"n_params": 1.0, "num_tokens": 1.0}))
+    found = read_table(path, TableOptions(units={"n_params": 1.0, "num_tokens": 1.0}))
     assert found.axis("n_params").max() == pytest.approx(2.0)
 
 
@@ -177,13 +177,16 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, name: str, content:
 @pytest.mark.parametrize(
     ("reading", "message"),
     [
-        (Reading(columns={"size": "n_params"}), "--column size=n_params: no such role; choose from run_id, n_params"),
-        (Reading(columns={"n_params": "n_parms"}), "no column 'n_parms'; is it 'n_params'?"),
-        (Reading(units={"unique_clips": 10.0}), "--unit unique_clips=10: the table has no unique_clips"),
-        (Reading(where={"loss": "7"}), "no row has loss = 7; it holds"),
+        (
+            TableOptions(columns={"size": "n_params"}),
+            "--column size=n_params: no such role; choose from run_id, n_params",
+        ),
+        (TableOptions(columns={"n_params": "n_parms"}), "no column 'n_parms'; is it 'n_params'?"),
+        (TableOptions(units={"unique_clips": 10.0}), "--unit unique_clips=10: the table has no unique_clips"),
+        (TableOptions(where={"loss": "7"}), "no row has loss = 7; it holds"),
     ],
 )
-def test_a_reading_that_does_not_fit_the_table_is_refused(tmp_path: Path, reading: Reading, message: str) -> None:
+def test_a_reading_that_does_not_fit_the_table_is_refused(tmp_path: Path, reading: TableOptions, message: str) -> None:
     with pytest.raises(UserError) as error:
         read_table(saved(tmp_path, frame()), reading)
     assert message in str(error.value)
@@ -205,7 +208,7 @@ def test_a_folder_of_runs_is_a_table_and_a_run_without_a_loss_is_left_out_by_nam
         write_record(tmp_path / f"r{i}" / "record.json", record)
         (tmp_path / f"r{i}" / "COMPLETE").touch()
     found = read_table(tmp_path)
-    assert [(left.run, left.reason) for left in found.left] == [("r3", "no loss")]
+    assert [(run.run, run.reason) for run in found.excluded] == [("r3", "no loss")]
     assert len(found.runs) == 35
     assert found.axis("train_flops").max() == pytest.approx(7 * 2e6 * 6e7, rel=1e-6)
     assert (found.axis("loss_se") == 0.01).all()

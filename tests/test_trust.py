@@ -6,21 +6,22 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.laws.allocation import best_split, cost, on_frontier, purchase
+from analysis.forecast.by_law import ByLaw
+from analysis.forecast.runs_to_add import suggest
 from analysis.laws.bootstrap import bootstrap
 from analysis.laws.budgets import budget_numbers, is_isoflop
-from analysis.laws.design import suggest
 from analysis.laws.fit import fit_law
 from analysis.laws.forms import CHINCHILLA, law
-from analysis.laws.isoflop import PowerLaw
 from analysis.laws.noise import noise_weights, run_noise
 from analysis.laws.optima import allometry
+from analysis.laws.optimal_split import best_metric, best_split
 from analysis.laws.points import Points, points
+from analysis.laws.power import PowerLaw
 from analysis.laws.sensitivity import sensitivity
 from analysis.laws.validation import compare_forms, expanding_windows
-from analysis.tables.table import read_table
+from analysis.tables.read import read_table
 from benchmarks.extrapolation import curve_errors
-from benchmarks.law_calibration import SWEEPS, Sweep, coverage
+from benchmarks.law_calibration import SWEEPS, SimulatedSweep, coverage
 from scaling.core.errors import UserError
 from tests.public_data import DATA, needs_data
 from tests.test_law import PLANTED, SQUARES, planted
@@ -50,10 +51,10 @@ def scatter_of(x: np.ndarray) -> np.ndarray:
     return noise - columns @ np.linalg.lstsq(columns, noise, rcond=None)[0]
 
 
-def test_holdouts_foretell_a_planted_law_and_leave_the_largest_out() -> None:
+def test_holdouts_predict_a_planted_law_and_leave_the_largest_out() -> None:
     found = expanding_windows(isoflops(noise=0.005), CHINCHILLA, SQUARES, seed=0)
     assert [holdout.n_seen for holdout in found] == [10, 15]
-    assert [holdout.n_foretold for holdout in found] == [10, 5]
+    assert [holdout.n_predicted for holdout in found] == [10, 5]
     last = found[-1]
     assert (last.up_to_flops, last.reach) == (pytest.approx(1.6e13), pytest.approx(4))
     assert last.rms < 0.03
@@ -62,7 +63,7 @@ def test_holdouts_foretell_a_planted_law_and_leave_the_largest_out() -> None:
     assert 0.8 <= np.mean([holdout.covered for holdout in many]) <= 1
 
 
-def test_a_law_that_bends_is_foretold_too_hopefully() -> None:
+def test_a_law_that_bends_is_predicted_too_optimistically() -> None:
     """Losses that stop falling at the last budget, as where data repeat: the signed error says which way."""
     found = isoflops(budgets=5)
     losses = np.maximum(found.metric, found.metric[found.axes["train_flops"] < 2e14].min() * 1.02)
@@ -70,8 +71,8 @@ def test_a_law_that_bends_is_foretold_too_hopefully() -> None:
     assert late.bias < 0
 
 
-def test_forms_are_ranked_by_what_they_foretell() -> None:
-    """The runs of a law with a floor and unequal exponents: the forms without either foretell larger budgets worse."""
+def test_forms_are_ranked_by_how_they_predict() -> None:
+    """The runs of a law with a floor and unequal exponents: the forms without either predict larger budgets worse."""
     found = isoflops(budgets=6, noise=0.001, params=PLANTED | {"alpha": 0.3, "beta": 0.6, "A": 20.0, "B": 3000.0})
     ranked = compare_forms(found, [law("chinchilla-no-floor"), law("shared"), CHINCHILLA], SQUARES)
     assert ranked[0].law == "chinchilla"
@@ -163,12 +164,12 @@ def test_no_two_minima_give_no_exponents(tmp_path: Path) -> None:
 
 @needs_data
 def test_learning_curves_are_extrapolated_better_than_the_baseline_in_every_domain() -> None:
-    """92 curves (Alabdulmohsin et al. 2022): the baseline is the same law without leaning on the later points."""
-    plain, leaning = (curve_errors(DATA / "revisiting", "power-floor", lean) for lean in (0.0, 0.5))
-    assert sum(map(len, leaning.values())) == 92
+    """92 curves (Alabdulmohsin et al. 2022): the baseline is the same law without weights towards the later points."""
+    plain, weighted = (curve_errors(DATA / "revisiting", "power-floor", power) for power in (0.0, 0.5))
+    assert sum(map(len, weighted.values())) == 92
     for domain, baseline in {"IC": 0.0631, "NMT": 0.0561, "LM": 0.0013, "BB": 0.0101}.items():
         assert np.median(plain[domain]) == pytest.approx(baseline, abs=6e-5)
-        assert np.median(leaning[domain]) < baseline
+        assert np.median(weighted[domain]) < baseline
 
 
 def test_the_best_split_is_the_least_loss_of_its_compute() -> None:
@@ -183,21 +184,26 @@ def test_the_best_split_is_the_least_loss_of_its_compute() -> None:
 
 def test_a_budget_and_a_target_are_two_sides_of_one_frontier() -> None:
     draws = bootstrap(fit_law(isoflops(noise=0.005), CHINCHILLA, SQUARES), draws=300, seed=0)
-    bought = purchase(draws, 1e15)
-    back = cost(draws, bought.metric.value)
+    optimal = ByLaw(draws).optimal_run(1e15)
+    back = ByLaw(draws).compute_for_loss(optimal.metric.value)
     assert back.train_flops.value == pytest.approx(1e15, rel=1e-6)
-    assert back.n_params == pytest.approx(bought.n_params.value, rel=1e-6)
-    truth = float(on_frontier(CHINCHILLA, PLANTED, 1e15, SIX_N))
-    assert bought.metric.low < truth < bought.metric.high
+    assert back.n_params.value == pytest.approx(optimal.n_params.value, rel=1e-6)
+    assert (back.n_params.low, back.n_params.high) == pytest.approx(
+        (optimal.n_params.low, optimal.n_params.high), rel=1e-6
+    )
+    truth = float(best_metric(CHINCHILLA, PLANTED, 1e15, SIX_N))
+    assert optimal.metric.low < truth < optimal.metric.high
     with pytest.raises(UserError, match=r"the law never reaches 0\.1 .* its floor E is 0\.29"):
-        cost(draws, 0.1)
+        ByLaw(draws).compute_for_loss(0.1)
 
 
-def test_a_target_near_the_floor_has_no_upper_cost() -> None:
+def test_a_target_near_the_floor_has_no_upper_end_of_compute() -> None:
     draws = bootstrap(fit_law(isoflops(noise=0.02), CHINCHILLA, SQUARES), draws=300, seed=0)
-    found = cost(draws, draws.fit.params["E"] * 1.02)
-    assert found.never > 0.05
-    assert found.train_flops.high is None
+    near_floor = ByLaw(draws).compute_for_loss(draws.fit.params["E"] * 1.02)
+    assert near_floor.train_flops.high is None
+    (note,) = near_floor.notes
+    assert int(note.split("%")[0]) > 5
+    assert note.endswith("of the bootstrap's laws never reach it")
 
 
 @pytest.mark.parametrize("share", [0.5, 1.0])
@@ -214,7 +220,7 @@ def test_suggested_runs_beat_evenly_spread_ones_of_equal_cost(share: float) -> N
 
 def test_intervals_hold_as_often_as_they_promise() -> None:
     """A short run of the simulation behind docs/laws.md; 150 trials are within 5 points of the truth."""
-    found = coverage(Sweep(6, 6, 6, 4, 0.01, np.inf), 150)
+    found = coverage(SimulatedSweep(6, 6, 6, 4, 0.01, np.inf), 150)
     for name, share in found.items():
         assert 0.83 <= share <= 0.97, name
 

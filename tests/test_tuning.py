@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from analysis.tables.table import read_runs
+from analysis.tables.read import read_runs
 from scaling.core.errors import UserError
 from scaling.core.records import Trial, read_record
 from scaling.core.specs import OptimSpec, parse_spec

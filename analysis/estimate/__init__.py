@@ -1,0 +1,1 @@
+"""Training and inference compute from named assumptions, step by step: of a published analysis, or of runs of ours."""

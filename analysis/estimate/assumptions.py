@@ -1,7 +1,7 @@
-"""What an estimate takes for granted: positive numbers, or ranges of them, each with its unit, meaning and source.
+"""The assumptions of an estimate: positive numbers, or ranges of them, each with its unit, meaning and source.
 
-Not here: what follows from them (`analysis.estimate.sora`, `analysis.serving`) and how a range becomes an interval
-(`analysis.estimate.worksheet`).
+Not here: what follows from them (`analysis.estimate.sora`, `analysis.estimate.from_runs`) and how a range becomes an
+interval (`analysis.estimate.worksheet`).
 """
 
 import math
@@ -21,24 +21,25 @@ class Assumption(Spec):
     value: float | tuple[float, float]
     """The number, or (low, high)."""
     middle: float | None = None
-    """Where in a range the number is thought to be; without it, at the geometric mean of the ends."""
+    """The most probable number in a range; without it, the geometric mean of the ends."""
     unit: str
-    """"1" where there is none."""
+    """The unit of the number; "1" where there is none."""
     at_most: float = Field(math.inf, allow_inf_nan=True)
-    """Largest value that makes sense: 1 of a share."""
+    """Largest possible value, such as 1 for a share."""
     meaning: str
+    """What the number is, in words."""
     source: str
-    """Who says so, or how it was measured."""
+    """Who states the number, or how it was measured."""
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
         if self.low <= 0 or self.high > self.at_most:
             most = "" if math.isinf(self.at_most) else f" and at most {self.at_most:g}"
-            raise ValueError(f"{_say(self.value)} is not possible; give a number above 0{most}")
+            raise ValueError(f"{_written(self.value)} is not possible; give a number above 0{most}")
         if self.is_range and not self.low < self.high:
-            raise ValueError(f"{_say(self.value)} does not rise; give the lower end first")
+            raise ValueError(f"{_written(self.value)} does not rise; give the lower end first")
         if not self.low <= self.point <= self.high:
-            raise ValueError(f"{self.middle:g} is not inside {_say(self.value)}")
+            raise ValueError(f"{self.middle:g} is not inside {_written(self.value)}")
         return self
 
     @property
@@ -55,7 +56,7 @@ class Assumption(Spec):
 
     @property
     def point(self) -> float:
-        """The one number to go by."""
+        """The single number that stands for the assumption."""
         if self.middle is not None:
             return self.middle
         return math.sqrt(self.low) * math.sqrt(self.high) if self.is_range else self.low
@@ -90,5 +91,5 @@ def _numbers(value: Any, where: str) -> float | tuple[float, float]:
     return numbers[0] if len(numbers) == 1 else (numbers[0], numbers[1])
 
 
-def _say(value: float | tuple[float, float]) -> str:
+def _written(value: float | tuple[float, float]) -> str:
     return f"{value[0]:g}..{value[1]:g}" if isinstance(value, tuple) else f"{value:g}"

@@ -11,12 +11,12 @@ from scaling.core.specs import Spec, load_yaml, parse_spec
 
 
 class Preset(Spec):
-    """Everything that one source assumes and prints."""
+    """What one source assumes and prints."""
 
     title: str
     assumptions: dict[str, Assumption]
     published: dict[str, Published]
-    """By the name of the result."""
+    """EstimateStep -> the figures that are printed for it."""
 
 
 def load_preset(name: str) -> Preset:

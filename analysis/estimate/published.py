@@ -1,4 +1,4 @@
-"""Figures as a source prints them, beside what its own assumptions give."""
+"""Figures as a source prints them, and how far the results of its own assumptions are from them."""
 
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
@@ -6,17 +6,17 @@ from typing import Self
 
 from pydantic import model_validator
 
-from analysis.estimate.worksheet import Result
+from analysis.estimate.worksheet import EstimateStep
 from scaling.core.specs import Spec
 
 
 class Published(Spec):
-    """What a source prints for a result."""
+    """A figure that a source prints for a step."""
 
     printed: str | tuple[str, str]
-    """With as many digits as the source gives, such as "1.1e25"; or the low and the high figure."""
+    """The figure with as many digits as the source gives, such as "1.1e25"; or the low and the high figure."""
     note: str = ""
-    """Why it differs from what was computed, where it does."""
+    """Why the printed figure differs from the computed one, where it does."""
 
     @model_validator(mode="after")
     def _numbers(self) -> Self:
@@ -33,8 +33,8 @@ class Published(Spec):
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """A printed figure and the computed one."""
+class Deviation:
+    """A printed figure and how far the computed one is from it."""
 
     published: float
     computed: float
@@ -44,15 +44,15 @@ class Comparison:
     """Whether the computed figure, rounded as the printed one is, may be the printed one."""
 
 
-def compare(published: Published, result: Result) -> tuple[Comparison, ...]:
-    """One comparison with the result's value; where a low and a high figure are printed, one with each end."""
-    computed = (result.value,) if isinstance(published.printed, str) else (result.low, result.high)
-    return tuple(_compare(text, value) for text, value in zip(published.figures, computed, strict=True))
+def deviations(published: Published, step: EstimateStep) -> tuple[Deviation, ...]:
+    """The deviation of the step's value; where a low and a high figure are printed, one of each end."""
+    computed = (step.value,) if isinstance(published.printed, str) else (step.low, step.high)
+    return tuple(_deviation(text, value) for text, value in zip(published.figures, computed, strict=True))
 
 
-def _compare(text: str, computed: float) -> Comparison:
+def _deviation(text: str, computed: float) -> Deviation:
     figure = Decimal(text)
     half_a_digit = Decimal(5).scaleb(int(figure.as_tuple().exponent) - 1)
     # Nine digits, so that 6.45, which no binary fraction is, still lies at the edge of 6.5.
     rounded = abs(Decimal(f"{computed:.9g}") - figure) <= half_a_digit
-    return Comparison(float(figure), computed, computed / float(figure) - 1, rounded)
+    return Deviation(float(figure), computed, computed / float(figure) - 1, rounded)

@@ -1,12 +1,12 @@
-"""An estimate as lines of text: assumptions, every step with unit and formula, and what was published beside it."""
+"""An estimate as lines of text: the assumptions, every step with its unit and formula, and the published figures."""
 
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 
 from analysis.estimate.assumptions import Assumption
-from analysis.estimate.published import Published, compare
+from analysis.estimate.published import Published, deviations
 from analysis.estimate.sora import OUTPUTS
-from analysis.estimate.worksheet import LEVEL, Result
+from analysis.estimate.worksheet import LEVEL, EstimateStep
 
 SAME = 1e-9
 """Relative difference below which two ends are one number: rounding of sums and products."""
@@ -14,33 +14,33 @@ SAME = 1e-9
 
 def assumption_lines(assumptions: Mapping[str, Assumption]) -> list[str]:
     lines = ["assumptions"]
-    for name, one in assumptions.items():
-        value = _span(one.low, one.high, one.point, one.unit) + _unit(one.unit)
-        middle = f" (middle {number(one.point, one.unit)})" if one.is_range else ""
-        lines += [f"  {name:24} {value}{middle}", f"      {one.meaning} [{one.source}]"]
+    for name, assumed in assumptions.items():
+        value = _span(assumed.low, assumed.high, assumed.point, assumed.unit) + _unit(assumed.unit)
+        middle = f" (middle {number(assumed.point, assumed.unit)})" if assumed.is_range else ""
+        lines += [f"  {name:24} {value}{middle}", f"      {assumed.meaning} [{assumed.source}]"]
     return lines
 
 
-def result_lines(results: Mapping[str, Result], published: Mapping[str, Published]) -> list[str]:
-    """Every step, in sections."""
+def result_lines(results: Mapping[str, EstimateStep], published: Mapping[str, Published]) -> list[str]:
+    """The lines of every step, in sections."""
     lines = []
-    for section, steps in groupby(results.values(), key=lambda result: result.section):
+    for section, steps in groupby(results.values(), key=lambda step: step.section):
         lines += ["", section]
-        for result in steps:
-            lines += [f"  {result.name:29} {_value(result)}", f"      = {result.formula}"]
-            if result.name in published:
-                lines += _published_lines(published[result.name], result)
+        for step in steps:
+            lines += [f"  {step.name:29} {_value(step)}", f"      = {step.formula}"]
+            if step.name in published:
+                lines += _published_lines(published[step.name], step)
     return lines
 
 
-def output_lines(results: Mapping[str, Result]) -> list[str]:
+def output_lines(results: Mapping[str, EstimateStep]) -> list[str]:
     """The table of inference compute per output."""
     lines = ["", f"{'inference per output':33}{'FLOP':>25}{'over DiT-XL':>16}"]
     first = results[next(iter(OUTPUTS.values()))[0]].value
     for model, (name, output) in OUTPUTS.items():
-        result = results[name]
-        span = _span(result.low, result.high, result.value, result.unit)
-        lines.append(f"  {model:14}{output:17}{span:>25}{number(result.value / first):>16}")
+        step = results[name]
+        span = _span(step.low, step.high, step.value, step.unit)
+        lines.append(f"  {model:14}{output:17}{span:>25}{number(step.value / first):>16}")
     return lines
 
 
@@ -59,11 +59,11 @@ def joined(*blocks: Sequence[str]) -> str:
     return "\n".join(line for block in blocks for line in block)
 
 
-def _value(result: Result) -> str:
-    text = _span(result.low, result.high, result.value, result.unit) + _unit(result.unit)
-    if result.high / result.low - 1 < SAME:
+def _value(step: EstimateStep) -> str:
+    text = _span(step.low, step.high, step.value, step.unit) + _unit(step.unit)
+    if step.high / step.low - 1 < SAME:
         return text
-    low, middle, high = (number(one, result.unit) for one in (result.likely[0], result.value, result.likely[1]))
+    low, middle, high = (number(value, step.unit) for value in (step.likely[0], step.value, step.likely[1]))
     return f"{text} ({LEVEL:.0%} in {low} to {high}; middle {middle})"
 
 
@@ -71,13 +71,14 @@ def _span(low: float, high: float, value: float, unit: str) -> str:
     return number(value, unit) if high / low - 1 < SAME else f"{number(low, unit)} to {number(high, unit)}"
 
 
-def _published_lines(published: Published, result: Result) -> list[str]:
-    found = compare(published, result)
+def _published_lines(published: Published, step: EstimateStep) -> list[str]:
+    compared = deviations(published, step)
+    rounds = {True: ", rounds to it", False: ""}
     figures = [
-        f"{number(one.published, result.unit)} ({one.deviation:+.1%}{', rounds to it' if one.rounds_to_it else ''})"
-        for one in found
+        f"{number(figure.published, step.unit)} ({figure.deviation:+.1%}{rounds[figure.rounds_to_it]})"
+        for figure in compared
     ]
-    differs = published.note and not all(one.rounds_to_it for one in found)
+    differs = published.note and not all(figure.rounds_to_it for figure in compared)
     return [f"      published {' and '.join(figures)}", *([f"      ! {published.note}"] if differs else [])]
 
 

@@ -1,8 +1,8 @@
 """Arithmetic on assumptions, step by step, with an interval for every result.
 
-Every scenario is one value of every assumption. The first has the point of each; then come all corners of the box that
-the ranges span; then random draws from it. All steps are computed in all scenarios at once, so an assumption that
-cancels out of a result does not widen it, which the textbook's interval arithmetic would get wrong.
+A scenario gives every assumption one value. The first has the point of each assumption; then come all corners of the
+box that the ranges span; then random draws from the box. All steps are computed in all scenarios at once, so an
+assumption that cancels out of a result does not widen it, as it would in textbook interval arithmetic.
 """
 
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ import numpy as np
 
 from analysis.estimate.assumptions import Assumption
 from analysis.estimate.quantity import Quantity
-from analysis.laws.varpro import Array
+from analysis.tables.arrays import Array
 from scaling.core.errors import UserError
 
 LEVEL = 0.90
@@ -25,21 +25,22 @@ MOST_RANGES = 16
 
 
 @dataclass(frozen=True)
-class Result:
-    """One step: what it is and what it comes to."""
+class EstimateStep:
+    """One step of the arithmetic and its result."""
 
     name: str
     section: str
     unit: str
     formula: str
     value: float
-    """With every assumption at its point."""
+    """The result with every assumption at its point."""
     low: float
-    """The least that the ranges allow, all assumptions conspiring. Exact where the result only rises or only falls in
-    each assumption, as every one of `analysis.estimate.sora` and `analysis.serving` does."""
+    """The least that the ranges allow. Exact where the result only rises or only falls in each assumption, as all
+    results of `analysis.estimate.sora` and `analysis.estimate.from_runs` do."""
     high: float
+    """The most that the ranges allow."""
     likely: tuple[float, float]
-    """Between these lie LEVEL of the draws, each range drawn log-uniformly and on its own."""
+    """The interval that holds LEVEL of the draws, each range drawn log-uniformly and on its own."""
 
 
 class Worksheet:
@@ -48,19 +49,19 @@ class Worksheet:
     def __init__(self, assumptions: Mapping[str, Assumption]) -> None:
         self._corners, rows = _scenarios(assumptions)
         self._quantities = {name: Quantity(values, name) for name, values in rows.items()}
-        self._results: list[Result] = []
+        self._steps: list[EstimateStep] = []
 
     def __getitem__(self, name: str) -> Quantity:
         return self._quantities[name]
 
     def step(self, section: str, name: str, unit: str, quantity: Quantity) -> Quantity:
-        """Notes a result, and gives it back under its name. Raises UserError where it is too large or too small."""
+        """Adds a step, and returns its quantity under its name. Raises UserError where it is too large or too small."""
         rows = quantity.rows
         if not (rows.min() > 0 and rows.max() < np.inf):
             raise UserError(f"{name} = {quantity.formula} leaves the range of numbers; give assumptions less extreme")
         low, high = np.quantile(rows[self._corners :], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-        self._results.append(
-            Result(
+        self._steps.append(
+            EstimateStep(
                 name=name,
                 section=section,
                 unit=unit,
@@ -75,22 +76,24 @@ class Worksheet:
         return self._quantities[name]
 
     @property
-    def results(self) -> dict[str, Result]:
-        """In the order of their steps."""
-        return {result.name: result for result in self._results}
+    def results(self) -> dict[str, EstimateStep]:
+        """The steps by name, in their order."""
+        return {step.name: step for step in self._steps}
 
 
 def _scenarios(assumptions: Mapping[str, Assumption]) -> tuple[int, dict[str, Array]]:
     """Where the draws begin, and the values of each assumption, (scenarios,)."""
-    ranges = {name: one for name, one in assumptions.items() if one.is_range}
+    ranges = {name: assumption for name, assumption in assumptions.items() if assumption.is_range}
     if len(ranges) > MOST_RANGES:
         raise UserError(f"{len(ranges)} assumptions are ranges; give at most {MOST_RANGES}, the others as numbers")
     if not ranges:
-        return 0, {name: np.array([one.point]) for name, one in assumptions.items()}
-    corners = np.array(list(product(*((one.low, one.high) for one in ranges.values()))))
-    logs = np.log([[one.low, one.high] for one in ranges.values()])
+        return 0, {name: np.array([assumption.point]) for name, assumption in assumptions.items()}
+    ends = [(assumption.low, assumption.high) for assumption in ranges.values()]
+    corners = np.array(list(product(*ends)))
+    logs = np.log(ends)
     draws = np.exp(np.random.default_rng(SEED).uniform(logs[:, 0], logs[:, 1], (DRAWS, len(ranges))))
-    columns = dict(zip(ranges, np.vstack([[one.point for one in ranges.values()], corners, draws]).T, strict=True))
+    points = [assumption.point for assumption in ranges.values()]
+    columns = dict(zip(ranges, np.vstack([points, corners, draws]).T, strict=True))
     count = 1 + len(corners) + DRAWS
-    fixed = {name: np.full(count, one.point) for name, one in assumptions.items()}
+    fixed = {name: np.full(count, assumption.point) for name, assumption in assumptions.items()}
     return 1 + len(corners), fixed | columns

@@ -1,35 +1,22 @@
-"""Figures of a forecast for reports. Each function draws values that others computed, and computes none."""
+"""Figures of a forecast for reports: loss against compute, and the isoFLOP figure of its runs."""
 
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
-from analysis.figures.style import (
-    INK,
-    MEASURED,
-    PREDICTED,
-    SIZE_TICKS,
-    SIZES,
-    count,
-    dots,
-    flops_text,
-    framed,
-    log_axes,
-    size_bar,
-    ticks,
-)
-from analysis.forecast.forecast import Comparison, Forecast
-from analysis.laws.isoflop import Frontier
+from analysis.figures.isoflop import BudgetCurve, Minima, SizePath, isoflop_figure
+from analysis.figures.style import INK, MEASURED, PREDICTED, SIZES, dots, framed, log_axes, size_bar
+from analysis.forecast.record import Forecast, ForecastComparison
+from analysis.laws.isoflop import BudgetOptimum, Frontier, IsoflopRuns
 
 
 def scaling_figure(
-    table: pd.DataFrame, forecast: Forecast, comparison: Comparison | None, computes: Mapping[str, float]
+    table: pd.DataFrame, forecast: Forecast, comparison: ForecastComparison | None, computes: Mapping[str, float]
 ) -> Figure:
     """Validation loss against training compute: runs, forecast band, predicted and measured point.
 
@@ -64,32 +51,28 @@ def scaling_figure(
         return figure
 
 
-def isoflop_figure(table: pd.DataFrame, frontier: Frontier, forecast: Forecast) -> Figure:
+def forecast_isoflop_figure(runs: IsoflopRuns, frontier: Frontier, forecast: Forecast) -> Figure:
     """Validation loss against model size, one parabola per budget, its minimum, and the forecast's path of best sizes.
 
-    table: the runs that the frontier and the forecast were made from.
+    runs: those that the frontier and the forecast were made from.
     """
-    with framed(5.6, 3.9) as (figure, (axes,)):
-        colours = sns.color_palette("flare", len(frontier.optima))
-        for optimum, colour in zip(frontier.optima, colours, strict=True):
-            runs = table[table["flop_budget"] == optimum.flop_budget]
-            label = f"C = {flops_text(optimum.flop_budget)}"
-            axes.scatter(runs["n_params"], runs["val_loss"], color=colour, label=label, **dots(30))
-            if not optimum.refusal:
-                log_n = np.linspace(np.log(optimum.span[0]), np.log(optimum.span[1]), 100)
-                axes.plot(np.exp(log_n), np.polyval(optimum.parabola, log_n), color=colour, lw=1.4)
-        for refused, marker, label in ((False, "D", "minimum"), (True, "s", "best run; no minimum inside")):
-            optima = [optimum for optimum in frontier.optima if bool(optimum.refusal) == refused]
-            if optima:
-                sizes, losses = [optimum.n_params for optimum in optima], [optimum.val_loss for optimum in optima]
-                axes.plot(sizes, losses, marker, ms=7, mfc="none", color=INK, mew=1.3, zorder=4, label=label)
-        path = rf"forecast: best $N \propto C^{{{forecast.a:.2f}}}$"
-        axes.plot(forecast.band.n_params, forecast.band.val_loss, color=PREDICTED, lw=1, ls="--", label=path, zorder=2)
-        axes.plot(forecast.n_params, forecast.val_loss, "D", ms=6, mfc="white", color=PREDICTED, zorder=4)
-        log_axes(axes, "parameters N", "validation loss")
-        ticks(axes.xaxis, SIZE_TICKS, count)
-        axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
-        return figure
+    curves = [_parabola(runs.take(runs.flop_budgets == optimum.flop_budget), optimum) for optimum in frontier.optima]
+    minima = []
+    for refused, marker, label in ((False, "D", "minimum"), (True, "s", "best run; no minimum inside")):
+        optima = [optimum for optimum in frontier.optima if bool(optimum.refusal) == refused]
+        sizes, losses = [optimum.n_params for optimum in optima], [optimum.val_loss for optimum in optima]
+        minima.append(Minima(label, sizes, losses, marker))
+    label = rf"forecast: best $N \propto C^{{{forecast.a:.2f}}}$"
+    path = SizePath(label, forecast.band.n_params, forecast.band.val_loss)
+    return isoflop_figure(curves, minima, "validation loss", path=path)
+
+
+def _parabola(runs: IsoflopRuns, optimum: BudgetOptimum) -> BudgetCurve:
+    """The runs of a budget with their parabola, where it was not refused."""
+    smallest, largest = optimum.span
+    log_n = np.linspace(np.log(smallest), np.log(largest), 0 if optimum.refusal else 100)
+    line = np.asarray(np.polyval(optimum.parabola, log_n), float)
+    return BudgetCurve(optimum.flop_budget, runs.n_params, runs.metric, np.exp(log_n), line)
 
 
 def _mark_computes(axes: Axes, computes: Mapping[str, float]) -> None:

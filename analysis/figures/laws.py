@@ -1,7 +1,4 @@
-"""Figures of a study of a law, for papers: what was fitted, what it hangs on, what it foretold.
-
-They draw what the study computed; all they evaluate is the law itself, along lines.
-"""
+"""Figures of a study of a law, for papers: the fit, how other choices move it, and its errors on larger budgets."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +10,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from analysis.figures.isoflop import BudgetCurve, Minima, isoflop_figure
 from analysis.figures.style import (
     INK,
     LOSS_TICKS,
@@ -21,18 +19,17 @@ from analysis.figures.style import (
     SIZES,
     count,
     dots,
-    flops_text,
     framed,
     log_axes,
     number,
-    save_one,
+    save_figure,
     size_bar,
     size_steps,
     ticks,
 )
-from analysis.laws.allocation import best_split, flops_per_token, on_frontier
 from analysis.laws.budgets import budget_numbers, is_isoflop
 from analysis.laws.forms import C_AXIS, D_AXIS, N_AXIS, U_AXIS
+from analysis.laws.optimal_split import best_metric, best_split, flops_per_token
 from analysis.laws.study import Study
 from scaling.core.errors import UserError
 
@@ -44,10 +41,10 @@ KINDS = (".png", ".svg")
 def draw_study(study: Study, path: Path) -> list[Path]:
     """Draws fit and residuals into a file, or into a folder every figure that the study has, as PNG and SVG.
 
-    Raises UserError for a file of an unknown kind, or a folder that cannot be written.
+    Raises UserError for a file of an unknown kind, or for a folder that cannot be written.
     """
     if path.suffix:
-        save_one(fit_figure(study), path)
+        save_figure(fit_figure(study), path)
         return [path]
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -58,7 +55,7 @@ def draw_study(study: Study, path: Path) -> list[Path]:
         figure = draw(study)
         for kind in KINDS:
             drawn.append(path / f"{name}{kind}")
-            save_one(figure, drawn[-1])
+            save_figure(figure, drawn[-1])
     return drawn
 
 
@@ -69,13 +66,13 @@ def _figures(study: Study) -> Iterator[tuple[str, Callable[[Study], Figure]]]:
         yield "compute", compute_figure
         yield "contours", contour_figure
         if is_isoflop(fit.points.axes[C_AXIS]):
-            yield "isoflop", isoflop_figure
+            yield "isoflop", law_isoflop_figure
     elif len(fit.form.axes) == 1:
         yield "curve", curve_figure
     if study.sensitivity:
         yield "sensitivity", sensitivity_figure
     if study.holdouts:
-        yield "foretold", foretold_figure
+        yield "holdouts", holdout_figure
 
 
 def fit_figure(study: Study) -> Figure:
@@ -83,8 +80,8 @@ def fit_figure(study: Study) -> Figure:
     fit, points = study.fit, study.fit.points
     with framed(7.4, 3.3, columns=2) as (figure, (left, right)):
         fitted = fit.predict(points.axes)
-        colour = fit.form.axes[0]
-        values = points.axes[colour]
+        color = fit.form.axes[0]
+        values = points.axes[color]
         norm = LogNorm(values.min(), values.max())
         shade: dict[str, Any] = {"c": values, "cmap": SIZES, "norm": norm}
         ends = [min(fitted.min(), points.metric.min()), max(fitted.max(), points.metric.max())]
@@ -97,7 +94,7 @@ def fit_figure(study: Study) -> Figure:
         right.axhline(0, color=INK, lw=1, zorder=1)
         right.set(xscale="log", xlabel=f"fitted {study.metric}", ylabel="residual (%)")
         ticks(right.xaxis, LOSS_TICKS, number)
-        size_bar(figure, right, norm, AXIS_NAMES.get(colour, colour))
+        size_bar(figure, right, norm, AXIS_NAMES.get(color, color))
         return figure
 
 
@@ -111,7 +108,7 @@ def compute_figure(study: Study) -> Figure:
         if study.draws:
             low, high = study.draws.band({N_AXIS: N, D_AXIS: D, U_AXIS: D})
             axes.fill_between(flops, low, high, color=PREDICTED, alpha=0.16, lw=0)
-        axes.plot(flops, on_frontier(fit.form, fit.params, flops, per_token), color=PREDICTED, lw=1.4,
+        axes.plot(flops, best_metric(fit.form, fit.params, flops, per_token), color=PREDICTED, lw=1.4,
                   label=rf"best $N \propto C^{{{fit.a:.3f}}}$")  # fmt: skip
         norm = LogNorm(points.axes[N_AXIS].min(), points.axes[N_AXIS].max())
         shade: dict[str, Any] = {"c": points.axes[N_AXIS], "cmap": SIZES, "norm": norm}
@@ -122,31 +119,24 @@ def compute_figure(study: Study) -> Figure:
         return figure
 
 
-def isoflop_figure(study: Study) -> Figure:
+def law_isoflop_figure(study: Study) -> Figure:
     """The metric against N: runs and the law of each budget, and the law's minima."""
     fit, points = study.fit, study.fit.points
-    with framed(5.8, 3.9) as (figure, (axes,)):
-        per_token = flops_per_token(fit)
-        budgets = budget_numbers(points.axes[C_AXIS])
-        numbers = np.unique(budgets)
-        colours = sns.color_palette("flare", len(numbers))
-        minima = []
-        for budget, colour in zip(numbers, colours, strict=True):
-            rows = budgets == budget
-            N, C = points.axes[N_AXIS][rows], float(np.exp(np.log(points.axes[C_AXIS][rows]).mean()))
-            axes.scatter(N, points.metric[rows], color=colour, label=f"C = {flops_text(C)}", **dots(26))
-            sizes = np.geomspace(N.min(), N.max(), 100)
-            tokens = C / per_token(sizes)
-            axes.plot(sizes, fit.predict({N_AXIS: sizes, D_AXIS: tokens, U_AXIS: tokens}), color=colour, lw=1.2)
-            best, _ = best_split(fit.form, fit.params, C, per_token)
-            minima.append((float(best), float(on_frontier(fit.form, fit.params, C, per_token))))
-        axes.plot(
-            *zip(*minima, strict=True), "D--", ms=6, mfc="white", color=INK, lw=0.8, zorder=4, label="law's minimum"
-        )
-        log_axes(axes, AXIS_NAMES[N_AXIS], AXIS_NAMES.get(study.metric, study.metric))
-        ticks(axes.xaxis, size_steps(points.axes[N_AXIS]), count)
-        axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
-        return figure
+    per_token = flops_per_token(fit)
+    budgets = budget_numbers(points.axes[C_AXIS])
+    curves, sizes, metrics = [], [], []
+    for budget in np.unique(budgets):
+        rows = budgets == budget
+        N, C = points.axes[N_AXIS][rows], float(np.exp(np.log(points.axes[C_AXIS][rows]).mean()))
+        line = np.geomspace(N.min(), N.max(), 100)
+        tokens = C / per_token(line)
+        law = fit.predict({N_AXIS: line, D_AXIS: tokens, U_AXIS: tokens})
+        curves.append(BudgetCurve(C, N, points.metric[rows], line, law))
+        sizes.append(float(best_split(fit.form, fit.params, C, per_token)[0]))
+        metrics.append(float(best_metric(fit.form, fit.params, C, per_token)))
+    minima = [Minima("law's minimum", sizes, metrics)]
+    name = AXIS_NAMES.get(study.metric, study.metric)
+    return isoflop_figure(curves, minima, name, size_ticks=size_steps(points.axes[N_AXIS]))
 
 
 def contour_figure(study: Study) -> Figure:
@@ -209,8 +199,8 @@ def sensitivity_figure(study: Study) -> Figure:
         return figure
 
 
-def foretold_figure(study: Study) -> Figure:
-    """Errors of runs foretold from smaller budgets, and the floor or first exponent as budgets are added."""
+def holdout_figure(study: Study) -> Figure:
+    """Errors of runs predicted from smaller budgets, and the floor or first exponent as budgets are added."""
     with framed(7.4, 3.3, columns=2) as (figure, (left, right)):
         seen = [holdout.up_to_flops for holdout in study.holdouts]
         for holdout in study.holdouts:

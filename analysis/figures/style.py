@@ -1,4 +1,4 @@
-"""The common look of all figures: colours, axes, ticks, and files that are the same bytes twice."""
+"""The common look of all figures: colors, axes and ticks; and files that are equal byte for byte when drawn again."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,16 +20,16 @@ from scaling.core.errors import UserError
 from scaling.core.store import replacing
 
 SIZES = ListedColormap(matplotlib.colormaps["viridis"](np.linspace(0, 0.88, 256)))
-"""Colours of model size, everywhere the same; without viridis's last yellows, which white paper swallows."""
+"""Colors of model size in every figure; without the last yellows of viridis, which are invisible on white paper."""
 INK, PREDICTED, MEASURED = "#22303c", "#c2410c", "#1d4ed8"
-"""Lines and text; the forecast; what was then measured. All at least 4.5:1 against white."""
+"""Colors of lines and text, of the forecast, and of later measurements. The contrast with white is at least 4.5:1."""
 DPI = 160
 LOSS_TICKS, SIZE_TICKS = (1, 1.5, 2, 3, 4, 5, 7), (1, 2, 5)
 """A loss rarely spans a decade: powers of ten alone would leave an axis one tick."""
 
 
-def save_one(figure: Figure, path: Path) -> None:
-    """Writes one file. The same values give the same bytes. Raises UserError for an unknown suffix."""
+def save_figure(figure: Figure, path: Path) -> None:
+    """Writes a figure to a file. The same values give the same bytes. Raises UserError for an unknown suffix."""
     kind = path.suffix.lower()[1:]
     if kind not in ("png", "svg", "pdf"):
         raise UserError(f"{path}: cannot draw '{path.suffix}'; give .png, .svg or .pdf")
@@ -60,7 +60,7 @@ def log_axes(axes: Axes, x: str, y: str) -> None:
 
 
 def ticks(axis: Axis, steps: tuple[float, ...], text: Callable[[float, object], str]) -> None:
-    """Ticks at these multiples of powers of ten, none unlabelled."""
+    """Ticks at these multiples of powers of ten, none unlabeled."""
     axis.set_major_locator(LogLocator(subs=steps))
     axis.set_major_formatter(FuncFormatter(text))
     axis.set_minor_formatter(NullFormatter())

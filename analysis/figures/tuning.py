@@ -1,4 +1,4 @@
-"""The figure of a sweep's trials: which learning rates were tried, what they reached, which were chosen."""
+"""The figure of a sweep's trials: the learning rates that were tried, their losses, and the rates that were chosen."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ DIVERGED: dict[str, Any] = {"marker": "x", "ms": 7, "color": "#b91c1c", "mew": 1
 
 
 def tuning_figure(tuning: Tuning) -> Figure:
-    """Loss against the rate where one was tuned; where two were, the loss as colour and number over both."""
+    """Loss against the rate where one was tuned; where two were, the loss as color and number over both."""
     chosen, rates = tuning.chosen, list(tuning.chosen.rates)
     measured = [trial for trial in tuning.trials if trial.val_loss is not None]
     diverged = [trial for trial in tuning.trials if trial.val_loss is None]

@@ -1,10 +1,10 @@
-"""How sure a fit is: copies of the runs, a fit of each, and the spread of those fits.
+"""How sure a fit is: copies of the runs, a fit to each, and the spread of those fits.
 
 From ENOUGH runs on, whole runs are drawn with replacement (never the checkpoints of a run one by one, which share its
 noise). With fewer, resampling would often lose whole budgets or sizes, so the design is kept and residuals are given
-new random signs (wild bootstrap, Wu 1986). Either way a fit hugs its own runs: see `_spread` and `_wild` for what is
-done about it, and `benchmarks.law_calibration` for how often the intervals hold. Both are blind to the error of the
-law's form.
+new random signs (wild bootstrap, Wu 1986). Either way a fit is closer to its own runs than to new ones: `_spread` and
+`_wild` correct for that, and `benchmarks.law_calibration` counts how often the intervals hold. Neither knows the error
+of the law's form.
 """
 
 from collections.abc import Mapping
@@ -14,13 +14,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from analysis.laws.fit import Fit, natural
-from analysis.laws.varpro import Array
+from analysis.tables.arrays import Array
 
 ENOUGH = 30
-"""Fewer runs than this keep their design."""
+"""With fewer runs than this, every copy keeps the design."""
 LEVEL = 0.95
-LEAST = 0.05
-"""Of 1 - leverage: a point that alone decides a parameter has no residual to speak of."""
+LEAST_FREE_SHARE = 0.05
+"""Lower bound of 1 - leverage: a point that decides a parameter alone has almost no residual to divide by it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +35,7 @@ class Draws:
     seed: int
 
     def derived(self) -> dict[str, Array]:
-        """The parameters and, where they mean something, a and b."""
+        """The parameters and, where the law has N and D, a and b."""
         if not self.fit.form.splits_compute:
             return self.params
         a, b = self.fit.form.share(self.params)
@@ -58,7 +58,7 @@ class Draws:
         return low, high
 
     def new_runs(self, axes: Mapping[str, ArrayLike]) -> Array:
-        """(draws, ...): what a new run may measure: the law of every draw and a residual of the fit besides.
+        """(draws, ...): what a new run may measure, which is the law of every draw plus a residual of the fit.
 
         Residuals are widened by sqrt(points / (points - parameters)), because the law was fitted to them.
         """
@@ -98,7 +98,7 @@ def _by_run(fit: Fit, draws: int, rng: np.random.Generator) -> tuple[Array, Arra
 
 def _spread(fit: Fit, thetas: Array) -> Array:
     """Draws moved away from the fit by sqrt(runs / (runs - parameters)), the parameters having been fitted to the runs
-    that are drawn. The half-life stays: its range is what its grid is."""
+    that are drawn. The half-life stays, because it is bound to its grid."""
     design = fit.problem.design()
     runs, count = len(set(fit.points.runs)), design.slopes.shape[2]
     wider = np.sqrt(runs / (runs - len(fit.form.free)))
@@ -110,19 +110,20 @@ def _spread(fit: Fit, thetas: Array) -> Array:
 def _wild(fit: Fit, draws: int, rng: np.random.Generator) -> tuple[Array, Array]:
     """(draws, points) twice: the fitted metric with every residual's sign drawn anew, one sign per run.
 
-    Residuals are divided by 1 - leverage, as in the jackknife (HC3, MacKinnon and White 1985): a point that the law
-    bends to has a small one by its own pull. Without it 90 % intervals held in 67 to 74 % of sweeps of nine runs.
+    Residuals are divided by 1 - leverage, as in the jackknife (HC3, MacKinnon and White 1985): a point that pulls the
+    law to itself has a small residual because of that. Without the division 90 % intervals held in 67 to 74 % of sweeps
+    of nine runs.
     """
     run_of = fit.points.clusters
     signs = rng.choice([-1.0, 1.0], (draws, run_of.max() + 1))[:, run_of]
-    noise = signs * fit.residuals / np.maximum(1 - _leverage(fit), LEAST)
+    noise = signs * fit.residuals / np.maximum(1 - _leverage(fit), LEAST_FREE_SHARE)
     fitted = fit.predict(fit.points.axes)
     metric = np.maximum(fitted + noise, 1e-3 * fitted) if fit.measure.raw else fitted * np.exp(noise)
     return metric, np.broadcast_to(fit.points.weights, metric.shape)
 
 
 def _leverage(fit: Fit) -> Array:
-    """(points,): how far each point pulls its own fitted value."""
+    """(points,), the leverages: how far each point pulls its own fitted value."""
     theta = fit.optima[0].theta
     design = fit.problem.design(float(theta[-1]) if fit.form.repeats else None)
     jacobian = design.jacobian(theta[None, : design.slopes.shape[2]])[0]

@@ -1,6 +1,6 @@
-"""A fitted law as a value, and the function that makes one.
+"""A fitted law as a value, and the function that makes it.
 
-Not here: intervals (`analysis.laws.bootstrap`) and what a fit hangs on (`analysis.laws.sensitivity`).
+Not here: intervals (`analysis.laws.bootstrap`) and how far other choices move the fit (`analysis.laws.sensitivity`).
 """
 
 from collections.abc import Mapping
@@ -12,11 +12,11 @@ from numpy.typing import ArrayLike
 
 from analysis.laws.forms import Form
 from analysis.laws.newton import Objective
-from analysis.laws.points import Points, check
+from analysis.laws.points import Points, check_points
 from analysis.laws.repeats import HALF_LIVES
-from analysis.laws.search import Optimum, Problem
+from analysis.laws.search import LocalOptimum, Problem
 from analysis.laws.starts import EXPONENTS, OUTER
-from analysis.laws.varpro import Array
+from analysis.tables.arrays import Array
 
 SINGULAR = 3000.0
 """Condition number of the column-scaled Jacobian above which runs do not separate the parameters. Measured: 33 for the
@@ -25,14 +25,14 @@ RIVAL = 4.0
 """Another optimum is a rival where its objective is within this many times objective / (points - parameters) of the
 lowest: twice that is one unit of chi-squared, and 3.84 units are 95 %."""
 APART = 0.02
-"""Two optima differ where an exponent, or the logarithm of a coefficient in centred units, does by this much."""
+"""Two optima differ where an exponent, or the logarithm of a coefficient in centered units, does by this much."""
 
 Status = Literal["converged", "bound_hit", "multimodal", "underdetermined", "not_converged"]
 
 
 @dataclass(frozen=True, eq=False)
 class Fit:
-    """A fitted law and everything needed to judge it."""
+    """A fitted law and what is needed to judge it."""
 
     form: Form
     params: dict[str, float]
@@ -47,8 +47,8 @@ class Fit:
     """Why the status is not `converged`; empty where it is."""
     points: Points
     """The runs used, in the order of the residuals."""
-    optima: tuple[Optimum, ...]
-    """The best, then its rivals: the parameters as `analysis.laws.search` sees them."""
+    optima: tuple[LocalOptimum, ...]
+    """The best optimum, then its rivals, with the parameters of `analysis.laws.search`."""
 
     @property
     def a(self) -> float | None:
@@ -80,11 +80,11 @@ def fit_law(points: Points, form: Form, measure: Objective | None = None) -> Fit
     Objective(delta=inf) is least squares of log residuals, which suits few runs with Gaussian noise.
     Raises UserError where the points are too few for the form or never vary along an axis.
     """
-    check(points, form)
+    check_points(points, form)
     problem = Problem(form, points, measure or Objective())
-    found = problem.optima()
-    best = found[0]
-    rivals = _rivals(found, len(points), len(form.free))
+    optima = problem.optima()
+    best = optima[0]
+    rivals = _rivals(optima, len(points), len(form.free))
     params = natural(problem, best.theta[None])
     fitted = form.predict({name: values[0] for name, values in params.items()}, points.axes)
     residuals = points.metric - fitted if problem.objective.raw else np.log(points.metric / fitted)
@@ -103,31 +103,31 @@ def fit_law(points: Points, form: Form, measure: Objective | None = None) -> Fit
 
 
 def natural(problem: Problem, thetas: Array) -> dict[str, Array]:
-    """Parameters in the units of the table, name -> (copies,), from (copies, parameters) in centred units."""
+    """Parameters in the units of the table, name -> (copies,), from (copies, parameters) in centered units."""
     form = problem.form
-    found = dict(zip(form.names, thetas.T, strict=True))
+    params = dict(zip(form.names, thetas.T, strict=True))
     for term in form.terms:
-        power = found[term.exponent] if term.exponent else 1.0
+        power = params[term.exponent] if term.exponent else 1.0
         unit = problem.means[term.axis] * (-power if term.rising else power) if term.axis else 0.0
-        log = found[term.coefficient]
+        log = params[term.coefficient]
         zero = log <= problem.smallest + 1e-9 if not form.outer else np.zeros(len(thetas), bool)
-        found[term.coefficient] = np.where(zero, 0.0, np.exp(log + unit))
-    return found
+        params[term.coefficient] = np.where(zero, 0.0, np.exp(log + unit))
+    return params
 
 
-def _rivals(found: list[Optimum], points: int, parameters: int) -> tuple[Optimum, ...]:
+def _rivals(optima: list[LocalOptimum], points: int, parameters: int) -> tuple[LocalOptimum, ...]:
     """Settled optima that are nearly as low as the first and apart from it and from each other."""
-    best = found[0]
+    best = optima[0]
     near = best.value * (1 + RIVAL / max(points - parameters, 1))
     kept = [best]
-    for optimum in found[1:]:
+    for optimum in optima[1:]:
         apart = all(np.abs(optimum.theta - other.theta).max() > APART for other in kept)
         if optimum.converged and optimum.value <= near and apart:
             kept.append(optimum)
     return tuple(kept[1:])
 
 
-def _judge(problem: Problem, best: Optimum, rivals: tuple[Optimum, ...]) -> tuple[Status, str]:
+def _judge(problem: Problem, best: LocalOptimum, rivals: tuple[LocalOptimum, ...]) -> tuple[Status, str]:
     form = problem.form
     half_life = float(best.theta[-1]) if form.repeats else None
     design = problem.design(half_life)
@@ -153,8 +153,8 @@ def _judge(problem: Problem, best: Optimum, rivals: tuple[Optimum, ...]) -> tupl
         return "bound_hit", f"{form.repeats} is {half_life:.3g}, an end of the range searched"
     if rivals:
         other = natural(problem, rivals[0].theta[None])
-        said = ", ".join(f"{name} {values[0]:.3g}" for name, values in other.items())
-        return "multimodal", f"another optimum is as good ({rivals[0].value:.4g} against {best.value:.4g}): {said}"
+        listed = ", ".join(f"{name} {values[0]:.3g}" for name, values in other.items())
+        return "multimodal", f"another optimum is as good ({rivals[0].value:.4g} against {best.value:.4g}): {listed}"
     if not best.converged:
         return "not_converged", "the search ended before it settled"
     return "converged", ""

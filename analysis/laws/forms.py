@@ -4,7 +4,7 @@ In logarithms every one of them is
 
     log L = outer * log sum_k exp(log c_k - exponent_k * log axis_k)
 
-a log-sum-exp of functions that are linear in the parameters, which is what `analysis.laws.newton` minimises over.
+a log-sum-exp of functions that are linear in the parameters, which is what `analysis.laws.newton` minimizes over.
 """
 
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from analysis.laws.repeats import effective_tokens
-from analysis.laws.varpro import Array
+from analysis.tables.arrays import Array
 from scaling.core.errors import UserError
 
 N_AXIS, D_AXIS, C_AXIS, U_AXIS = "n_params", "num_tokens", "train_flops", "unique_tokens"
@@ -28,14 +28,14 @@ class Term:
     coefficient: str
     axis: str = ""
     exponent: str = ""
-    """Name of the exponent; two terms of one name share it; empty where it is 1."""
+    """Name of the exponent, which terms with the same name share; empty where it is 1."""
     rising: bool = False
     """c * axis^exponent instead."""
 
 
 @dataclass(frozen=True)
 class Form:
-    """One hypothesis about how a metric depends on the axes of a run."""
+    """A hypothesis about how a metric depends on the axes of a run."""
 
     name: str
     formula: str
@@ -45,7 +45,7 @@ class Form:
     """Name of the power that the sum is raised to; empty where it is 1."""
     repeats: str = ""
     """Name of the half-life of repetition that turns tokens into effective tokens (`analysis.laws.repeats`)."""
-    pins: tuple[tuple[str, float], ...] = ()
+    fixed: tuple[tuple[str, float], ...] = ()
     """Parameters that are known and not fitted, with their values."""
 
     @property
@@ -70,18 +70,18 @@ class Form:
     @property
     def free(self) -> tuple[str, ...]:
         """The parameters that are fitted."""
-        pinned = dict(self.pins)
-        return tuple(name for name in self.names if name not in pinned)
+        fixed = dict(self.fixed)
+        return tuple(name for name in self.names if name not in fixed)
 
-    def pin(self, **values: float) -> "Form":
-        """The form with its floor or exponents known. Raises UserError for another name or an impossible value."""
+    def fix(self, **values: float) -> "Form":
+        """The form with known values for its floor or exponents. Raises UserError for other names or values."""
         known = (*(term.coefficient for term in self.terms if not term.axis), *self.exponents)
         for name, value in values.items():
             if name not in known:
-                raise UserError(f"{name} of {self.name} cannot be pinned; choose from {', '.join(known)}")
+                raise UserError(f"{name} of {self.name} cannot be fixed; choose from {', '.join(known)}")
             if not (np.isfinite(value) and value > 0):
-                raise UserError(f"{name} is pinned at {value:g}, but must be a positive number")
-        return replace(self, pins=(*self.pins, *values.items()))
+                raise UserError(f"{name} is fixed at {value:g}, but must be a positive number")
+        return replace(self, fixed=(*self.fixed, *values.items()))
 
     @property
     def splits_compute(self) -> bool:
@@ -166,7 +166,7 @@ def law(name: str, against: str = C_AXIS) -> Form:
         ),
         Form("metric", f"E + K {against}^kappa", "one metric from another that falls with it", (E, rise)),
     )
-    found = next((form for form in (*TWO_AXES, *one_axis) if form.name == name), None)
-    if found is None:
+    named = next((form for form in (*TWO_AXES, *one_axis) if form.name == name), None)
+    if named is None:
         raise UserError(f"no law '{name}'; choose from {', '.join(LAWS)}")
-    return found
+    return named

@@ -1,36 +1,44 @@
-"""The best N of each budget from the runs of that budget alone, and what loss it reaches.
+"""The best N of each budget from the runs of that budget alone, and the loss it reaches.
 
 Approach 2 of Hoffmann et al. 2022 (arXiv 2203.15556, section 3.2). A parabola in log N is only locally right: on wide,
-off-centre or asymmetric sizes its vertex is biased, and with three sizes it has all of their noise. So these optima are
+off-center or asymmetric sizes its vertex is biased, and with three sizes it has all of their noise. So these optima are
 shown, and sizes are planned by all budgets together (`analysis.forecast.joint_isoflop`).
-Not here: noise, intervals and extrapolation (`analysis.forecast.forecast`).
+Not here: noise, intervals and extrapolation (`analysis.forecast`).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
-import pandas as pd
-from numpy.typing import ArrayLike
+from numpy.typing import NDArray
 
-from analysis.laws.varpro import Array
+from analysis.laws.budgets import compute_budgets
+from analysis.laws.forms import C_AXIS, D_AXIS, N_AXIS
+from analysis.laws.power import PowerLaw, fit_power
+from analysis.tables.arrays import Array
+from analysis.tables.table import Table
 from scaling.core.errors import UserError
 
-COLUMNS = ("run_id", "n_params", "num_tokens", "train_flops", "flop_budget", "val_loss")
+
+@dataclass(frozen=True, eq=False)
+class IsoflopRuns:
+    """Runs that come in compute budgets; arrays of shape (runs,)."""
+
+    run_ids: NDArray[np.str_]
+    n_params: Array
+    num_tokens: Array
+    train_flops: Array
+    flop_budgets: Array
+    metric: Array
+
+    def __len__(self) -> int:
+        return len(self.metric)
+
+    def take(self, rows: NDArray[np.bool_] | NDArray[np.intp]) -> "IsoflopRuns":
+        return IsoflopRuns(*(getattr(self, field.name)[rows] for field in fields(self)))
 
 
 @dataclass(frozen=True)
-class PowerLaw:
-    """y = coefficient * x^exponent."""
-
-    coefficient: float
-    exponent: float
-
-    def __call__(self, x: ArrayLike) -> Array:
-        return self.coefficient * np.asarray(x, float) ** self.exponent
-
-
-@dataclass(frozen=True)
-class Optimum:
+class BudgetOptimum:
     """The best size at one budget: a parabola's vertex, or the best run where the parabola is refused."""
 
     flop_budget: float
@@ -40,35 +48,93 @@ class Optimum:
     refusal: str
     """Why the best run stands in for a vertex; empty where the vertex is used."""
     parabola: tuple[float, float, float]
-    """Coefficients of (log N)^2, log N and 1 in val_loss; NaN where there are too few sizes."""
+    """Coefficients of (log N)^2, log N and 1 in the loss; NaN where there are too few sizes."""
     span: tuple[float, float]
-    """Smallest and largest N of the group."""
+    """Smallest and largest N of the budget's runs."""
 
 
 @dataclass(frozen=True)
 class Frontier:
     """The optima of at least two budgets, each from its own runs."""
 
-    optima: tuple[Optimum, ...]
+    optima: tuple[BudgetOptimum, ...]
     flops_per_token: PowerLaw
     """Training FLOPs per token as a power of N."""
 
 
-def fit_power(x: ArrayLike, y: ArrayLike, weights: ArrayLike | None = None) -> PowerLaw:
-    """Least squares of log y on log x. A single distinct x gives proportionality, exponent 1.
+def isoflop_runs(table: Table, metric: str = "loss") -> IsoflopRuns:
+    """The runs of a table with their budgets, in the order of budget, size and run id, so that the same runs give the
+    same result in whatever order they are listed.
 
-    weights: inverse variances of log y; equal where there are none.
+    Raises UserError where a column is missing, or a run has no positive number in one.
     """
-    log_x, log_y = np.log(np.asarray(x, float)), np.log(np.asarray(y, float))
-    share = np.ones_like(log_x) if weights is None else np.asarray(weights, float)
-    share = share / share.sum()
-    centred = log_x - share @ log_x
-    spread = float(share @ centred**2)
-    exponent = float(share * centred @ log_y) / spread if spread > 1e-12 / len(log_x) else 1.0
-    return PowerLaw(float(np.exp(share @ log_y - exponent * (share @ log_x))), exponent)
+    budgets = require_budgets(table)
+    columns = {name: table.axis(name) for name in (N_AXIS, D_AXIS, C_AXIS)}
+    columns |= {"flop_budget": budgets, metric: table.axis(metric)}
+    run_ids = np.array(table.run_ids, dtype=np.str_)
+    for name, values in columns.items():
+        bad = run_ids[~(np.isfinite(values) & (values > 0))]
+        if len(bad):
+            raise UserError(f"run {bad[0]} has no positive {name}; leave it out")
+    order = np.lexsort((run_ids, columns[N_AXIS], budgets))
+    return IsoflopRuns(run_ids, *columns.values()).take(order)
 
 
-def refuse(log_n: Array, parabola: tuple[float, float, float]) -> str:
+def require_budgets(table: Table) -> Array:
+    """(runs,), the compute budget of every run. Raises UserError where the runs come in none."""
+    budgets = compute_budgets(table)
+    if budgets is None:
+        raise UserError(
+            f"{table.path}: the runs come in no compute budgets: there is no column flop_budget, and there are no two "
+            "groups of three runs with nearly equal train_flops"
+        )
+    return budgets
+
+
+def fit_frontier(runs: IsoflopRuns) -> Frontier:
+    """The optimum of each budget.
+
+    FLOPs per token at a size that was not run come from a straight line of log(train_flops / num_tokens) in log N:
+    attention makes the exponent a little less than 1 for small models.
+
+    Raises UserError where there are fewer than two budgets.
+    """
+    budgets = np.unique(runs.flop_budgets)
+    if len(budgets) < 2:
+        raise UserError(f"{len(budgets)} compute budgets give no frontier; train at two or more")
+    flops_per_token = fit_power(runs.n_params, runs.train_flops / runs.num_tokens)
+    groups = [runs.take(runs.flop_budgets == budget) for budget in budgets]
+    return Frontier(tuple(_optimum(group, flops_per_token) for group in groups), flops_per_token)
+
+
+def _optimum(group: IsoflopRuns, flops_per_token: PowerLaw) -> BudgetOptimum:
+    """The best size of the runs of one budget."""
+    log_n, losses = np.log(group.n_params), group.metric
+    budget = float(group.flop_budgets[0])
+    parabola = (np.nan, np.nan, np.nan)
+    if len(np.unique(log_n)) >= 3:
+        middle = log_n.mean()  # centered, so that the three columns of the problem are nearly orthogonal
+        curvature, slope, level = map(float, np.polyfit(log_n - middle, losses, 2))
+        parabola = (curvature, slope - 2 * curvature * middle, level - slope * middle + curvature * middle**2)
+    refusal = _refusal(log_n, parabola)
+    if refusal:
+        at, value = log_n[losses.argmin()], losses.min()
+    else:
+        at = -parabola[1] / (2 * parabola[0])
+        value = level - slope**2 / (4 * curvature)
+    n_params = float(np.exp(at))
+    return BudgetOptimum(
+        flop_budget=budget,
+        n_params=n_params,
+        num_tokens=budget / float(flops_per_token(n_params)),
+        val_loss=float(value),
+        refusal=refusal,
+        parabola=parabola,
+        span=(float(group.n_params.min()), float(group.n_params.max())),
+    )
+
+
+def _refusal(log_n: Array, parabola: tuple[float, float, float]) -> str:
     """Why a parabola's vertex is no optimum; empty where it is one."""
     sizes = len(np.unique(log_n))
     if sizes < 3:
@@ -82,63 +148,3 @@ def refuse(log_n: Array, parabola: tuple[float, float, float]) -> str:
     if vertex >= log_n.max():
         return "the minimum lies above the sizes tried; add a larger one"
     return "" if level - slope**2 / (4 * curvature) > 0 else "the parabola's minimum is not positive"
-
-
-def find_optimum(group: pd.DataFrame, flops_per_token: PowerLaw) -> Optimum:
-    """The best size of the runs of one budget."""
-    log_n, losses = np.log(group["n_params"].to_numpy(float)), group["val_loss"].to_numpy(float)
-    budget = float(group["flop_budget"].iloc[0])
-    parabola = (np.nan, np.nan, np.nan)
-    if len(np.unique(log_n)) >= 3:
-        middle = log_n.mean()  # centred, so that the three columns of the problem are nearly orthogonal
-        curvature, slope, level = map(float, np.polyfit(log_n - middle, losses, 2))
-        parabola = (curvature, slope - 2 * curvature * middle, level - slope * middle + curvature * middle**2)
-    refusal = refuse(log_n, parabola)
-    if refusal:
-        at, value = log_n[losses.argmin()], losses.min()
-    else:
-        at = -parabola[1] / (2 * parabola[0])
-        value = level - slope**2 / (4 * curvature)
-    n_params = float(np.exp(at))
-    return Optimum(
-        flop_budget=budget,
-        n_params=n_params,
-        num_tokens=budget / float(flops_per_token(n_params)),
-        val_loss=float(value),
-        refusal=refusal,
-        parabola=parabola,
-        span=(float(group["n_params"].min()), float(group["n_params"].max())),
-    )
-
-
-def fit_frontier(table: pd.DataFrame) -> Frontier:
-    """The optima of a table of runs (see `scaling.core.records.training_table`).
-
-    FLOPs per token at a size that was not run come from a straight line of log(train_flops / num_tokens) in log N:
-    attention makes the exponent a little less than 1 for small models.
-
-    Raises UserError where a column is missing or there are fewer than two budgets.
-    """
-    check_table(table)
-    if (budgets := table["flop_budget"].nunique()) < 2:
-        raise UserError(f"{budgets} compute budgets give no frontier; train at two or more")
-    flops_per_token = fit_power(table["n_params"], table["train_flops"] / table["num_tokens"])
-    optima = tuple(find_optimum(group, flops_per_token) for _, group in table.groupby("flop_budget"))
-    return Frontier(optima, flops_per_token)
-
-
-def check_table(table: pd.DataFrame) -> None:
-    """Raises UserError where a column is missing, or a run has no positive number in one."""
-    require_columns(table)
-    for name in COLUMNS[1:]:
-        values = table[name].astype(float)
-        bad = table["run_id"][~(np.isfinite(values) & (values > 0))]
-        if len(bad):
-            raise UserError(f"run {bad.iloc[0]} has no positive {name}; leave it out")
-
-
-def require_columns(table: pd.DataFrame) -> None:
-    """Raises UserError where a column is missing."""
-    missing = [name for name in COLUMNS if name not in table]
-    if missing:
-        raise UserError(f"the table of runs has no column {', '.join(missing)}")

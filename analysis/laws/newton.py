@@ -1,4 +1,4 @@
-"""The minimiser: damped Newton steps with exact derivatives, for many copies of one data set at once.
+"""The minimizer: damped Newton steps with exact derivatives, for many copies of one data set at once.
 
 The objective is the sum over the runs of weight * Huber(residual), Hoffmann et al. 2022 (arXiv 2203.15556), appendix
 D.3. Sum and not mean: objectives near 1e-5 already meet the default tolerances of quasi-Newton methods.
@@ -16,12 +16,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.laws.varpro import Array
+from analysis.tables.arrays import Array
 
 STEPS = 1000
 """The smooth part of a fit takes about ten; a Huber loss that passes through a few points exactly, some hundred."""
 CHUNK = 128
-"""Copies minimised together; more fall out of the processor's cache."""
+"""Number of copies minimized together; more do not fit into the processor's cache."""
 SHORTER = (0.3, 0.1, 0.03, 0.01)
 """Shares of a step."""
 SETTLED = 1e-13
@@ -32,7 +32,7 @@ STUCK = 1e10
 
 @dataclass(frozen=True)
 class Objective:
-    """What is summed over the runs."""
+    """The function of a residual that is summed over the runs."""
 
     delta: float = 1e-3
     """Where the Huber loss turns from squared to absolute, in units of the residual; inf for least squares."""
@@ -48,7 +48,7 @@ class Objective:
 
 @dataclass(frozen=True)
 class Design:
-    """The runs as the minimiser sees them."""
+    """The runs as the minimizer sees them."""
 
     slopes: Array
     """(terms, points, parameters): derivative of each term's logarithm, constant because it is linear."""
@@ -64,7 +64,7 @@ class Design:
     def products(self) -> Array:
         """(terms * points, parameters^2): outer products of the slopes."""
         flat = self.slopes.reshape(-1, self.slopes.shape[2])
-        return np.einsum("mp,mq->mpq", flat, flat).reshape(len(flat), -1)
+        return np.asarray(np.einsum("mp,mq->mpq", flat, flat).reshape(len(flat), -1))
 
     def terms(self, theta: Array) -> tuple[Array, Array, Array]:
         """Shares of the terms (copies, terms, points), their log-sum (copies, points), outer power (copies, 1)."""
@@ -133,19 +133,19 @@ class Minimum(NamedTuple):
     """(copies,); False where STEPS did not suffice."""
 
 
-def minimise(design: Design, objective: Objective, metric: Array, weights: Array, start: Array) -> Minimum:
-    """Minimises the objective of every copy from its start, within the bounds.
+def minimize(design: Design, objective: Objective, metric: Array, weights: Array, start: Array) -> Minimum:
+    """Minimizes the objective of every copy from its start, within the bounds.
 
     metric: (copies, points), logarithms unless `objective.raw`. weights: (copies, points). start: (copies, parameters).
     """
     parts = [
-        _minimise(design, objective, metric[i : i + CHUNK], weights[i : i + CHUNK], start[i : i + CHUNK])
+        _minimize(design, objective, metric[i : i + CHUNK], weights[i : i + CHUNK], start[i : i + CHUNK])
         for i in range(0, len(start), CHUNK)
     ]
     return Minimum(*(np.concatenate(part) for part in zip(*parts, strict=True)))
 
 
-def _minimise(design: Design, objective: Objective, metric: Array, weights: Array, start: Array) -> Minimum:
+def _minimize(design: Design, objective: Objective, metric: Array, weights: Array, start: Array) -> Minimum:
     theta = np.clip(start, design.low, design.high)
     best = _value(design, objective, theta, metric, weights)
     damping = np.full(len(theta), 1e-3)
@@ -191,9 +191,9 @@ def _along(
     hard = np.flatnonzero(before - value < promised / 2)
     for share in SHORTER if len(hard) else ():
         point = np.clip(theta[hard] + share * step[hard], design.low, design.high)
-        found = _value(design, objective, point, metric[hard], weights[hard])
-        lower = found < value[hard]
-        best[hard[lower]], value[hard[lower]], length[hard[lower]] = point[lower], found[lower], share
+        shorter = _value(design, objective, point, metric[hard], weights[hard])
+        lower = shorter < value[hard]
+        best[hard[lower]], value[hard[lower]], length[hard[lower]] = point[lower], shorter[lower], share
     return best, value, length
 
 

@@ -1,14 +1,14 @@
-"""How far one run strays from the law of its kind: the noise of runs apart from the noise of measuring them.
+"""The noise of a run: how much training again with another seed changes the metric, apart from measuring it again.
 
-Runs that differ in nothing but their seed tell both together; the standard error of each measurement tells the second.
-A measurement's noise that all runs share (fixed validation clips) moves the floor and is in neither.
+Runs that differ only in their seed show both together; the standard error of each measurement is the second alone.
+Measurement noise that all runs share (the same validation clips) moves the floor and is part of neither.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.laws.varpro import Array
+from analysis.tables.arrays import Array
 from scaling.core.errors import UserError
 
 
@@ -17,11 +17,11 @@ class Noise:
     """Relative standard deviations."""
 
     run: float
-    """Of training again with another seed."""
+    """Noise of training again with another seed."""
     evaluation: float
-    """Of measuring again, root mean square over the runs; 0 where no standard errors are given."""
+    """Noise of measuring again, root mean square over the runs; 0 where no standard errors are given."""
     freedom: int
-    """Repeated runs beyond the first of each kind: how well `run` is known."""
+    """Number of repeated runs beyond the first of each kind, which says how well `run` is known."""
 
 
 def run_noise(axes: dict[str, Array], metric: Array, standard_errors: Array | None) -> Noise:
@@ -35,7 +35,8 @@ def run_noise(axes: dict[str, Array], metric: Array, standard_errors: Array | No
     freedom = int((counts - 1).sum())
     if not freedom:
         raise UserError(
-            "no run was repeated with another seed, so noise is unknown; repeat three sizes, or do not weigh"
+            "no run was repeated with another seed, so noise is unknown; "
+            "repeat three sizes, or leave out --inverse-variance"
         )
     means = np.bincount(kinds, logs) / counts
     variance = float(np.square(logs - means[kinds]).sum() / freedom)

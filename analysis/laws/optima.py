@@ -4,30 +4,30 @@ Approach 1 (envelope): the runs that no cheaper run beats. Approach 2 (isoFLOP):
 through the runs of each budget. Hoffmann et al. 2022 (arXiv 2203.15556), sections 3.1 and 3.2. The envelope of a
 grid of runs jumps from size to size: on noise-free public data it gives a = .469 where the truth is .514, the parabolas
 .5146.
-A parabola is itself biased where sizes span much or off-centre, by up to 23 % of D on published surfaces.
+A parabola is itself biased where sizes span much or off-center, by up to 23 % of D on published surfaces.
 """
 
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
-import pandas as pd
 
-from analysis.laws.budgets import budget_numbers, is_isoflop
+from analysis.laws.budgets import compute_budgets
 from analysis.laws.forms import C_AXIS, D_AXIS, N_AXIS
-from analysis.laws.isoflop import Optimum, fit_frontier, fit_power
+from analysis.laws.isoflop import BudgetOptimum, IsoflopRuns, fit_frontier
 from analysis.laws.points import points
-from analysis.laws.varpro import Array
+from analysis.laws.power import fit_power
+from analysis.tables.arrays import Array
 from analysis.tables.table import Table
 from scaling.core.errors import UserError
 
-Method = Literal["isoflop", "envelope"]
+OptimaMethod = Literal["isoflop", "envelope"]
 FLAT = 2.0
 """A curvature below this many standard errors cannot be told from a straight line."""
 
 
 @dataclass(frozen=True)
-class Best:
+class ComputeOptimum:
     """The best run, or the minimum, at one compute."""
 
     flops: float
@@ -35,17 +35,17 @@ class Best:
     num_tokens: float
     metric: float
     refusal: str
-    """Why it is not used; empty where it is."""
+    """Why it is not used; empty where it is used."""
 
 
 @dataclass(frozen=True)
 class Allometry:
     """N ~ C^a and D ~ C^b through the optima that were not refused."""
 
-    method: Method
+    method: OptimaMethod
     a: float
     b: float
-    optima: tuple[Best, ...]
+    optima: tuple[ComputeOptimum, ...]
 
     @property
     def used(self) -> int:
@@ -57,15 +57,15 @@ class Allometry:
                 "optima": [asdict(optimum) for optimum in self.optima]}  # fmt: skip
 
 
-def allometry(table: Table, method: Method, metric: str = "loss") -> Allometry:
+def allometry(table: Table, method: OptimaMethod, metric: str = "loss") -> Allometry:
     """a and b by one of the methods.
 
     Raises UserError where a column is missing, runs are in no budgets, or fewer than two optima are left.
     """
     names = (N_AXIS, D_AXIS, C_AXIS)
-    found = points({name: table.axis(name) for name in names}, table.axis(metric), runs=tuple(table.runs["run_id"]))
-    N, D, C = (found.axes[name] for name in names)
-    optima = _envelope(N, D, C, found.metric) if method == "envelope" else _isoflop(table, N, D, C, found.metric)
+    measured = points({name: table.axis(name) for name in names}, table.axis(metric), runs=table.run_ids)
+    N, D, C = (measured.axes[name] for name in names)
+    optima = _envelope(N, D, C, measured.metric) if method == "envelope" else _isoflop(table, N, D, C, measured.metric)
     used = [optimum for optimum in optima if not optimum.refusal]
     if len({optimum.n_params for optimum in used}) < 2:
         refusals = "; ".join(f"C {o.flops:.3g}: {o.refusal}" for o in optima if o.refusal) or "all of one size"
@@ -76,50 +76,46 @@ def allometry(table: Table, method: Method, metric: str = "loss") -> Allometry:
     return Allometry(method, a, b, optima)
 
 
-def _envelope(N: Array, D: Array, C: Array, metric: Array) -> tuple[Best, ...]:
+def _envelope(N: Array, D: Array, C: Array, metric: Array) -> tuple[ComputeOptimum, ...]:
     order = np.lexsort((metric, C))
     lowest = np.minimum.accumulate(np.r_[np.inf, metric[order][:-1]])
-    return tuple(Best(C[i], N[i], D[i], metric[i], "") for i in order[metric[order] < lowest])
+    return tuple(ComputeOptimum(C[i], N[i], D[i], metric[i], "") for i in order[metric[order] < lowest])
 
 
-def _isoflop(table: Table, N: Array, D: Array, C: Array, metric: Array) -> tuple[Best, ...]:
-    if "flop_budget" in table.runs:
-        budgets = table.axis("flop_budget")
-    elif is_isoflop(C):
-        budget = budget_numbers(C)
-        budgets = np.array([np.exp(np.log(C[budget == i]).mean()) for i in range(budget.max() + 1)])[budget]
-    else:
+def _isoflop(table: Table, N: Array, D: Array, C: Array, metric: Array) -> tuple[ComputeOptimum, ...]:
+    budgets = compute_budgets(table)
+    if budgets is None:
         raise UserError(
             f"{table.path}: the runs are in no budgets of three or more with equal train_flops; use --method huber"
         )
-    runs = pd.DataFrame({"run_id": table.runs["run_id"], N_AXIS: N, D_AXIS: D, C_AXIS: C, "flop_budget": budgets,
-                         "val_loss": metric})  # fmt: skip
+    runs = IsoflopRuns(np.array(table.run_ids, dtype=np.str_), N, D, C, budgets, metric)
     optima = fit_frontier(runs).optima
-    scatter = _scatter(runs, optima)
+    groups = [runs.take(budgets == optimum.flop_budget) for optimum in optima]
+    scatter = _scatter(optima, groups)
     return tuple(
-        Best(optimum.flop_budget, optimum.n_params, optimum.num_tokens, optimum.val_loss,
-             optimum.refusal or _doubt(optimum, runs[runs["flop_budget"] == optimum.flop_budget], scatter))
-        for optimum in optima
+        ComputeOptimum(optimum.flop_budget, optimum.n_params, optimum.num_tokens, optimum.val_loss,
+                       optimum.refusal or _doubt(optimum, group, scatter))
+        for optimum, group in zip(optima, groups, strict=True)
     )  # fmt: skip
 
 
-def _scatter(runs: pd.DataFrame, optima: tuple[Optimum, ...]) -> float:
+def _scatter(optima: tuple[BudgetOptimum, ...], groups: list[IsoflopRuns]) -> float:
     """Standard deviation of the metric about the parabolas of all budgets; 0 where three sizes fix each."""
     squares, freedom = 0.0, 0
-    for optimum in optima:
-        group = runs[runs["flop_budget"] == optimum.flop_budget]
+    for optimum, group in zip(optima, groups, strict=True):
         if np.isfinite(optimum.parabola[0]):
-            squares += float(np.square(group["val_loss"] - np.polyval(optimum.parabola, np.log(group[N_AXIS]))).sum())
+            residuals = group.metric - np.polyval(optimum.parabola, np.log(group.n_params))
+            squares += float(np.square(residuals).sum())
             freedom += len(group) - 3
     return float(np.sqrt(squares / freedom)) if freedom > 0 else 0.0
 
 
-def _doubt(optimum: Optimum, group: pd.DataFrame, scatter: float) -> str:
-    """Why a parabola's minimum inside the sizes is still none; empty where it is one."""
-    sizes = np.sort(group[N_AXIS].unique())
+def _doubt(optimum: BudgetOptimum, group: IsoflopRuns, scatter: float) -> str:
+    """Why a parabola's minimum inside the sizes is still no minimum; empty where it is one."""
+    sizes = np.unique(group.n_params)
     if len(sizes) > 3 and not sizes[1] <= optimum.n_params <= sizes[-2]:
         return "edge minimum: it lies between the last two sizes tried; add one beyond"
-    log_n = np.log(group[N_AXIS]) - np.log(group[N_AXIS]).mean()
+    log_n = np.log(group.n_params) - np.log(group.n_params).mean()
     columns = np.column_stack([log_n**2, log_n, np.ones(len(log_n))])
     error = scatter * np.sqrt(np.linalg.inv(columns.T @ columns)[0, 0])
     if optimum.parabola[0] < FLAT * error:

@@ -1,12 +1,12 @@
-"""What repeated data are worth: effective tokens, Muennighoff et al. 2023 (arXiv 2305.16264), equation 5."""
+"""The worth of repeated data as effective tokens: Muennighoff et al. 2023 (arXiv 2305.16264), equation 5."""
 
 import numpy as np
 
-from analysis.laws.varpro import Array
+from analysis.tables.arrays import Array
 
 HALF_LIVES = (0.3, 300.0)
-"""Bounds of R, in repetitions. Published for text: 15.4. Below, the second pass is already worth little; above, data
-within reach of any sweep are as good as new, so R says nothing more."""
+"""Bounds of R, in repetitions. Published for text: 15.4. Below the lower bound the second pass is already worth little;
+above the upper one all data that a sweep can reach are as good as new, so R has no effect."""
 
 
 def effective_tokens(num_tokens: Array, unique_tokens: Array, half_life: float | Array) -> Array:

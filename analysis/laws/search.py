@@ -1,8 +1,8 @@
 """All local optima of a form on a set of points, and the optima of many copies of them from a known one.
 
-A vector of parameters here holds logarithms of coefficients in centred units, exponents, the outer power and the
-half-life of repetition, in the order of `Form.names`. The half-life bends an axis, so it is not among the minimiser's
-parameters: it is profiled, that is, searched along a line with everything else at its best.
+A vector of parameters here holds logarithms of coefficients in centered units, exponents, the outer power and the
+half-life of repetition, in the order of `Form.names`. The half-life bends an axis, so it is not among the minimizer's
+parameters: it is profiled, that is, searched along a line with all other parameters at their best.
 """
 
 from collections.abc import Mapping
@@ -12,20 +12,20 @@ from functools import cached_property
 import numpy as np
 
 from analysis.laws.forms import D_AXIS, U_AXIS, Form
-from analysis.laws.newton import Design, Objective, minimise
+from analysis.laws.newton import Design, Objective, minimize
 from analysis.laws.points import Points
 from analysis.laws.repeats import HALF_LIVES, effective_tokens
-from analysis.laws.starts import EXPONENTS, OUTER, Axes, centre, grid_starts
-from analysis.laws.varpro import Array
+from analysis.laws.starts import EXPONENTS, OUTER, Axes, center, grid_starts
+from analysis.tables.arrays import Array
 
 SMALLEST = 20.0
-"""Logarithm of the metric over the least coefficient: e^-20 = 2e-9 of the metric is called 0."""
+"""Logarithm of the metric over the smallest coefficient: e^-20 = 2e-9 of the metric counts as 0."""
 HALF_LIFE_GRID = np.geomspace(*HALF_LIVES, 40)
 
 
 @dataclass(frozen=True)
-class Optimum:
-    """A local optimum."""
+class LocalOptimum:
+    """Where a descent ended."""
 
     theta: Array
     """(parameters,)"""
@@ -46,7 +46,7 @@ class Problem:
 
     @cached_property
     def metric(self) -> Array:
-        """(points,), as the objective wants it."""
+        """(points,), the metric or its logarithm, as the objective takes it."""
         return self.points.metric if self.objective.raw else np.log(self.points.metric)
 
     @cached_property
@@ -54,17 +54,17 @@ class Problem:
         """Logarithms of the units of the axes; those of D hold for effective tokens too."""
         if self.units is not None:
             return self.units
-        return centre({name: self.points.axes[name] for name in self.form.axes if name != U_AXIS}).means
+        return center({name: self.points.axes[name] for name in self.form.axes if name != U_AXIS}).means
 
     def axes(self, half_life: float | None) -> Axes:
-        """The axes in centred units at a half-life of repetition."""
+        """The axes in centered units at a half-life of repetition."""
         values = {name: self.points.axes[name] for name in self.means}
         if half_life is not None:
             values[D_AXIS] = effective_tokens(values[D_AXIS], self.points.axes[U_AXIS], half_life)
         return Axes({name: np.log(axis) - self.means[name] for name, axis in values.items()}, self.means)
 
     def design(self, half_life: float | None = None) -> Design:
-        """What the minimiser sees, of all parameters but the half-life."""
+        """The problem as the minimizer takes it, in all parameters but the half-life."""
         form, axes = self.form, self.axes(half_life)
         names = [name for name in form.names if name != form.repeats]
         count = len(form.terms)
@@ -80,7 +80,7 @@ class Problem:
         if form.outer:
             low[-1], high[-1] = OUTER
         low[:count], high[:count] = -np.inf if form.outer else self.smallest, np.inf
-        for name, value in form.pins:
+        for name, value in form.fixed:
             low[names.index(name)] = high[names.index(name)] = value if name in form.exponents else np.log(value)
         return Design(slopes, offsets, names.index(form.outer) if form.outer else None, low, high)
 
@@ -89,8 +89,8 @@ class Problem:
         """The logarithm of what counts as 0 among coefficients."""
         return float(np.log(self.points.metric).mean()) - SMALLEST
 
-    def optima(self) -> list[Optimum]:
-        """The local optima found, lowest first."""
+    def optima(self) -> list[LocalOptimum]:
+        """The local optima, lowest first."""
         if not self.form.repeats:
             return self._from(self._starts(None), None)
         profile = [self._from(self._starts(half_life), half_life)[0] for half_life in HALF_LIFE_GRID]
@@ -102,7 +102,7 @@ class Problem:
         """The optima (copies, parameters) and objectives (copies,) of copies of the points.
 
         metric: (copies, points), in natural units. weights: (copies, points). starts: (starts, parameters), from each
-        of which every copy descends; the lowest end is kept. A half-life is taken from a grid.
+        of which every copy descends; the lowest end is kept. The half-life is taken from a grid.
         """
         y = metric if self.objective.raw else np.log(metric)
         ends = [self._descend(y, weights, start) for start in starts]
@@ -113,31 +113,31 @@ class Problem:
 
     def _descend(self, y: Array, weights: Array, start: Array) -> tuple[Array, Array]:
         if not self.form.repeats:
-            found = minimise(self.design(), self.objective, y, weights, np.tile(start, (len(y), 1)))
-            return found.theta, found.value
+            end = minimize(self.design(), self.objective, y, weights, np.tile(start, (len(y), 1)))
+            return end.theta, end.value
         theta = np.tile(start[:-1], (len(y), 1))
         best, value = np.tile(start, (len(y), 1)), np.full(len(y), np.inf)
         for half_life in HALF_LIFE_GRID:
-            found = minimise(self.design(half_life), self.objective, y, weights, theta)
-            better = found.value < value
-            value = np.where(better, found.value, value)
-            best[better] = np.column_stack([found.theta, np.full(len(y), half_life)])[better]
+            end = minimize(self.design(half_life), self.objective, y, weights, theta)
+            better = end.value < value
+            value = np.where(better, end.value, value)
+            best[better] = np.column_stack([end.theta, np.full(len(y), half_life)])[better]
         return best, value
 
     def _starts(self, half_life: float | None) -> Array:
         return grid_starts(self.form, self.axes(half_life), self.points.metric, self.points.weights)
 
-    def _from(self, starts: Array, half_life: float | None) -> list[Optimum]:
+    def _from(self, starts: Array, half_life: float | None) -> list[LocalOptimum]:
         copies = (len(starts), len(self.points))
         y, weights = np.broadcast_to(self.metric, copies), np.broadcast_to(self.points.weights, copies)
-        found = minimise(self.design(half_life), self.objective, y, weights, starts)
+        minimum = minimize(self.design(half_life), self.objective, y, weights, starts)
         last = [] if half_life is None else [half_life]
-        ends = zip(found.theta, found.value, found.converged, strict=True)
-        optima = [Optimum(np.append(theta, last), float(value), bool(done)) for theta, value, done in ends]
+        ends = zip(minimum.theta, minimum.value, minimum.converged, strict=True)
+        optima = [LocalOptimum(np.append(theta, last), float(value), bool(done)) for theta, value, done in ends]
         return sorted(optima, key=lambda optimum: optimum.value)
 
-    def _refined(self, profile: list[Optimum], i: int) -> Optimum:
-        """The optimum between the neighbours of a grid point of the half-life."""
+    def _refined(self, profile: list[LocalOptimum], i: int) -> LocalOptimum:
+        """The optimum between the neighbors of a grid point of the half-life."""
         from scipy.optimize import minimize_scalar  # a quarter of a second that no other form should wait for
 
         start = profile[i].theta[None, :-1]
@@ -148,5 +148,5 @@ class Problem:
             method="bounded",
             options={"xatol": 1e-8},
         )
-        found = self._from(start, float(np.exp(inner.x)))[0]
-        return min(found, profile[i], key=lambda optimum: optimum.value)
+        refined = self._from(start, float(np.exp(inner.x)))[0]
+        return min(refined, profile[i], key=lambda optimum: optimum.value)

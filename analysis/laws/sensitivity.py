@@ -1,4 +1,4 @@
-"""What a fit hangs on: the same law under other outlier rules, Huber deltas and windows of compute."""
+"""How far other choices move a fit: the same law under other outlier rules, Huber deltas and windows of compute."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ WINDOWS = (0.25, 0.5)
 
 
 @dataclass(frozen=True)
-class Variant:
+class FitVariant:
     """The fit under one other choice."""
 
     choice: str
@@ -31,22 +31,22 @@ class Variant:
     status: str
 
 
-def sensitivity(fit: Fit) -> tuple[Variant, ...]:
-    """The variants of a fit that its runs can carry. Windows need the compute of every run."""
+def sensitivity(fit: Fit) -> tuple[FitVariant, ...]:
+    """The variants of a fit for which there are enough runs. Windows need the compute of every run."""
     points = fit.points
-    found = []
+    variants = []
     for choice, setting, rows, measure in _variants(fit):
         try:
             other = fit_law(points.take(rows), fit.form, measure)
-        except UserError:  # too few runs are left for this variant; the others still tell
+        except UserError:  # too few runs are left for this variant; the others can still be fitted
             continue
-        found.append(Variant(choice, setting, len(other.points), other.params, other.a, other.status))
-    return tuple(found)
+        variants.append(FitVariant(choice, setting, len(other.points), other.params, other.a, other.status))
+    return tuple(variants)
 
 
 def _variants(fit: Fit) -> Iterator[tuple[str, str, NDArray[np.bool_], Objective]]:
     points, measure = fit.points, fit.measure
-    everything = np.ones(len(points), bool)
+    all_rows = np.ones(len(points), bool)
     ranks = np.argsort(np.argsort(-points.metric, kind="stable"))
     for count in HIGHEST:
         if count <= len(points) // 5:
@@ -56,7 +56,7 @@ def _variants(fit: Fit) -> Iterator[tuple[str, str, NDArray[np.bool_], Objective
     if not measure.raw:
         for delta in DELTAS:
             if delta != measure.delta:
-                yield "delta", f"{delta:g}", everything, Objective(delta)
+                yield "delta", f"{delta:g}", all_rows, Objective(delta)
     for share in WINDOWS if C_AXIS in points.axes else ():
         least = float(np.quantile(points.axes[C_AXIS], share))
         yield "window", f"from {least:.3g} FLOPs", points.axes[C_AXIS] >= least, measure

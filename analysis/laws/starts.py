@@ -1,19 +1,19 @@
-"""Where a fit starts: variable projection over a grid of exponents (Golub and Pereyra 2003).
+"""Where a fit starts: variable projection over a grid of exponents (`analysis.laws.varpro`).
 
-Once the exponents are fixed every form is linear, so its best non-negative coefficients are solved for exactly at each
-grid point, by relative squared error. The lowest local minima of that surface are where the minimiser begins.
+Once the exponents are fixed every form is linear, so its best non-negative coefficients are solved for at each grid
+point, by relative squared error. The minimizer begins at the lowest local minima of that surface.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import combinations
 from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
 
 from analysis.laws.forms import Form
-from analysis.laws.varpro import Array
+from analysis.laws.varpro import nonnegative_least_squares
+from analysis.tables.arrays import Array
 
 EXPONENTS = (0.01, 3.0)
 """Published exponents lie between .03 and .8; an optimum at an end of this range is reported as a bound."""
@@ -22,7 +22,7 @@ GRID = 32
 """Values of each exponent."""
 STARTS = 4
 PLENTY = 256
-"""Points that are enough to find a start by; of more, these many are taken, evenly in the order of the metric."""
+"""Points that are enough to find a start; of more points, this many are used, spread evenly by rank of the metric."""
 LEAST_SHARE = 1e-2
 """A coefficient that the projection sets to 0 starts at this share of the metric: at 0 its logarithm has no slope."""
 
@@ -36,8 +36,8 @@ class Axes:
     means: Mapping[str, float]
 
 
-def centre(axes: dict[str, Array]) -> Axes:
-    """Geometric means become the units."""
+def center(axes: dict[str, Array]) -> Axes:
+    """The axes in units of their geometric means."""
     logs = {name: np.log(values) for name, values in axes.items()}
     means = {name: float(values.mean()) for name, values in logs.items()}
     return Axes({name: values - means[name] for name, values in logs.items()}, means)
@@ -54,7 +54,7 @@ def grid_starts(form: Form, axes: Axes, metric: Array, weights: Array) -> Array:
         metric, weights = metric[rows], weights[rows]
     names = [*form.exponents, *([form.outer] if form.outer else [])]
     ranges = {name: np.geomspace(*(OUTER if name == form.outer else EXPONENTS), GRID) for name in names}
-    ranges |= {name: np.array([value]) for name, value in form.pins if name in ranges}
+    ranges |= {name: np.array([value]) for name, value in form.fixed if name in ranges}
     shape = tuple(len(ranges[name]) for name in names)
     index = np.indices(shape).reshape(len(names), -1)  # (exponents, grid)
     at = {name: ranges[name][index[i]] for i, name in enumerate(names)}
@@ -73,7 +73,7 @@ def grid_starts(form: Form, axes: Axes, metric: Array, weights: Array) -> Array:
     # d log L = outer * d log sum: relative errors of the sum count `outer` times.
     columns = columns / (metric ** (1 / outer))[:, None]
     importance = weights * outer**2  # (grid, points)
-    # A pinned floor is left to the minimiser's bounds: exponents found with a free one are near enough to start from.
+    # A fixed floor is left to the minimizer's bounds: exponents found with a free one are near enough to start from.
     surface, coefficients = _nonnegative(columns, importance)
     lows = _local_minima(surface.reshape(shape))[:STARTS]
     typical = float(np.exp(np.log(metric).mean()))
@@ -86,8 +86,8 @@ def grid_starts(form: Form, axes: Axes, metric: Array, weights: Array) -> Array:
 def _nonnegative(columns: Array, weights: Array) -> tuple[Array, Array]:
     """Weighted least squares of 1 on the columns with coefficients >= 0: the misfit and coefficients per grid point.
 
-    With few terms the constrained optimum is the best of the subsets whose free solution is non-negative (Lawson and
-    Hanson 1974, chapter 23). Normal equations: half of float64's digits are plenty for a start.
+    By normal equations: for 240 runs they take 10 ms where an orthogonal decomposition of the columns takes 54, and
+    half of float64's digits are plenty for a start.
     """
     grid, terms, _ = columns.shape
     weights = np.broadcast_to(weights, (grid, columns.shape[2]))
@@ -95,23 +95,21 @@ def _nonnegative(columns: Array, weights: Array) -> tuple[Array, Array]:
     gram = weighted @ columns.transpose(0, 2, 1)
     target = weighted.sum(axis=2)
     total = weights.sum(axis=1)
-    best, solution = np.full(grid, np.inf), np.zeros((grid, terms))
-    for size in range(1, terms + 1):
-        for subset in map(list, combinations(range(terms), size)):
-            part = gram[:, subset][:, :, subset]
-            scale = np.sqrt(np.diagonal(part, axis1=1, axis2=2))
-            part = part / (scale[:, :, None] * scale[:, None]) + 1e-13 * np.eye(size)
-            found = np.linalg.solve(part, (target[:, subset] / scale)[..., None])[..., 0] / scale
-            misfit = total - (found * target[:, subset]).sum(axis=1)
-            better = (found >= 0).all(axis=1) & (misfit < best)
-            best[better] = misfit[better]
-            solution[better] = 0.0
-            solution[np.ix_(better, subset)] = found[better]
-    return best, solution
+
+    def solve_normal_equations(subset: list[int]) -> tuple[Array, Array]:
+        part = gram[:, subset][:, :, subset]
+        scale = np.sqrt(np.diagonal(part, axis1=1, axis2=2))
+        part = part / (scale[:, :, None] * scale[:, None]) + 1e-13 * np.eye(len(subset))
+        coefficients = np.linalg.solve(part, (target[:, subset] / scale)[..., None])[..., 0] / scale
+        misfit = total - (coefficients * target[:, subset]).sum(axis=1)
+        return coefficients[..., None], misfit[:, None]
+
+    misfit, coefficients = nonnegative_least_squares((grid, 1, terms), solve_normal_equations)
+    return misfit[:, 0], coefficients[:, 0]
 
 
 def _local_minima(surface: Array) -> NDArray[np.intp]:
-    """Flat indices of the points no neighbour of which is lower, lowest first."""
+    """Flat indices of the points that have no lower neighbor, lowest first."""
     padded = np.pad(surface, 1, constant_values=np.inf)
     low = np.ones(surface.shape, bool)
     for offset in np.ndindex(*(3,) * surface.ndim):

@@ -1,4 +1,4 @@
-"""Does the law foretell? It is fitted to the smaller budgets and asked for the runs of the larger ones.
+"""How well a law extrapolates: it is fitted to the smaller budgets and predicts the runs of the larger ones.
 
 A law that fits well may extrapolate badly, so forms are compared by this error and not by how well they fit.
 """
@@ -14,40 +14,40 @@ from analysis.laws.fit import Fit, fit_law
 from analysis.laws.forms import C_AXIS, Form
 from analysis.laws.newton import Objective
 from analysis.laws.points import Points
-from analysis.laws.varpro import Array
+from analysis.tables.arrays import Array
 from scaling.core.errors import UserError
 
 LEVEL = 0.90
 DRAWS = 200
 CUTS = 3
-"""Forms are compared at this many of the largest cuts: the reach that is asked for next is nearest to theirs."""
+"""Forms are compared at this many of the largest cuts, whose reach is nearest to that of the next forecast."""
 
 
 @dataclass(frozen=True)
 class Holdout:
-    """The runs above one cut of compute, foretold from those below."""
+    """The runs above one cut of compute, predicted from those below it."""
 
     up_to_flops: float
     """Largest compute seen."""
     reach: float
-    """Largest compute foretold over the largest seen."""
+    """Largest compute predicted over the largest seen."""
     n_seen: int
-    n_foretold: int
+    n_predicted: int
     errors: tuple[float, ...]
-    """log(predicted) - log(measured) of each run foretold: negative is too hopeful."""
+    """log(predicted) - log(measured) of each predicted run; negative is too optimistic."""
     bias: float
     """Mean of `errors`."""
     rms: float
     covered: float
-    """Share of the runs foretold within their 90 % intervals for a new run."""
+    """Share of the predicted runs that lie within their 90 % intervals for a new run."""
     params: dict[str, float]
-    """Of the law fitted below the cut: a floor that drifts from cut to cut is not to be trusted."""
+    """Parameters of the law fitted below the cut. A floor that drifts from cut to cut is not to be trusted."""
     status: str
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """A form's held-out error over the cuts below which every form compared can be fitted."""
+class HeldOutError:
+    """The held-out error of a form, over the cuts below which every compared form can be fitted."""
 
     law: str
     rms: float
@@ -59,17 +59,17 @@ def expanding_windows(points: Points, form: Form, measure: Objective, *, seed: i
 
     Raises UserError where the points have no compute.
     """
-    found = []
+    holdouts = []
     for seen, beyond in _cuts(points):
         try:
             fit = fit_law(seen, form, measure)
         except UserError:  # too few runs below this cut
             continue
-        found.append(_holdout(fit, beyond, seed))
-    return tuple(found)
+        holdouts.append(_holdout(fit, beyond, seed))
+    return tuple(holdouts)
 
 
-def compare_forms(points: Points, forms: Sequence[Form], measure: Objective) -> tuple[Comparison, ...]:
+def compare_forms(points: Points, forms: Sequence[Form], measure: Objective) -> tuple[HeldOutError, ...]:
     """The forms by held-out error at the largest cuts, best first. Empty where none leaves enough runs for all."""
     errors: dict[str, list[Array]] = {form.name: [] for form in forms}
     for seen, beyond in list(_cuts(points))[-CUTS:]:
@@ -79,9 +79,9 @@ def compare_forms(points: Points, forms: Sequence[Form], measure: Objective) -> 
             continue
         for fit in fits:
             errors[fit.form.name].append(np.log(fit.predict(beyond.axes) / beyond.metric))
-    found = [(name, np.concatenate(parts)) for name, parts in errors.items() if parts]
-    ranked = [Comparison(name, float(np.sqrt(np.square(e).mean())), float(e.mean())) for name, e in found]
-    return tuple(sorted(ranked, key=lambda one: one.rms))
+    pooled = [(name, np.concatenate(parts)) for name, parts in errors.items() if parts]
+    ranked = [HeldOutError(name, float(np.sqrt(np.square(e).mean())), float(e.mean())) for name, e in pooled]
+    return tuple(sorted(ranked, key=lambda error: error.rms))
 
 
 def _cuts(points: Points) -> Iterator[tuple[Points, Points]]:
@@ -101,7 +101,7 @@ def _holdout(fit: Fit, beyond: Points, seed: int) -> Holdout:
         up_to_flops=float(seen.max()),
         reach=float(beyond.axes[C_AXIS].max() / seen.max()),
         n_seen=len(fit.points),
-        n_foretold=len(beyond),
+        n_predicted=len(beyond),
         errors=tuple(errors.tolist()),
         bias=float(errors.mean()),
         rms=float(np.sqrt(np.square(errors).mean())),

@@ -1,6 +1,7 @@
 """What the reviewers' page shows, as values. Computes nothing, draws nothing, reads no run's folder.
 
-Whatever was not measured is None or left out, and `missing` or a `reason` says why; the page prints that, never a 0.
+A value that was not measured is None or left out, and `missing` or a `reason` says why; the page prints the reason and
+never a 0.
 """
 
 from pathlib import Path
@@ -14,41 +15,41 @@ from scaling.core.specs import Spec
 Section = Literal["comparison", "prediction", "figures", "runs", "vae", "recipe"]
 
 
-class Part(Spec):
-    """Base of the page's values: frozen, no unknown fields, no NaN and no infinity."""
+class PageValue(Spec):
+    """The base of the page's values: frozen, without unknown fields, NaN or infinity."""
 
     model_config = ConfigDict(allow_inf_nan=False)
 
 
-class Column(Part):
-    """One compute budget of the comparison. Its numbers are those of the run in `ReportData.runs`."""
+class ComparisonColumn(PageValue):
+    """One compute budget of the comparison. Its numbers are those of its run in `ReportData.runs`."""
 
     compute: str
-    """Label: "base", "4x", "32x"."""
+    """The label of the budget, such as "base", "4x" or "32x"."""
     run_id: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
     reason: str = ""
     """Why the run has no numbers; empty where it has."""
 
 
-class Prompt(Part):
+class Prompt(PageValue):
     """One row of the comparison: every column starts from the noise of the same seed."""
 
     text: str
     seed: int
 
 
-class Clip(Part):
+class PageClip(PageValue):
     """One cell of the comparison at one moment of training."""
 
     compute: str
     fraction: float = Field(gt=0, le=1)
-    """Fraction of training after which it was sampled."""
+    """Fraction of training after which the clip was sampled."""
     prompt: int = Field(ge=0)
-    """Index in `ReportData.prompts`."""
+    """Index of the prompt in `ReportData.prompts`."""
     path: Path | None = None
-    """A video file that browsers play."""
+    """The video file, of a codec that browsers play."""
     reason: str = ""
-    """Why there is no file."""
+    """Why there is no file; empty where there is one."""
 
     @model_validator(mode="after")
     def _path_or_reason(self) -> Self:
@@ -57,14 +58,14 @@ class Clip(Part):
         return self
 
 
-class Prediction(Part):
+class Prediction(PageValue):
     """A loss forecast from smaller runs, and what was measured later."""
 
     target_flops: float
     n_params: float
-    """N that the law holds best for the target."""
+    """The best N at the target, by the forecast."""
     num_tokens: float
-    """D that goes with it."""
+    """The training tokens D of a model of that size at the target."""
     val_loss: float
     low: float | None = None
     high: float | None = None
@@ -72,37 +73,37 @@ class Prediction(Part):
     """Coverage of the interval from `low` to `high`, such as 0.95."""
     measured: float | None = None
     relative_error: float | None = None
-    """predicted / measured - 1: below 0, the forecast was too hopeful."""
+    """predicted / measured - 1; below 0 the forecast was too optimistic."""
     inside: bool | None = None
     """Whether `measured` lies in the interval."""
 
 
-class Figure(Part):
-    """A picture with its words."""
+class PageFigure(PageValue):
+    """A picture with a title and a caption."""
 
     title: str
     caption: str
     path: Path
-    """PNG or SVG."""
+    """The picture, a PNG or SVG file."""
 
 
-class ReconstructionPair(Part):
+class ReconstructionPair(PageValue):
     """A held-out clip before and after the VAE."""
 
     original: Path
     decoded: Path
 
 
-class Reconstructions(Part):
-    """How much the VAE loses; no diffusion model can show more than this."""
+class Reconstructions(PageValue):
+    """How much the VAE loses, which bounds the quality of every diffusion model on its latents."""
 
     run: RunRecord
-    """The `vae` stage's record."""
+    """The record of the `vae` stage."""
     pairs: tuple[ReconstructionPair, ...] = ()
 
 
-class Recipe(Part):
-    """Everything that it takes to make this page again."""
+class Recipe(PageValue):
+    """What is needed to make this page again."""
 
     commands: tuple[str, ...] = ()
     git_revision: str | None = None
@@ -113,20 +114,20 @@ class Recipe(Part):
     """Role -> id of the stage."""
 
 
-class ReportData(Part):
+class ReportData(PageValue):
     """The whole page. Only the title is needed."""
 
     title: str
     sweep: str = ""
-    columns: tuple[Column, ...] = ()
+    columns: tuple[ComparisonColumn, ...] = ()
     fractions: tuple[float, ...] = ()
-    """Moments of training that the reader can choose from, rising."""
+    """Moments of training between which the reader can choose, rising."""
     prompts: tuple[Prompt, ...] = ()
-    clips: tuple[Clip, ...] = ()
+    clips: tuple[PageClip, ...] = ()
     """A cell that no clip names is shown as not sampled."""
     prediction: Prediction | None = None
-    figures: tuple[Figure, ...] = ()
-    tuning: Figure | None = None
+    figures: tuple[PageFigure, ...] = ()
+    tuning: PageFigure | None = None
     """How the learning rates were found; None where they were given."""
     runs: tuple[RunRecord, ...] = ()
     """Trained runs, each with the metrics `val_loss`, `fvd` and `fvd_infinity` where they were measured."""

@@ -20,8 +20,8 @@ GAP = 6
 
 
 def overview_figure(data: ReportData, scaling: Path) -> Figure:
-    """Rows are prompts, columns are computes, at the end of training, a missing clip left out; on the right the picture
-    `scaling`, a PNG. Raises UserError where the report has no clip."""
+    """Rows are prompts, columns are computes, at the end of training; a missing clip is left out. On the right is the
+    picture `scaling`, a PNG file. Raises UserError where the report has no clip."""
     clips = {(clip.compute, clip.prompt): clip.path for clip in data.clips if clip.fraction == max(data.fractions)}
     shown = [prompt for prompt in range(len(data.prompts)) if any(prompt == key[1] for key in clips)][:PROMPTS]
     if not any(clips.values()):

@@ -1,6 +1,6 @@
-"""Writes the reviewers' page: one index.html with everything inside, which opens from a disk and asks no network.
+"""Writes the reviewers' page: one index.html that contains all it shows, opens from a disk and needs no network.
 
-What the page shows is `ReportData`; how it looks and plays is page/. Nothing is computed here except names and bytes.
+What the page shows is `ReportData`; how it looks and plays is in assets/. Nothing is computed here but names and bytes.
 """
 
 import base64
@@ -14,7 +14,7 @@ from typing import Any
 
 import av
 
-from analysis.report.data import Figure, ReportData
+from analysis.report.data import PageFigure, ReportData
 from scaling.core.errors import UserError
 from scaling.core.store import write_bytes
 
@@ -31,7 +31,7 @@ NOTHING = {
     "vae": "The VAE was not measured.",
     "recipe": "Not recorded.",
 }
-"""What an empty section says when nobody gave a better reason."""
+"""What an empty section says where no other reason is given."""
 
 
 def build_report(folder: Path, data: ReportData) -> Path:
@@ -40,13 +40,13 @@ def build_report(folder: Path, data: ReportData) -> Path:
     Raises UserError for a clip that cannot be read or that browsers do not play, and for a figure that is neither PNG
     nor SVG.
     """
-    page = files("analysis.report") / "assets"
-    style, scripts = (page / "style.css").read_text(), [(page / name).read_text() for name in SCRIPTS]
+    assets = files("analysis.report") / "assets"
+    style, scripts = (assets / "style.css").read_text(), [(assets / name).read_text() for name in SCRIPTS]
     policy = (
         f"default-src 'none'; script-src {' '.join(map(_hash_source, scripts))}; "
         f"style-src {_hash_source(style)}; media-src blob:; img-src data:; base-uri 'none'; form-action 'none'"
     )
-    text = string.Template((page / "index.html").read_text()).substitute(
+    text = string.Template((assets / "index.html").read_text()).substitute(
         title=html.escape(data.title),
         policy=policy,
         style=style,
@@ -75,6 +75,8 @@ def page_document(data: ReportData) -> dict[str, Any]:
         document["vae"]["pairs"] = [
             {"original": _clip(pair.original, media), "decoded": _clip(pair.decoded, media)} for pair in data.vae.pairs
         ]
+    for run, shown in zip(data.runs, document["runs"], strict=True):
+        shown["compute"] = run.compute
     document["missing"] = {**NOTHING, **data.missing}
     document["media"] = media
     return document
@@ -90,7 +92,7 @@ def script_json(document: Any) -> str:
 
 
 def _clip(path: Path, media: dict[str, str]) -> dict[str, Any]:
-    """Stores a video in `media` under the hash of its bytes, and says how it is stepped through."""
+    """Stores a video in `media` under the hash of its bytes, and gives what the player needs to know of it."""
     try:
         with av.open(str(path)) as container:
             stream = container.streams.video[0]
@@ -106,7 +108,7 @@ def _clip(path: Path, media: dict[str, str]) -> dict[str, Any]:
     return {"media": name, "frames": frames, **shape}
 
 
-def _picture(figure: Figure) -> str:
+def _picture(figure: PageFigure) -> str:
     """A picture as a data: address, which an img element shows without running what an SVG may contain."""
     kind = PICTURES.get(figure.path.suffix.lower())
     if kind is None:

@@ -16,7 +16,7 @@ from scaling.core.errors import UserError
 if TYPE_CHECKING:
     from analysis.estimate.assumptions import Assumption
     from analysis.estimate.published import Published
-    from analysis.estimate.worksheet import Result
+    from analysis.estimate.worksheet import EstimateStep
 
 BASIS = Group("Basis of the estimate: --preset or --runs", validator=LimitedChoice(1, 1))
 TARGET = Group("Target of --runs: --flops or --loss", validator=LimitedChoice(0, 1))
@@ -100,16 +100,16 @@ def _estimate_preset(name: str, changes: AssumptionOptions, plot: Path | None, *
     results = estimate(assumptions)
     if plot:
         from analysis.figures.estimate import outputs_figure
-        from analysis.figures.style import save_one
+        from analysis.figures.style import save_figure
 
-        save_one(outputs_figure(results), plot)
+        save_figure(outputs_figure(results), plot)
         print_note(f"wrote {plot}")
     if as_json:
-        from analysis.estimate.published import compare
+        from analysis.estimate.published import deviations
 
         compared = {
             name: {
-                "published": compare(preset.published[name], results[name])[0].published,
+                "published": deviations(preset.published[name], results[name])[0].published,
                 "from_inputs": results[name].value,
             }
             for name in ("ai_minutes_per_day", "fleet_h100", "peak_h100")
@@ -131,13 +131,13 @@ def _estimate_preset(name: str, changes: AssumptionOptions, plot: Path | None, *
 
 
 def _estimate_runs(runs: Path, options: RunsOptions, changes: AssumptionOptions, *, as_json: bool) -> None:
-    from analysis.estimate.from_runs import estimate_own
+    from analysis.estimate.from_runs import estimate_from_runs
     from sweeps.estimate_inputs import Video, assume
 
     video = Video(options.frames, options.height, options.width)
     assumptions, target = assume(runs, options.flops, options.loss, video)
     assumptions = _changed(assumptions, changes)
-    results = estimate_own(assumptions)
+    results = estimate_from_runs(assumptions)
     title = f"The target of {runs}"
     if as_json:
         training = assumptions["training_flops"]
@@ -170,11 +170,11 @@ def _changed(assumptions: "Mapping[str, Assumption]", changes: AssumptionOptions
     return override(changed, pairs_of(changes.set_, "--set"), "--set")
 
 
-def _ends(results: "Mapping[str, Result]", *names: str) -> dict[str, Any]:
+def _ends(results: "Mapping[str, EstimateStep]", *names: str) -> dict[str, Any]:
     return {name: {"low": results[name].low, "high": results[name].high} for name in names}
 
 
-def _values(results: "Mapping[str, Result]", *names: str) -> dict[str, float]:
+def _values(results: "Mapping[str, EstimateStep]", *names: str) -> dict[str, float]:
     return {name: results[name].value for name in names}
 
 
@@ -182,15 +182,15 @@ def _print_json(
     title: str,
     numbers: dict[str, Any],
     assumptions: "Mapping[str, Assumption]",
-    results: "Mapping[str, Result]",
+    results: "Mapping[str, EstimateStep]",
     published: "Mapping[str, Published]",
 ) -> None:
     """One object: the numbers first, then everything that they follow from."""
-    from analysis.estimate.published import compare
+    from analysis.estimate.published import deviations
 
     steps = []
     for name, result in results.items():
-        comparisons = compare(published[name], result) if name in published else ()
+        comparisons = deviations(published[name], result) if name in published else ()
         steps.append({**asdict(result), "published": [asdict(comparison) for comparison in comparisons]})
     given = {
         name: {

@@ -1,4 +1,4 @@
-"""`scaling fit`: a law with intervals and a verdict, from our runs or from anybody's table."""
+"""`scaling fit`: a law with intervals and a verdict, from our runs or from any table."""
 
 import json
 import math
@@ -12,6 +12,7 @@ from cyclopts.validators import Number
 
 from scaling.cli.options import DropTop, Json, MetricColumn, NonNegativeInt, ReadingOptions, TablePath, numbers_of, read
 from scaling.cli.printing import print_note
+from scaling.core.errors import UserError
 
 if TYPE_CHECKING:
     from analysis.laws.optima import Allometry
@@ -20,6 +21,11 @@ if TYPE_CHECKING:
 
 LawName = Literal["chinchilla", "chinchilla-no-floor", "shared", "kaplan", "repeated", "power", "power-floor", "metric"]
 MethodName = Literal["huber", "least-squares", "isoflop", "envelope"]
+ONE_AXIS = ("power", "power-floor", "metric")
+LAW_OPTIONS = ("law", "against", "delta", "inverse_variance", "compute_weight", "fix", "bootstrap", "seed")
+"""Options that the methods isoflop and envelope have no use for, besides --plot."""
+DRAWS = 1000
+"""Resamples of the bootstrap, where no other number is asked for."""
 
 
 @Parameter("*")
@@ -27,8 +33,12 @@ MethodName = Literal["huber", "least-squares", "isoflop", "envelope"]
 class FitOptions:
     """Which law is fitted to which runs, and how."""
 
-    law: Annotated[LawName, Parameter(help="form of the law; the last three have one axis")] = "chinchilla"
-    against: Annotated[str, Parameter(help="column that is the axis of a law with one axis")] = "train_flops"
+    law: Annotated[
+        LawName | None, Parameter(help="form of the law (default: chinchilla); the last three have one axis")
+    ] = None
+    against: Annotated[
+        str | None, Parameter(help="column that is the axis of a law with one axis (default: train_flops)")
+    ] = None
     metric: MetricColumn = "loss"
     method: Annotated[
         MethodName,
@@ -41,16 +51,18 @@ class FitOptions:
         Parameter(validator=Number(gt=0), help="delta of the Huber loss; inf for least squares (default: 0.001, and "
                   "inf for fewer than 30 runs)"),
     ] = None  # fmt: skip
-    weigh: Annotated[bool, Parameter(help="weigh runs by 1/variance, which repeated seeds give")] = False
-    lean: Annotated[
-        float,
-        Parameter(validator=Number(gt=-math.inf, lt=math.inf), help="weigh runs by this power of compute; 0.5 to "
-                  "extrapolate"),
-    ] = 0.0  # fmt: skip
-    pin: Annotated[tuple[str, ...], Parameter(help="NAME=X fixes a floor or an exponent that is known")] = ()
+    inverse_variance: Annotated[bool, Parameter(help="weight runs by 1/variance, which repeated seeds give")] = False
+    compute_weight: Annotated[
+        float | None,
+        Parameter(validator=Number(gt=-math.inf, lt=math.inf), help="weight runs by this power of compute; 0.5 to "
+                  "extrapolate (default: 0)"),
+    ] = None  # fmt: skip
+    fix: Annotated[tuple[str, ...], Parameter(help="NAME=X fixes a floor or an exponent that is known")] = ()
     drop_top: DropTop = 0
-    bootstrap: Annotated[NonNegativeInt, Parameter(help="resamples behind the intervals; 0 for no intervals")] = 1000
-    seed: Annotated[NonNegativeInt, Parameter(help="seed of the bootstrap")] = 0
+    bootstrap: Annotated[
+        NonNegativeInt | None, Parameter(help="resamples behind the intervals; 0 for no intervals (default: 1000)")
+    ] = None
+    seed: Annotated[NonNegativeInt | None, Parameter(help="seed of the bootstrap (default: 0)")] = None
 
 
 def run(
@@ -72,11 +84,12 @@ def run(
       scaling fit others.csv --drop-top 5 --json
       scaling fit others.csv --column n_params="Model Size" --unit n_params=1e6
       scaling fit runs/ --law power-floor --against train_flops --metric fvd
-      scaling fit runs/ --law power-floor --pin E=0.25 --lean 0.5
+      scaling fit runs/ --law power-floor --fix E=0.25 --compute-weight 0.5
       scaling fit runs/ --method isoflop
       scaling fit runs/ --plot law.svg
       scaling fit runs/ --plot figures/
     """
+    _refuse_unused(options, plot)
     rows = read(table, reading, options.metric, options.drop_top)
     if options.method in ("isoflop", "envelope"):
         from analysis.laws.optima import allometry
@@ -94,6 +107,24 @@ def run(
     return 0
 
 
+def _refuse_unused(options: FitOptions, plot: Path | None) -> None:
+    """Raises UserError for an option that would change nothing beside the others."""
+    if options.method in ("isoflop", "envelope"):
+        given = {name: getattr(options, name) for name in LAW_OPTIONS} | {"plot": plot}
+        unused = [name for name, value in given.items() if value not in (None, False, ())]
+        if unused:
+            raise UserError(
+                f"--{unused[0].replace('_', '-')} is an option of a law, and --method {options.method} fits none; "
+                "leave one of the two out"
+            )
+    if options.method == "least-squares" and options.delta is not None:
+        raise UserError("--delta is an option of --method huber; leave it out, or leave out --method least-squares")
+    if options.against is not None and options.law not in ONE_AXIS:
+        raise UserError(f"--against is the axis of a law with one axis; add --law with one of {', '.join(ONE_AXIS)}")
+    if options.seed is not None and options.bootstrap == 0:
+        raise UserError("--seed is the seed of the bootstrap, and --bootstrap 0 makes none; leave one of the two out")
+
+
 def _study(rows: "Table", options: FitOptions) -> "Study":
     from analysis.laws.forms import law
     from analysis.laws.newton import Objective
@@ -102,13 +133,13 @@ def _study(rows: "Table", options: FitOptions) -> "Study":
     raw = options.method == "least-squares"
     return study(
         rows,
-        law(options.law, options.against).pin(**numbers_of(options.pin, "--pin")),
+        law(options.law or "chinchilla", options.against or "train_flops").fix(**numbers_of(options.fix, "--fix")),
         Objective(math.inf, raw=True) if raw else Objective(options.delta) if options.delta else None,
         metric=options.metric,
-        draws=options.bootstrap,
-        seed=options.seed,
-        weigh=options.weigh,
-        lean=options.lean,
+        draws=DRAWS if options.bootstrap is None else options.bootstrap,
+        seed=options.seed or 0,
+        inverse_variance=options.inverse_variance,
+        compute_weight=options.compute_weight or 0.0,
     )
 
 
@@ -116,7 +147,7 @@ def _study_text(fitted: "Study") -> str:
     from analysis.laws.bootstrap import LEVEL
 
     fit = fitted.fit
-    lines = [*fitted.table.said, f"{fit.form.formula}: {len(fit.points)} points, {fit.status}"]
+    lines = [*fitted.table.column_sources, f"{fit.form.formula}: {len(fit.points)} points, {fit.status}"]
     derived = {"a": fit.a, "b": fit.b} if fit.a is not None else {}
     for name, value in {**fit.params, **derived}.items():
         low, high = fitted.intervals.get(name, (None, None))
@@ -135,11 +166,11 @@ def _study_text(fitted: "Study") -> str:
         lines.append(f"  noise of a run {noise.run:.2%}, of its measurement {noise.evaluation:.2%}")
     for holdout in fitted.holdouts:
         lines.append(
-            f"  from runs up to {holdout.up_to_flops:.3g} FLOPs: {holdout.n_foretold} runs up to {holdout.reach:.3g}x "
+            f"  from runs up to {holdout.up_to_flops:.3g} FLOPs: {holdout.n_predicted} runs up to {holdout.reach:.3g}x "
             f"predicted {holdout.bias:+.2%}, rms {holdout.rms:.2%}, {holdout.covered:.0%} inside their 90% intervals"
         )
-    for reason, runs in groupby(fitted.table.left, key=lambda left: left.reason):
-        lines.append(f"  left out, {reason}: {', '.join(left.run for left in runs)}")
+    for reason, runs in groupby(fitted.table.excluded, key=lambda excluded: excluded.reason):
+        lines.append(f"  left out, {reason}: {', '.join(excluded.run for excluded in runs)}")
     return "\n".join([*lines, *(f"  ! {warning}" for warning in fitted.warnings)])
 
 

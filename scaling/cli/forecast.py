@@ -1,14 +1,11 @@
-"""`scaling forecast`: what a budget buys, what a target costs, and which further runs would narrow the forecast.
+"""`scaling forecast`: what a compute buys, what a loss takes, and which further runs would narrow the forecast.
 
-A folder of runs has budgets, and what the next one buys is averaged over forms (docs/forecast.md). Everything else, and
-any other table, is answered by a fitted law (docs/laws.md).
+Parses and prints; `analysis.forecast.answer` chooses the method and answers.
 """
 
 import json
-import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import groupby
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
@@ -28,39 +25,48 @@ from scaling.cli.options import (
 from scaling.core.errors import UserError
 
 if TYPE_CHECKING:
-    from analysis.forecast.forecast import Forecast
-    from analysis.laws.allocation import Cost, Estimate, Purchase
-    from analysis.laws.bootstrap import Draws
-    from analysis.laws.design import Suggestion
+    from analysis.forecast.answer import ForecastAnswer
+    from analysis.forecast.record import Forecast
+    from analysis.forecast.runs_to_add import RunsToAdd
+    from analysis.forecast.values import ComputeForLoss, OptimalRun, ValueInterval
 
 ForecastLawName = Literal["chinchilla", "chinchilla-no-floor", "shared", "kaplan"]
+ForecastMethodName = Literal["forms", "law"]
 
 
 @Parameter("*")
 @dataclass(frozen=True)
 class ForecastOptions:
-    """What is asked, and of which law."""
+    """What is asked, and by which method it is answered."""
 
     flops: Annotated[PositiveFloat | None, Parameter(help="training FLOPs of the run to predict, such as 5e13")] = None
-    target: Annotated[PositiveFloat | None, Parameter(help="value of the metric whose cost is asked for")] = None
+    target: Annotated[
+        PositiveFloat | None, Parameter(help="value of the metric whose training compute is asked for")
+    ] = None
     add: Annotated[
         PositiveFloat | None, Parameter(help="FLOPs to spend on further runs that narrow the forecast at --flops most")
     ] = None
-    law: Annotated[
-        ForecastLawName | None,
-        Parameter(help="answer by this law (default: chinchilla; for --flops of a folder of runs the forms of "
-                  "docs/forecast.md together)"),
+    method: Annotated[
+        ForecastMethodName | None,
+        Parameter(help="forms: several forms of the loss together; law: one fitted law (default: forms where the runs "
+                  "come in two or more compute budgets of at least three runs each, law elsewhere)"),
     ] = None  # fmt: skip
+    law: Annotated[ForecastLawName | None, Parameter(help="form of the law of --method law (default: chinchilla)")] = (
+        None
+    )
     delta: Annotated[
-        float,
-        Parameter(validator=Number(gt=0), help="delta of the law's Huber loss; inf for least squares of log residuals"),
-    ] = math.inf
+        float | None,
+        Parameter(validator=Number(gt=0), help="delta of the Huber loss of --method law (default: inf, which is least "
+                  "squares of log residuals)"),
+    ] = None  # fmt: skip
     metric: MetricColumn = "loss"
     drop_top: DropTop = 0
     bootstrap: Annotated[
-        int, whole_number(at_least=100), Parameter(help="resamples behind the intervals of the law")
-    ] = 1000
-    seed: Annotated[NonNegativeInt, Parameter(help="seed of the resamples")] = 0
+        Annotated[int, whole_number(at_least=100)] | None,
+        Parameter(help="copies of the runs behind the intervals (default: 300 noisy copies by forms, 1000 resamples by "
+                  "law)"),
+    ] = None  # fmt: skip
+    seed: Annotated[NonNegativeInt, Parameter(help="seed of the copies")] = 0
 
 
 def run(
@@ -71,7 +77,10 @@ def run(
     options: ForecastOptions = ForecastOptions(),
     as_json: Json = False,
 ) -> int:
-    """Predicts size and validation loss of the best run at a compute, from the runs with less compute.
+    """Predicts the best run at a training compute, the compute that a loss takes, and the runs to add.
+
+    Several forms of the loss answer together where the runs come in compute budgets, one fitted law elsewhere;
+    docs/forecast.md explains both.
 
     examples:
       scaling forecast runs/ --flops 5e13
@@ -79,103 +88,99 @@ def run(
       scaling forecast others.csv --drop-top 5 --flops 1e24
       scaling forecast runs/ --target 0.35
       scaling forecast runs/ --flops 5e13 --add 1e13
+      scaling forecast runs/ --method law --metric fvd --flops 5e13
     """
     if options.flops is None and options.target is None:
-        raise UserError("nothing is asked: give --flops C for what a compute buys, or --target L for what a loss costs")
+        raise UserError("nothing is asked: give --flops C for what a compute buys, or --target L for what a loss takes")
     if options.add is not None and options.flops is None:
         raise UserError("--add needs --flops: the compute at which the forecast is to be narrowed")
-    by_forms = options.law is None and options.target is None and options.add is None and options.metric == "loss"
-    if table.is_dir() and by_forms and options.flops is not None:
-        from analysis.forecast.forecast import forecast
-        from analysis.tables.table import read_runs
+    from analysis.forecast.answer import ForecastQuestion, answer
 
-        prediction = forecast(read_runs(table), options.flops, seed=options.seed)
-        print(json.dumps(prediction.to_document(), indent=1, allow_nan=False) if as_json else _forms_text(prediction))
-        return 0
-    from analysis.laws.allocation import cost, purchase
-    from analysis.laws.design import suggest
-
-    draws, flops = _draws(table, reading, options), options.flops
-    buys = purchase(draws, flops) if flops is not None else None
-    costs = cost(draws, options.target) if options.target is not None else None
-    adds = suggest(draws, flops, options.add, seed=options.seed) if options.add is not None and flops else None
-    if as_json:
-        fit = draws.fit
-        answers = {"buys": buys, "costs": costs, "add": adds}
-        document = {"law": fit.form.name, "params": fit.params, "status": fit.status, "reason": fit.reason}
-        document |= {name: asdict(answer) for name, answer in answers.items() if answer is not None}
-        print(json.dumps(document, indent=1, allow_nan=False))
-    else:
-        print(_law_text(draws, options.metric, buys, costs, adds))
+    question = ForecastQuestion(
+        flops=options.flops,
+        target=options.target,
+        extra_flops=options.add,
+        method=options.method,
+        law=options.law,
+        delta=options.delta,
+        metric=options.metric,
+        bootstrap=options.bootstrap,
+        seed=options.seed,
+        drop_top=options.drop_top,
+    )
+    answered = answer(read(table, reading, options.metric), question)
+    print(json.dumps(answered.to_document(), indent=1, allow_nan=False) if as_json else _answer_text(answered))
     return 0
 
 
-def _draws(table: Path, reading: ReadingOptions, options: ForecastOptions) -> "Draws":
-    """The law of a table and its bootstrap."""
-    from analysis.laws.bootstrap import bootstrap
-    from analysis.laws.fit import fit_law
-    from analysis.laws.forms import law
-    from analysis.laws.newton import Objective
-    from analysis.laws.study import gather
+def _answer_text(answered: "ForecastAnswer") -> str:
+    """The answer in lines for people."""
+    metric = answered.question.metric
+    lines = [_method_line(answered)]
+    if answered.optimal_run is not None:
+        lines += _optimal_run_lines(answered.optimal_run, metric)
+    if answered.forecast is not None:
+        lines += _forecast_lines(answered.forecast)
+    if answered.compute_for_loss is not None:
+        lines += _compute_lines(answered.compute_for_loss, metric)
+    if answered.runs_to_add is not None:
+        lines += _added_run_lines(answered.runs_to_add)
+    for reason, runs in groupby(answered.table.excluded, key=lambda excluded: excluded.reason):
+        lines.append(f"  left out, {reason}: {', '.join(excluded.run for excluded in runs)}")
+    return "\n".join(lines)
 
-    rows, form = read(table, reading, options.metric, options.drop_top), law(options.law or "chinchilla")
-    try:
-        points, _ = gather(rows, form, options.metric)
-        fit = fit_law(points, form, Objective(options.delta))
-        return bootstrap(fit, draws=options.bootstrap, seed=options.seed)
-    except UserError as problem:
-        raise UserError(f"{rows.path}: {str(problem).removeprefix(f'{rows.path}: ')}") from None
+
+def _method_line(answered: "ForecastAnswer") -> str:
+    if answered.law is None:
+        return f"several forms together (--method forms), {len(answered.table.runs)} runs in compute budgets"
+    fit = answered.law.fit
+    return f"one law (--method law), {fit.form.formula}: {len(fit.points)} points, {fit.status}"
 
 
-def _forms_text(prediction: "Forecast") -> str:
-    lines = [
-        f"at {prediction.target_flops:.3g} training FLOPs, from {len(prediction.run_ids)} runs:",
-        f"  best size  N {prediction.n_params:.3g} [{prediction.n_params_low:.3g}, {prediction.n_params_high:.3g}], "
-        f"D {prediction.num_tokens:.3g} tokens; N ~ C^{prediction.a:.2f}",
-        f"  val_loss   {prediction.val_loss:.4f}, {prediction.level:.0%} of new runs in "
-        f"[{prediction.low:.4f}, {prediction.high:.4f}]",
+def _optimal_run_lines(run: "OptimalRun", metric: str) -> list[str]:
+    return [
+        f"at {run.train_flops:.3g} training FLOPs, {run.reach:.3g} times the largest of the runs:",
+        f"  best size  N {_with_interval(run.n_params)}, D {run.num_tokens:.3g} tokens",
+        f"  {metric:10} {_with_interval(run.metric)} for a new run",
+        *(f"  ! {note}" for note in run.notes),
     ]
-    if prediction.law.n_params is not None:
-        lines.append(f"  by the law N {prediction.law.n_params:.3g} ({prediction.law.status})")
-    lines += [f"  {form.formula:32} {form.val_loss:.4f} [{form.low:.4f}, {form.high:.4f}]" for form in prediction.forms]
-    if test := prediction.backtest:
+
+
+def _forecast_lines(forecast: "Forecast") -> list[str]:
+    """The evidence behind a forecast by forms: each form, the law's size, the backtest, and what could not be used."""
+    lines = [f"  from {len(forecast.run_ids)} runs with less compute; N ~ C^{forecast.a:.2f}"]
+    lines += [f"  {form.formula:32} {form.val_loss:.4f} [{form.low:.4f}, {form.high:.4f}]" for form in forecast.forms]
+    if forecast.law.n_params is not None:
+        lines.append(f"  best size by the last form alone: N {forecast.law.n_params:.3g} ({forecast.law.status})")
+    if test := forecast.backtest:
         lines.append(
             f"  backtest at {test.flop_budget:.3g}: predicted {test.predicted:.4f}, measured {test.measured:.4f} "
             f"({test.relative_error:+.1%}, {'inside' if test.inside else 'outside'} the interval)"
         )
-    return "\n".join([*lines, *(f"  ! {refusal}" for refusal in prediction.refusals)])
+    return [*lines, *(f"  ! {refusal}" for refusal in forecast.refusals)]
 
 
-def _law_text(
-    draws: "Draws", metric: str, buys: "Purchase | None", costs: "Cost | None", adds: "Suggestion | None"
-) -> str:
-    fit = draws.fit
-    lines = [f"{fit.form.formula}: {len(fit.points)} points, {fit.status}"]
-    if buys:
-        lines += [
-            f"at {buys.train_flops:.3g} training FLOPs, {buys.reach:.3g} times the largest of the runs:",
-            f"  best size  N {_estimate(buys.n_params)}, D {buys.num_tokens:.3g} tokens",
-            f"  {metric:10} {_estimate(buys.metric)} for a new run",
-        ]
-    if costs:
-        lines += [
-            f"a {metric} of {costs.target:g} costs {_estimate(costs.train_flops)} training FLOPs, "
-            f"{costs.reach:.3g} times the largest of the runs: N {costs.n_params:.3g}, D {costs.num_tokens:.3g} tokens",
-        ]
-        if costs.never:
-            lines.append(f"  ! {costs.never:.0%} of the bootstrap's laws never reach it")
-    if adds:
-        lines.append(f"runs that tell most about {adds.target_flops:.3g} FLOPs, for {adds.train_flops:.3g} in all:")
-        for run, same in groupby(adds.runs):
-            size = f"N {run.n_params:.3g}, D {run.num_tokens:.3g} tokens, {run.train_flops:.3g} FLOPs"
-            lines.append(f"  {len(list(same))} x {size}")
-        lines.append(
-            f"  90% interval of the law there: {adds.width_now:.2%} wide now, {adds.width_then:.2%} with them, "
-            f"{adds.width_even:.2%} with evenly spread runs of equal cost (simulated)"
-        )
-    return "\n".join([*lines, *([f"  ! {fit.reason}"] if fit.reason else [])])
+def _compute_lines(answer: "ComputeForLoss", metric: str) -> list[str]:
+    return [
+        f"a {metric} of {answer.target:g} takes {_with_interval(answer.train_flops)} training FLOPs, "
+        f"{answer.reach:.3g} times the largest of the runs: N {_with_interval(answer.n_params)}, "
+        f"D {answer.num_tokens:.3g} tokens",
+        *(f"  ! {note}" for note in answer.notes),
+    ]
 
 
-def _estimate(estimate: "Estimate") -> str:
-    low, high = (f"{end:.4g}" if end is not None else "?" for end in (estimate.low, estimate.high))
-    return f"{estimate.value:.4g}, 90% [{low}, {high}]"
+def _added_run_lines(suggested: "RunsToAdd") -> list[str]:
+    lines = [f"runs that tell most about {suggested.target_flops:.3g} FLOPs, for {suggested.train_flops:.3g} in all:"]
+    for run, same in groupby(suggested.runs):
+        size = f"N {run.n_params:.3g}, D {run.num_tokens:.3g} tokens, {run.train_flops:.3g} FLOPs"
+        lines.append(f"  {len(list(same))} x {size}")
+    lines.append(
+        f"  90% interval of a law there: {suggested.width_now:.2%} wide now, {suggested.width_then:.2%} with them, "
+        f"{suggested.width_even:.2%} with evenly spread runs of equal cost (simulated)"
+    )
+    return lines
+
+
+def _with_interval(number: "ValueInterval") -> str:
+    low, high = (f"{end:.4g}" if end is not None else "?" for end in (number.low, number.high))
+    return f"{number.value:.4g}, 90% [{low}, {high}]"

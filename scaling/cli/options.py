@@ -69,17 +69,14 @@ class ReadingOptions:
     where: Annotated[tuple[str, ...], Parameter(help="COLUMN=VALUE keeps only the rows with this value")] = ()
 
 
-def read(path: Path, options: ReadingOptions, metric: str, drop_top: int) -> "Table":
+def read(path: Path, options: ReadingOptions, metric: str, drop_top: int = 0) -> "Table":
     """The table at a path, without the runs that the options leave out. Raises UserError where an option cannot be
     used."""
-    from analysis.tables.table import Reading, read_table
+    from analysis.tables.read import TableOptions, read_table
 
     units = numbers_of(options.unit, "--unit")
     columns, where = pairs_of(options.column, "--column"), pairs_of(options.where, "--where")
-    table = read_table(path, Reading(columns, units, where))
-    if path.is_dir():
-        table = table.without_missing(metric)  # few runs are measured in every way; in a file it is a mistake
-    return table.without_top(drop_top, metric) if drop_top else table
+    return read_table(path, TableOptions(columns, units, where, metric, drop_top))
 
 
 def command_line(verb: str, sweep_name: str, changes: tuple[str, ...], *more: str) -> str:

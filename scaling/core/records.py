@@ -154,7 +154,8 @@ def training_table(records: list[RunRecord]) -> "pandas.DataFrame":
     measured = {record.parents["dit"]: record for record in records if record.stage == "metrics"}
     rows = []
     for run in runs:
-        row = run.model_dump(exclude={"metrics", "parents", "versions", "shape", "engine"}) | {"compute": run.compute}
+        row = run.model_dump(exclude={"metrics", "parents", "versions", "shape", "engine", "axes"})
+        row = {**run.axes, **row, "compute": run.compute}
         row |= run.shape
         loss = run.metric("val_loss")
         row["val_loss"] = loss.value if loss else None

@@ -43,7 +43,7 @@ def jobs_of(count, gpus=1):
 
 
 def launcher(out, clock=time.time, *, timeout=3600.0, call_timeout=20.0, sleep=None, **changes):
-    cluster = load_cluster("testbed").model_copy(update=changes)
+    cluster = load_cluster("testbed").replace(**changes)
     scheduler = Scheduler(out / "slurm", clock=clock, timeout=call_timeout)
     wait = sleep or getattr(clock, "sleep", time.sleep)
     return Launcher(out, cluster, scheduler, sleep=wait, timeout=timeout)

@@ -49,10 +49,10 @@ function fillComparison() {
       const holder = el("div", { role: "cell", class: "cell" });
       row.append(holder);
       addCell(holder, page.fractions.map((fraction) => {
-        const found = page.clips.find((c) => c.compute === compute && c.fraction === fraction && c.prompt === index);
+        const sample = page.clips.find((c) => c.compute === compute && c.fraction === fraction && c.prompt === index);
         const moment = `${percent(fraction, 0)} of training`;
-        const reason = found ? found.reason : `not sampled after ${moment}`;
-        return { clip: found?.path, reason, label: `${compute} compute, ${moment}: ${prompt.text}` };
+        const reason = sample ? sample.reason : `not sampled after ${moment}`;
+        return { clip: sample?.path, reason, label: `${compute} compute, ${moment}: ${prompt.text}` };
       }).concat(page.fractions.length ? [] : [{ reason: "not sampled" }]));
     }
     grid.append(row);
@@ -73,14 +73,14 @@ function fillForecast() {
   const interval = known(p.low) && known(p.high);
   const wide = interval ? `, between ${p.low.toFixed(4)} and ${p.high.toFixed(4)}${known(p.level) ? ` with ${percent(p.level, 0)} probability` : ""}` : "";
   $("forecast").append(el("p", {},
-    `From the smaller runs alone, the law said that ${power(p.target_flops)} FLOPs are best spent on ` +
-    `${count(p.n_params)} parameters and ${count(p.num_tokens)} tokens, and that the loss would be `,
+    `Forecast from the smaller runs alone: ${power(p.target_flops)} FLOPs are best spent on ` +
+    `${count(p.n_params)} parameters and ${count(p.num_tokens)} tokens, and reach a loss of `,
     el("strong", {}, p.val_loss.toFixed(4)), `${wide}.`));
   if (!known(p.measured)) {
     $("forecast").append(el("p", { class: "absent" }, "The predicted run has not been measured."));
   } else {
     const off = p.relative_error;
-    $("forecast").append(el("p", {}, "Then it was run, and measured ", el("strong", {}, p.measured.toFixed(4)),
+    $("forecast").append(el("p", {}, "The run was then trained, and measured ", el("strong", {}, p.measured.toFixed(4)),
       known(p.inside) ? `, ${p.inside ? "inside" : "outside"} the interval` : "",
       known(off) ? `; the forecast was ${percent(Math.abs(off), 2)} too ${off > 0 ? "high" : "low"}.` : "."));
   }
@@ -147,7 +147,7 @@ function fillTable() {
     head.setAttribute("aria-sort", sign > 0 ? "ascending" : "descending");
     const key = COLUMNS[i][1];
     const [have, lack] = [page.runs.filter((run) => known(key(run))), page.runs.filter((run) => !known(key(run)))];
-    draw([...have.sort((a, b) => sign * (key(a) < key(b) ? -1 : key(a) > key(b) ? 1 : 0)), ...lack]); // unknown is last
+    draw([...have.sort((a, b) => sign * (key(a) < key(b) ? -1 : key(a) > key(b) ? 1 : 0)), ...lack]); // runs without the value come last
   }));
   draw(page.runs);
   $("table").append(
@@ -156,7 +156,7 @@ function fillTable() {
     el("p", { class: "fine" }, `Press a heading to sort. A bar marks the runs of the comparison. VAE: ${vaes.join(", ")}.`));
 }
 
-// What is measured of a VAE: its name in words, digits, unit.
+// What is measured of a VAE: its name for the reader, digits, unit.
 const FIDELITY = {
   psnr: ["PSNR", 2, " dB"],
   ssim: ["SSIM", 4, ""],

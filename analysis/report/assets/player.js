@@ -1,5 +1,5 @@
 "use strict";
-// Plays all clips in lock-step. Knows cells, frames and moments of training, not what the page says about them.
+// Plays all clips in lock-step. Knows cells, frames and moments of training, and nothing else of the page.
 
 const urls = new Map();
 function address(name) {
@@ -64,9 +64,9 @@ async function show(frame) {
 }
 
 async function play() {
-  const mine = (now.playing = {}); // a second loop would find that it is not its own
+  const loop = (now.playing = {}); // a later loop replaces it, and this one ends
   $("play").textContent = "Pause";
-  while (now.playing === mine) {
+  while (now.playing === loop) {
     const due = performance.now() + 1000 / (now.fps * Number($("speed").value));
     await show(now.frame + 1);
     await new Promise((wake) => setTimeout(wake, Math.max(0, due - performance.now())));
@@ -100,10 +100,10 @@ async function choose(moment) {
   await show(now.frame);
   cells.forEach((cell) => { if (cell.holder.firstChild !== cell.shown.node) cell.holder.replaceChildren(cell.shown.node); });
   document.body.dataset.moment = moment;
-  if (page.fractions.length) $("said").textContent = `Samples after ${percent(page.fractions[moment], 0)} of training`;
+  if (page.fractions.length) $("announcement").textContent = `Samples after ${percent(page.fractions[moment], 0)} of training`;
 }
 
-// ---- Hands and keys.
+// ---- Pointer and keyboard.
 
 function listen() {
   $("play").addEventListener("click", toggle);

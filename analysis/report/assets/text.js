@@ -12,7 +12,7 @@ function el(tag, attributes, ...children) {
   return node;
 }
 
-// ---- Numbers as people write them; null is said, never shown as 0.
+// ---- Numbers as people write them; null is shown in words, never as 0.
 
 const NONE = "not measured";
 const known = (value) => value !== null && value !== undefined;

@@ -13,25 +13,26 @@ from typing import Any
 
 import numpy as np
 
-from analysis.laws.allocation import LEVEL, best_split, flops_per_token
+from analysis.forecast.values import LEVEL
 from analysis.laws.bootstrap import Draws, interval
 from analysis.laws.fit import Fit, natural
 from analysis.laws.forms import C_AXIS, D_AXIS, N_AXIS, U_AXIS
+from analysis.laws.optimal_split import best_split, flops_per_token
 from analysis.laws.points import Points
 from analysis.laws.search import Problem
-from analysis.laws.varpro import Array
+from analysis.tables.arrays import Array
 from scaling.core.errors import UserError
 
 COUNTS = (1, 2, 4, 8, 16)
 SIZES = 41
 """Sizes tried at each compute."""
 BEYOND = 2.0
-"""Runs are tried up to this factor beyond the sizes, and beyond the tokens per parameter, of the runs there are: the
-farthest runs seem to tell most, but there the law itself is a guess."""
+"""Runs are tried up to this factor beyond the sizes, and beyond the tokens per parameter, of the runs there are. Runs
+further away would seem to be worth most, but there the law itself is a guess."""
 LAWS = 20
 """Draws of the bootstrap that the variance is averaged over."""
 COPIES = 1000
-"""Noisy copies of the runs, old and new, that a suggestion is checked by."""
+"""Noisy copies of the runs, old and new, by which a suggestion is checked."""
 
 
 @dataclass(frozen=True)
@@ -44,25 +45,25 @@ class NewRun:
 
 
 @dataclass(frozen=True)
-class Suggestion:
-    """Runs to add, and what they are worth in simulation."""
+class RunsToAdd:
+    """The suggested runs, and by how much they narrow the interval in simulation."""
 
     runs: tuple[NewRun, ...]
     train_flops: float
-    """Of all of them."""
+    """Training FLOPs of all of them together."""
     target_flops: float
     width_now: float
     """Width of the 90 % interval of the law at the target, relative to the law, from the runs there are."""
     width_then: float
-    """With the suggested runs too."""
+    """The same width with the suggested runs added."""
     width_even: float
-    """With as many runs of the same compute instead, evenly spread in log N over the sizes that were candidates."""
+    """The same width with as many runs of the same compute, evenly spread in log N over the candidate sizes."""
 
 
-def suggest(draws: Draws, target_flops: float, extra_flops: float, *, seed: int) -> Suggestion:
+def suggest(draws: Draws, target_flops: float, extra_flops: float, *, seed: int) -> RunsToAdd:
     """The runs to add for `extra_flops` in all, for the law at the best run of `target_flops`.
 
-    Raises UserError where the law has no N and D, repeats data, or cannot be told from the runs.
+    Raises UserError where the law has no N and D, repeats data, or is not determined by the runs.
     """
     fit = draws.fit
     if fit.form.repeats or fit.status == "underdetermined":
@@ -90,7 +91,7 @@ def suggest(draws: Draws, target_flops: float, extra_flops: float, *, seed: int)
     # The first-order variance ranks the sizes within an option; noisy copies choose between options, and others judge.
     runs = min(options, key=lambda option: simulated_width(fit, option, target, [seed, 0]))
     widths = [simulated_width(fit, added, target, [seed, 1]) for added in ((), runs, even[len(runs)])]
-    return Suggestion(runs, extra_flops, target_flops, *widths)
+    return RunsToAdd(runs, extra_flops, target_flops, *widths)
 
 
 def _runs(candidates: dict[str, Array], flops: float, chosen: Iterable[float]) -> tuple[NewRun, ...]:
@@ -116,7 +117,7 @@ def simulated_width(fit: Fit, added: tuple[NewRun, ...], target: dict[str, Array
 
 
 def _candidates(fit: Fit, N: Array, D: Array) -> dict[str, Array]:
-    """The runs among these that have about as many tokens per parameter as those of the fit."""
+    """The runs among these that have about as many tokens per parameter as the runs of the fit."""
     seen = fit.points.axes[D_AXIS] / fit.points.axes[N_AXIS]
     near = (seen.min() / BEYOND <= D / N) & (seen.max() * BEYOND >= D / N)
     return {N_AXIS: N[near], D_AXIS: D[near]}
@@ -127,7 +128,7 @@ def _column(runs: tuple[NewRun, ...], name: str) -> Array:
 
 
 def _thetas(draws: Draws) -> Array:
-    """(laws, parameters) in centred units: the fit, and some of its draws that have every term."""
+    """(laws, parameters) in centered units: the fit, and some of its draws in which no term is 0."""
     form, means = draws.fit.form, draws.fit.problem.means
     columns: dict[str, Any] = dict(draws.params)
     for term in form.terms:
@@ -141,7 +142,7 @@ def _thetas(draws: Draws) -> Array:
 
 
 def _gradients(fit: Fit, thetas: Array, axes: dict[str, Array]) -> Array:
-    """(laws, points, free parameters), of the log prediction at any runs, in the fit's centred units."""
+    """(laws, points, free parameters), of the log prediction at any runs, in the fit's centered units."""
     count = len(axes[N_AXIS])
     points = Points(axes | {U_AXIS: axes[D_AXIS]}, np.ones(count), tuple(map(str, range(count))), np.ones(count))
     problem = Problem(fit.form, points, fit.measure, fit.problem.means)
@@ -150,7 +151,7 @@ def _gradients(fit: Fit, thetas: Array, axes: dict[str, Array]) -> Array:
 
 
 def _choose(fit: Fit, thetas: Array, target: dict[str, Array], candidates: dict[str, Array], count: int) -> list[int]:
-    """Indices of the `count` candidates, which may repeat, with the least mean log variance at the target."""
+    """Indices of the `count` candidates, which may repeat, that give the least mean log variance at the target."""
     at = _gradients(fit, thetas, target)[:, 0]
     old = _gradients(fit, thetas, {name: fit.points.axes[name] for name in (N_AXIS, D_AXIS)})
     new = _gradients(fit, thetas, candidates)
@@ -160,7 +161,7 @@ def _choose(fit: Fit, thetas: Array, target: dict[str, Array], candidates: dict[
     def variances(base: Array) -> Array:
         """(candidates,), of adding each to a base of information, (laws, p, p)."""
         solved = np.linalg.solve(base[:, None] + gains, np.broadcast_to(at[:, None, :, None], (*new.shape, 1)))[..., 0]
-        return np.log(np.einsum("lp,lcp->lc", at, solved)).mean(axis=0)
+        return np.asarray(np.log(np.einsum("lp,lcp->lc", at, solved)).mean(axis=0))
 
     chosen: list[int] = []
     for step in range(2 * count):

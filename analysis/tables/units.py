@@ -1,0 +1,61 @@
+"""Whether the counts of a table can be in the units they should be in: parameters, tokens, FLOPs.
+
+Not here: which column is which count (`analysis.tables.columns`).
+"""
+
+import numpy as np
+import pandas as pd
+
+from scaling.core.errors import UserError
+
+UNITS = {"n_params": "parameters", "num_tokens": "tokens", "train_flops": "FLOPs", "unique_tokens": "tokens",
+         "unique_clips": "clips"}  # fmt: skip
+LEAST_MEDIAN = {"n_params": 1e3, "num_tokens": 1e4, "train_flops": 1e6}
+"""A median below this is in another unit: models this small, or trained this little, follow no scaling law."""
+TOKENS_PER_PARAMETER = (1e-3, 1e5)
+FLOPS_OVER_6ND = (1 / 30, 30.0)
+"""Attention, recomputation and the counting of embeddings explain factors of several, not of a thousand."""
+LARGEST_JUMP = 1e4
+"""Neighboring values of one sorted column that are further apart than this factor are in different units."""
+
+
+def check_units(table: pd.DataFrame, trusted: set[str], where: str) -> None:
+    """Raises UserError where a count cannot be in its unit, such as N in millions, or where only some rows are.
+
+    table: columns by role. trusted: the roles whose unit the user gave, which are not judged on their own.
+    """
+    for role, least in LEAST_MEDIAN.items():
+        if role in table and role not in trusted:
+            _check_count(table[role], role, least, where)
+    if {"n_params", "num_tokens"} <= set(table) and not {"n_params", "num_tokens"} <= trusted:
+        ratio = float((table["num_tokens"] / table["n_params"]).median())
+        if not TOKENS_PER_PARAMETER[0] <= ratio <= TOKENS_PER_PARAMETER[1]:
+            raise UserError(
+                f"{where}: {ratio:.2g} tokens per parameter; n_params or num_tokens is in another unit, "
+                "give it, such as --unit n_params=1e6 for millions"
+            )
+    if {"n_params", "num_tokens", "train_flops"} <= set(table):
+        ratio = float((table["train_flops"] / (6 * table["n_params"] * table["num_tokens"])).median())
+        if not FLOPS_OVER_6ND[0] <= ratio <= FLOPS_OVER_6ND[1]:
+            raise UserError(
+                f"{where}: train_flops is {ratio:.2g} times 6 N D; one of the three is in another unit, "
+                "give it, such as --unit n_params=1e6 for millions"
+            )
+
+
+def _check_count(column: pd.Series, role: str, least: float, where: str) -> None:
+    values = np.sort(column.dropna().to_numpy())
+    values = values[values > 0]
+    if not len(values):
+        return
+    if np.median(values) < least:
+        raise UserError(
+            f"{where}: {role} has the median {np.median(values):.3g} {UNITS[role]}; "
+            f"give its unit, such as --unit {role}=1e6 for millions (1 to keep it as it is)"
+        )
+    jumps = np.flatnonzero(values[1:] > LARGEST_JUMP * values[:-1])
+    if len(jumps):
+        low, high = values[jumps[0]], values[jumps[0] + 1]
+        raise UserError(
+            f"{where}: {role} jumps from {low:.3g} to {high:.3g}; some rows are in another unit, so correct them"
+        )
