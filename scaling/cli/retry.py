@@ -33,8 +33,8 @@ def run(args: argparse.Namespace) -> int:
     from scaling.core.errors import UserError
     from scaling.core.stage import StageFolder
     from slurm import request
+    from slurm.cancellation import cancel_mark
     from slurm.controller_job import advance
-    from slurm.worker import cancel_mark
 
     asked, found = request.load(args.out), {one.id: one for one in collect(args.out)[0]}
     picked = [stage for stage in chosen(found, args.runs) if found[stage].state in TRIED_AGAIN]

@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
 def collect(out: Path) -> "tuple[list[Status], dict[str, Any]]":
     """The stages, and what concerns all of them. Raises UserError."""
     from scaling.core.errors import UserError
-    from slurm import request
+    from slurm.budget_limit import read_budget_limit
     from slurm.controller_message import read_controller_message
     from slurm.outstanding import any_unfinished, is_continued, left_unfinished
     from slurm.queue_cache import QueueView, read_cached_queue
@@ -71,7 +71,7 @@ def collect(out: Path) -> "tuple[list[Status], dict[str, Any]]":
         facts["queue_age_seconds"] = round(view.age, 1) if view.seen else None
         facts["problem"] = view.problem
     if submissions:
-        facts["budget_gpu_hours"] = request.budget_of(out)
+        facts["budget_gpu_hours"] = read_budget_limit(out)
         facts["controller"] = read_controller_message(out)
     facts["goes_on"] = bool(submissions) and not ended and is_continued(submissions, view)
     found = statuses(out, submissions, view, _file_time(out))
