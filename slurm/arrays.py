@@ -28,7 +28,7 @@ class StageJob:
     def placed(self, cluster: SlurmCluster) -> Stage:
         """The stage with the engine of this job: one rank for each GPU."""
         engine = {"processes": max(1, self.gpus), "threads": cluster.cpus_per_gpu if self.gpus else cluster.light.cpus}
-        return self.stage.model_copy(update={"engine": self.stage.engine.model_copy(update=engine)})
+        return self.stage.replace(engine=self.stage.engine.replace(**engine))
 
 
 def into_arrays(

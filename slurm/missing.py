@@ -7,9 +7,9 @@ from pathlib import Path
 from scaling.core.attempts import SILENT, Attempt, attempts, failures_reset_at, given_up
 from scaling.core.stage import StageFolder
 from slurm.arrays import StageJob
+from slurm.cancellation import is_cancelled
 from slurm.reconcile import QueuedArray
 from slurm.submissions import Submission
-from slurm.worker import is_cancelled
 
 
 @dataclass

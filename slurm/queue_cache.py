@@ -70,7 +70,7 @@ def read_cached_queue(
             unexplained = [array for array in left_unfinished(_view(cached, now)) if not _is_explained(array, cached)]
             wants_accounting = unexplained and cached.accounting and 0 <= now - cached.seen < 4 * QUERY_SECONDS
             cached = _ask_accounting(cached, scheduler, unexplained) if wants_accounting else _ask(cached, scheduler)
-            cached = cached.model_copy(update={"asked": now})
+            cached = cached.replace(asked=now)
             _write(folder, cached)
     return _view(cached, now)
 
@@ -108,16 +108,16 @@ def _ask(cached: CachedQueue, scheduler: Scheduler) -> CachedQueue:
     try:
         rows = scheduler.queue()
     except (SchedulerDownError, RefusedError, UserError) as problem:
-        return cached.model_copy(update={"problem": str(problem)})
+        return cached.replace(problem=str(problem))
     queue = {row.job_id: (row.state, row.reason) for row in rows}
-    return cached.model_copy(update={"queue": queue, "seen": scheduler.clock(), "problem": ""})
+    return cached.replace(queue=queue, seen=scheduler.clock(), problem="")
 
 
 def _ask_accounting(cached: CachedQueue, scheduler: Scheduler, arrays: Sequence[str]) -> CachedQueue:
     try:
         ended = scheduler.ended(arrays)
     except SchedulerDownError as problem:
-        return cached.model_copy(update={"problem": str(problem)})
+        return cached.replace(problem=str(problem))
     except (RefusedError, UserError):
-        return cached.model_copy(update={"accounting": False})
-    return cached.model_copy(update={"ended": {**cached.ended, **ended}, "problem": ""})
+        return cached.replace(accounting=False)
+    return cached.replace(ended={**cached.ended, **ended}, problem="")

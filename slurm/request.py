@@ -9,6 +9,7 @@ from pydantic import Field
 from scaling.core.errors import UserError
 from scaling.core.specs import Spec, parse_spec
 from scaling.core.store import read_document, write_document
+from slurm.budget_limit import request_path
 from slurm.cluster import SlurmCluster
 from sweeps.spec import Sweep
 
@@ -25,13 +26,13 @@ class Request(Spec):
 
 def save(out: Path, request: Request) -> None:
     """Writes the request, or replaces it."""
-    write_document(_path(out), request.model_dump(mode="json"))
+    write_document(request_path(out), request.model_dump(mode="json"))
 
 
 def load(out: Path) -> Request:
     """Reads the request. Raises UserError where nothing was submitted from this folder, where the document is damaged,
     and where it belongs to another user, whose shell lines would run with our permissions."""
-    path = _path(out)
+    path = request_path(out)
     if not path.exists():
         raise UserError(f"{out}: nothing was submitted from here; 'scaling submit SWEEP --cluster CLUSTER' does that")
     if path.stat().st_uid != os.geteuid():
@@ -41,21 +42,15 @@ def load(out: Path) -> Request:
 
 def find(out: Path) -> Request | None:
     """Reads the request, or gives None where nothing was submitted from this folder."""
-    return load(out) if _path(out).exists() else None
+    return load(out) if request_path(out).exists() else None
 
 
 def restore(out: Path, before: Request | None) -> None:
     """Puts the request back that was there before one that could not be carried out."""
     if before is None:
-        _path(out).unlink(missing_ok=True)
+        request_path(out).unlink(missing_ok=True)
     else:
         save(out, before)
-
-
-def budget_of(out: Path) -> float | None:
-    """The limit in GPU-hours, or None where there is no limit or nothing was submitted from this folder."""
-    path = _path(out)
-    return parse_spec(Request, read_document(path), str(path)).budget_gpu_hours if path.exists() else None
 
 
 def _path(out: Path) -> Path:

@@ -12,9 +12,9 @@ from typing import Literal
 from scaling.core.attempts import Attempt, given_up
 from scaling.core.stage import StageFolder
 from scaling.core.store import read_document
+from slurm.cancellation import is_cancelled
 from slurm.queue_cache import QueueView
-from slurm.submissions import Submission
-from slurm.worker import is_cancelled
+from slurm.submissions import SubmittedStage
 
 STALLED_SECONDS = 900.0
 """Seconds without an event after which an attempt counts as stalled; the first rank may draw samples or compute metrics
@@ -49,21 +49,23 @@ class Surroundings:
 
 
 def derive_state(
-    folder: StageFolder, past: Sequence[Attempt], submission: Submission | None, around: Surroundings
+    folder: StageFolder,
+    past: Sequence[Attempt],
+    submitted: SubmittedStage | None,
+    around: Surroundings,
 ) -> tuple[State, str]:
     """The state of a stage, and why it is in this state: in a few words, or the error message of a failure. `past` are
-    its attempts, `submission` is its latest. Raises UserError where a file is damaged."""
+    its attempts, `submitted` is its latest submission. Raises UserError where a file is damaged."""
     if folder.complete:
         diverged_at = read_document(folder.record_path).get("diverged_at")
         return ("done", "") if diverged_at is None else ("diverged", f"loss not finite after {diverged_at} updates")
     if is_cancelled(folder):
         return "cancelled", ""
-    if submission is None:
+    if submitted is None:
         return _without_scheduler(folder, past, around.now)
-    job_id = submission.job_id(folder.path.name)
-    if job_id is not None and job_id in around.view.queue:
-        return _in_queue(folder, past, job_id, around)
-    return _not_in_queue(folder, past, submission, job_id, around)
+    if submitted.job_id is not None and submitted.job_id in around.view.queue:
+        return _in_queue(folder, past, submitted.job_id, around)
+    return _not_in_queue(folder, past, submitted, around)
 
 
 def event_log(folder: StageFolder, attempt: Attempt) -> Path:
@@ -84,10 +86,10 @@ def _in_queue(folder: StageFolder, past: Sequence[Attempt], job_id: str, around:
 def _not_in_queue(
     folder: StageFolder,
     past: Sequence[Attempt],
-    submission: Submission,
-    job_id: str | None,
+    submitted: SubmittedStage,
     around: Surroundings,
 ) -> tuple[State, str]:
+    submission = submitted.submission
     if submission.answer == "pending" or submission.at >= around.view.seen:  # submitted after the queue was read
         return ("retrying", f"submitted again after: {past[-1].end}") if past else ("queued", "submitted just now")
     if reason := given_up(folder, past):
@@ -95,7 +97,7 @@ def _not_in_queue(
     missing = [p for p in folder.stage().parents.values() if not StageFolder(folder.path.parent / p).complete]
     if missing:
         return "planned", f"waits for {missing[0]}"
-    note = _why_not_in_queue(past, job_id, around.view)
+    note = _why_not_in_queue(past, submitted.job_id, around.view)
     return ("retrying", f"{note}; the controller job submits it again") if around.is_continued else ("lost", note)
 
 

@@ -15,7 +15,7 @@ from slurm.outstanding import is_continued
 from slurm.queue_cache import QueueView
 from slurm.speed import Speed, read_speed
 from slurm.states import State, Surroundings, derive_state, event_log
-from slurm.submissions import Submission
+from slurm.submissions import Submission, SubmittedStage, latest_of_stages
 
 
 @dataclass(frozen=True)
@@ -53,20 +53,20 @@ def statuses(out: Path, submissions: Sequence[Submission], view: QueueView, now:
 
     Raises UserError where a file is damaged.
     """
-    latest = {stage: submission for submission in submissions for stage in submission.stages}
+    latest = latest_of_stages(submissions)
     around = Surroundings(view, now, is_continued(submissions, view))
     return _ordered([_status(path, latest, around) for path in (out / "runs").glob("*/spec.json")])
 
 
-def _status(spec_path: Path, latest: Mapping[str, Submission], around: Surroundings) -> Status:
+def _status(spec_path: Path, latest: Mapping[str, SubmittedStage], around: Surroundings) -> Status:
     spec, folder = read_document(spec_path), StageFolder(spec_path.parent)
     fields = spec.get("fields") if isinstance(spec, dict) else None
     if not isinstance(fields, dict) or "kind" not in fields or "slug" not in spec:
         raise UserError(f"{spec_path}: 'fields.kind' or 'slug' is missing; remove the folder and submit again")
     multiple = spec.get("multiple")
     stage = folder.path.name
-    past, submission = attempts(folder), latest.get(stage)
-    state, note = derive_state(folder, past, submission, around)
+    past, submitted = attempts(folder), latest.get(stage)
+    state, note = derive_state(folder, past, submitted, around)
     is_running = bool(past) and state in ("running", "stalled")
     speed = read_speed(event_log(folder, past[-1])) if is_running else Speed()
     return Status(
@@ -85,7 +85,7 @@ def _status(spec_path: Path, latest: Mapping[str, Submission], around: Surroundi
         eta_seconds=speed.eta_seconds,
         attempts=len(past),
         gpu_hours=sum(attempt.gpus * attempt.seconds for attempt in past) / 3600,
-        job=(submission.job_id(stage) if submission is not None else None) or "",
+        job=(submitted.job_id if submitted is not None else None) or "",
         parents=spec.get("parents", {}),
     )
 

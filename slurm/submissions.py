@@ -6,8 +6,9 @@ documents.
 """
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Self
 
@@ -53,11 +54,11 @@ class Submission(Spec):
 
     def accepted(self, array: str) -> Self:
         """The submission with the number that the scheduler has given it."""
-        return self.model_copy(update={"answer": "accepted", "array": array})
+        return self.replace(answer="accepted", array=array)
 
     def never_accepted(self) -> Self:
         """The submission of an array that the scheduler does not know. If it appears later, it is a duplicate."""
-        return self.model_copy(update={"answer": "never", "array": None})
+        return self.replace(answer="never", array=None)
 
     @property
     def runs_stages(self) -> bool:
@@ -72,6 +73,25 @@ class Submission(Spec):
     def job_id(self, stage: str) -> str | None:
         """SLURM's name of the job of a stage, or None where the array was not accepted."""
         return f"{self.array}_{self.stages.index(stage)}" if self.array else None
+
+
+@dataclass(frozen=True)
+class SubmittedStage:
+    """One stage of a submission."""
+
+    submission: Submission
+    job_id: str | None
+    """SLURM's name of its job, or None where the array was not accepted."""
+
+
+def latest_of_stages(submissions: Sequence[Submission]) -> dict[str, SubmittedStage]:
+    """The latest submission of every stage, by id. `submissions` come oldest first."""
+    latest: dict[str, SubmittedStage] = {}
+    for submission in submissions:
+        job_ids = submission.job_ids or (None,) * len(submission.stages)
+        for stage, job_id in zip(submission.stages, job_ids, strict=False):
+            latest[stage] = SubmittedStage(submission, job_id)
+    return latest
 
 
 class Submissions:

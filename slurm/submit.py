@@ -18,13 +18,14 @@ from slurm import budget
 from slurm.array_submission import ArraySubmitter, Function, SubmitResult
 from slurm.arrays import StageJob, into_arrays
 from slurm.batch import Array, Resources
+from slurm.cancellation import cancel_mark
 from slurm.cluster import SlurmCluster
 from slurm.missing import missing_stages
 from slurm.reconcile import QueuedArray, read_queue, reconcile
 from slurm.retry import TIMEOUT, Retrier
 from slurm.scheduler import Scheduler, SchedulerDownError
 from slurm.submissions import Submissions, new_name
-from slurm.worker import cancel_mark, work
+from slurm.worker import work
 
 CONTROLLER_MINUTES = 120
 """Time limit of a job that continues the sweep."""

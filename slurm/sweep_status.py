@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from scaling.core.errors import UserError
-from slurm import request
+from slurm.budget_limit import read_budget_limit
 from slurm.controller_message import read_controller_message
 from slurm.outstanding import any_unfinished, is_continued, left_unfinished
 from slurm.queue_cache import QueueView, read_cached_queue
@@ -77,7 +77,7 @@ def sweep_status(out: Path) -> SweepStatus:
         submitted=bool(submissions),
         queue_age_seconds=queue_age,
         problem=problem,
-        budget_gpu_hours=request.budget_of(out) if submissions else None,
+        budget_gpu_hours=read_budget_limit(out) if submissions else None,
         controller_message=read_controller_message(out) if submissions else None,
     )
 

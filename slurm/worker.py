@@ -16,6 +16,7 @@ from scaling.core.attempts import attempts, disk_space, given_up
 from scaling.core.stage import StageFolder
 from scaling.distributed.ranks import join_slurm, leave, rank
 from scaling.stages.run import run_stage, take_part
+from slurm.cancellation import is_cancelled
 
 REQUEUE = 85
 """Exit code of a task whose job should be requeued. A task that is killed because another one ended has a code from 128
@@ -96,13 +97,3 @@ def job_name() -> str:
     variables = os.environ
     restarts = variables.get("SLURM_RESTART_COUNT", "0")
     return f"{variables['SLURM_ARRAY_JOB_ID']}_{variables['SLURM_ARRAY_TASK_ID']}.{restarts}"
-
-
-def is_cancelled(folder: StageFolder) -> bool:
-    """Whether `scaling cancel` has cancelled this stage, and `scaling retry` has not been called since."""
-    return cancel_mark(folder).exists()
-
-
-def cancel_mark(folder: StageFolder) -> Path:
-    """The file that tells jobs that the stage was cancelled."""
-    return folder.path / "CANCELLED"

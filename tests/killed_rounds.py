@@ -1,17 +1,17 @@
-"""Trains a tiny stage again and again, each time killed elsewhere: `python -m tests.killed_rounds FOLDER`.
+"""Trains a tiny stage again and again, each time killed at another point: `python -m tests.killed_rounds FOLDER`.
 
-Reads rounds from stdin and prints what became of each, as JSON; test_kill_anywhere.py judges. A process that has
-imported everything forks a worker for each attempt. In it the calls that change the stage's folder are counted, and at
-a chosen one it dies, or hears a signal. The product knows nothing of this.
+Reads rounds from stdin and prints the result of each as JSON, which test_kill_anywhere.py checks. A process that has
+imported everything forks a worker for each attempt. The worker counts the calls that change the stage's folder, and is
+killed, or receives a signal, at a chosen call. The code under test is not changed for this.
 
-A round is a list of faults, one for each attempt; the attempts after that are left alone until the stage is complete:
+A round is a list of faults, one for each attempt; later attempts are not disturbed until the stage is complete:
     {"save": 3, "phase": 7}     SIGKILL before the 7th call of the 3rd save of a checkpoint
     {"call": 40}                SIGKILL before the 40th call
-    {"seconds": 0.2}            SIGKILL after so long
+    {"seconds": 0.2}            SIGKILL after this time
 each with "signal" for another one than SIGKILL, and
     {"loader": true, ...}       a signal between the moment at which Lightning takes the handlers and the first update
-    {"damage": "events"}        what is done to the folder instead, once it lies there killed
-A call that writes is two: before, and when half is written.
+    {"damage": "events"}        damage to the folder after an attempt was killed, in place of an attempt
+A call that writes counts as two: before it, and when half is written.
 """
 
 import hashlib
@@ -36,16 +36,16 @@ from tests.tiny_run import make_run
 
 MOST_ATTEMPTS = 10
 WATCHED = ("open", "fsync", "replace", "mkdir", "unlink", "rmdir")
-"""Functions of `os` that a save is made of, beside writing."""
+"""Functions of `os` that a save calls, besides writing."""
 
 
 def prepare(runs, flop_budget=4e8):
-    """The stage's parents and its spec. Returns its id."""
+    """Makes the stage's parents and its spec. Returns its id."""
     return make_run(runs, optimizer="muon", flop_budget=flop_budget, sample_at=(0.5, 1.0)).path.name
 
 
 class Calls:
-    """Counts the calls that change a folder, in this process, and has the fault happen at one of them."""
+    """Counts the calls of this process that change a folder, and lets the fault happen at one of them."""
 
     def __init__(self, folder, fault, log):
         self.folder, self.fault, self.log = str(folder), fault, log
@@ -76,7 +76,7 @@ class Calls:
     def _halved(self, real, content):
         def call(path, what):
             self._happens("write", str(path))
-            if self._is_next(path):  # dies of the half
+            if self._is_next(path):  # killed when half is written
                 with open(path, "ab") as file:
                     whole = content(what)
                     file.write(whole[: len(whole) // 2])
@@ -116,7 +116,7 @@ class Calls:
 
 
 def attempt(folder, fault, number, log):
-    """One worker. Returns how it ended, as subprocess does, and what its fault struck."""
+    """Runs one worker. Returns its exit code, as subprocess does, and the calls that it logged."""
     log.write_bytes(b"")
     pid = os.fork()
     if pid == 0:
@@ -139,7 +139,7 @@ def attempt(folder, fault, number, log):
 
 
 def damage(folder, how):
-    """What a crash of the machine may leave."""
+    """Damages files as a crash of the machine may."""
     newest = sorted(folder.glob("checkpoints/step-*"))
     if how == "events":
         path = max(folder.glob("events.*.jsonl"))
@@ -162,7 +162,7 @@ def damage(folder, how):
 
 
 def do_round(prepared, run_id, faults, where):
-    """Kills a stage as often as there are faults, and lets it finish."""
+    """Kills a stage once for each fault, and then lets it finish."""
     runs = where / "runs"
     shutil.copytree(prepared, runs, symlinks=True)
     folder, ends, struck, saved, lost = StageFolder(runs / run_id), [], [], 0, []
@@ -215,7 +215,9 @@ def main(where):
     os.environ.update({f"SLURM_{name}": value for name, value in variables.items()})
     os.environ.update({worker.GPUS_VARIABLE: "0", worker.DEADLINE_VARIABLE: "inf"})
     read, write = os.pipe()
-    if (pid := os.fork()) == 0:  # training would leave threads behind, which a fork does not survive
+    if (
+        pid := os.fork()
+    ) == 0:  # in a child: training would leave threads, and a process with threads cannot be forked safely
         code = 1
         try:
             os.dup2(2, 1)

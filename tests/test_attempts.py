@@ -31,8 +31,8 @@ def folder(tmp_path):
     return StageFolder.create(tmp_path, stage)
 
 
-def leave(folder, *rows, job="7_0.0"):
-    """An attempt that says these things."""
+def add_attempt(folder, *rows, job="7_0.0"):
+    """An attempt that logs these events."""
     events = folder.claim_attempt(job, gpus=2)
     for row in rows:
         events.log(**row)
@@ -44,8 +44,8 @@ LATE = {"stopped": "stopped by SIGUSR2", "out_of_time": True}
 PROGRESS = {"done": 3, "total": 9, "loss": 0.5, "begun": 1, "saved": 3}
 
 
-def test_an_attempt_is_read_as_it_was_left(folder):
-    leave(folder, PROGRESS, STOPPED)
+def test_an_attempt_is_read_from_its_files(folder):
+    add_attempt(folder, PROGRESS, STOPPED)
     (one,) = attempts(folder)
     assert (one.job, one.gpus, one.start_update, one.done, one.total, one.loss) == ("7_0.0", 2, 1, 3, 9, 0.5)
     assert (one.end, one.progress, one.message) == ("stopped", True, "stopped after 3 of 9 updates")
@@ -53,15 +53,15 @@ def test_an_attempt_is_read_as_it_was_left(folder):
 
 def test_interruptions_never_count_as_failures(folder):
     for _ in range(20):
-        leave(folder, STOPPED)
+        add_attempt(folder, STOPPED)
     assert given_up(folder, attempts(folder)) is None
 
 
 @pytest.mark.parametrize(("row", "most"), [(FAILED, 2), (LATE, 2), ({}, 6)])
-def test_what_ends_again_and_again_without_progress_is_given_up(folder, row, most):
+def test_a_stage_that_fails_again_without_progress_is_given_up(folder, row, most):
     for number in range(most):
         assert given_up(folder, attempts(folder)) is None, number
-        leave(folder, *([row] if row else []))
+        add_attempt(folder, *([row] if row else []))
     assert given_up(folder, attempts(folder))
     reset_failures(folder)
     assert given_up(folder, attempts(folder)) is None
@@ -69,32 +69,32 @@ def test_what_ends_again_and_again_without_progress_is_given_up(folder, row, mos
 
 def test_progress_cancels_earlier_failures(folder):
     for _ in range(5):
-        leave(folder, FAILED)
-        leave(folder, PROGRESS, LATE)
+        add_attempt(folder, FAILED)
+        add_attempt(folder, PROGRESS, LATE)
     assert given_up(folder, attempts(folder)) is None
 
 
 def test_a_user_error_is_not_tried_again(folder):
-    leave(folder, {"error": "lower it", "user_error": True})
+    add_attempt(folder, {"error": "lower it", "user_error": True})
     assert given_up(folder, attempts(folder)) == "lower it"
 
 
 def test_a_reset_starts_with_whole_micro_batches(folder):
-    leave(folder, FAILED | {"out_of_memory": True})
+    add_attempt(folder, FAILED | {"out_of_memory": True})
     assert stage_to_try(folder).engine.micro_batch_halvings == 1
     reset_failures(folder)
     assert stage_to_try(folder).engine.micro_batch_halvings == 0
 
 
-def test_a_disk_that_stays_full_is_given_up_in_the_end(folder):
+def test_a_disk_that_stays_full_is_given_up(folder):
     for number in range(6):
         assert given_up(folder, attempts(folder)) is None, number
-        leave(folder, {"error": "no space left", "user_error": True, "no_space": True})
+        add_attempt(folder, {"error": "no space left", "user_error": True, "no_space": True})
     assert given_up(folder, attempts(folder)) == "no space left"
 
 
 def test_the_longest_error_is_read_from_the_end_of_the_log(folder):
-    leave(folder, _last_words(ValueError("x" * 100_000), math.inf))
+    add_attempt(folder, _last_words(ValueError("x" * 100_000), math.inf))
     (one,) = attempts(folder)
     assert one.end == "failed"
     assert one.message.startswith("ValueError: xxx")
@@ -111,7 +111,7 @@ def test_a_full_share_of_the_disk_is_a_full_disk(folder, monkeypatch, number):
 
 
 def test_a_job_waits_for_room_on_a_disk_that_is_full(small_disk, monkeypatch, capsys):
-    disk = small_disk("8m")  # less than anybody begins with
+    disk = small_disk("8m")  # less than an attempt needs
     stage = Stage(slug="data", fields=DataFields(data=DataSpec(worlds=WorldSpec(count=2))), parents={})
     folder = StageFolder.create(disk, stage)
     monkeypatch.setattr(worker, "DISK_POLL_SECONDS", 0.05)
@@ -130,16 +130,16 @@ def test_a_job_waits_for_room_on_a_disk_that_is_full(small_disk, monkeypatch, ca
         worker._wait_for_disk_space(folder)
 
 
-def test_a_torn_log_and_an_empty_claim_are_an_attempt_that_said_nothing(folder):
-    leave(folder)
+def test_an_incomplete_log_and_an_empty_claim_are_a_silent_attempt(folder):
+    add_attempt(folder)
     (folder.path / "events.0001.jsonl").write_bytes(b'{"done": 1, "tot')
     (folder.path / "attempts" / "0001.json").write_bytes(b"")
     (one,) = attempts(folder)
     assert (one.end, one.job, one.done) == ("silent", "", None)
 
 
-def test_the_word_of_a_rank_counts_where_the_first_was_killed(folder):
-    leave(folder)
+def test_the_message_of_a_rank_counts_where_the_first_was_killed(folder):
+    add_attempt(folder)
     folder.events_of_attempt(3).log(**FAILED | {"out_of_memory": True})
     assert attempts(folder)[0].end == "out of memory"
     assert stage_to_try(folder).engine.micro_batch_halvings == 1
@@ -193,7 +193,7 @@ def test_memory_that_runs_out_halves_the_micro_batch_and_nothing_else(run_folder
     assert record.value("val_loss") == pytest.approx(expected.value("val_loss"), rel=1e-3)
 
 
-def test_memory_that_never_suffices_ends_with_a_way_out(run_folder, monkeypatch):
+def test_memory_that_never_suffices_ends_with_advice(run_folder, monkeypatch):
     def loss(self, batch, step):
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
@@ -206,8 +206,8 @@ def test_memory_that_never_suffices_ends_with_a_way_out(run_folder, monkeypatch)
     assert "checkpoint_activations" in reason
 
 
-def test_what_torch_says_of_a_full_memory_is_understood(folder):
-    """The CPU's allocator has no exception of its own."""
+def test_torchs_message_about_full_memory_is_recognized(folder):
+    """torch has no exception of its own for the CPU's memory."""
     with pytest.raises(RuntimeError) as full:
         torch.empty(2**50)
     assert _last_words(full.value, math.inf)["out_of_memory"]
@@ -263,14 +263,14 @@ def test_a_signal_stops_training_after_an_update_and_the_rest_has_the_same_bits(
     assert [attempt.start_update for attempt in attempts(run_folder)] == [0, 3]
 
 
-def test_a_signal_late_in_a_job_is_put_down_to_its_time_limit(run_folder, monkeypatch):
+def test_a_signal_late_in_a_job_means_its_time_limit(run_folder, monkeypatch):
     monkeypatch.setattr(signals, "_received", ["SIGUSR2"])
     with pytest.raises(signals.StoppedError):
         run_stage(str(run_folder.path), due=0.0)
     assert attempts(run_folder)[0].end == "out of time"
 
 
-def test_events_say_when(folder):
+def test_events_have_a_time(folder):
     events = folder.claim_attempt()
     events.log(doing="this")
     (row,) = [json.loads(line) for line in events.path.read_text().splitlines()]

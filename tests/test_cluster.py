@@ -1,4 +1,4 @@
-"""Sweeps on a real SLURM, with and without accounting: preempted, on many nodes, in many arrays, on nodes that die."""
+"""Sweeps on a real SLURM, with and without accounting: preempted, on many nodes, in many arrays, on nodes that fail."""
 
 import json
 import os
@@ -32,7 +32,7 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.fixture(scope="module", params=["testbed", "accounted_testbed"])
 def slurm(request):
-    """A real cluster; commands find it by SLURM_CONF. One thread for everything, so that bits can be compared."""
+    """A real cluster, which commands find by SLURM_CONF. All work has one thread, so that bits can be compared."""
     testbed = request.getfixturevalue(request.param)
     with pytest.MonkeyPatch.context() as patch:
         for key, value in testbed.environment.items():
@@ -43,7 +43,7 @@ def slurm(request):
 
 @pytest.fixture(autouse=True)
 def empty_queue(slurm):
-    """Nothing is left for the next test."""
+    """Leaves no job for the next test."""
     yield
     command("scancel", f"--user={os.environ.get('USER', 'root')}")
     wait_for(lambda: not command("squeue", "--noheader").strip(), 60)
@@ -70,13 +70,13 @@ def undisturbed(sweep, tmp_path_factory):
 
 @pytest.fixture
 def out(undisturbed, tmp_path):
-    """A copy of it, to go on from."""
+    """A copy of its runs, to continue from."""
     shutil.copytree(undisturbed / "runs", tmp_path / "out" / "runs")
     return tmp_path / "out"
 
 
 def numbers(out):
-    """What must be the same, however often a run was interrupted: everything in the records but times and places."""
+    """The fields of the records that must be the same however often a run was interrupted: all but times and engine."""
     ignored = {"wall_seconds", "flops_per_second", "engine"}
     return {record.run_id: record.model_dump(exclude=ignored) for record in read_records(out / "runs")}
 
@@ -109,7 +109,7 @@ def command(*words):
 
 
 def occupy(*options):
-    """A job that sleeps in the partition that goes before ours; its number."""
+    """Starts a job that sleeps in the partition with priority; gives its number."""
     options = ("--partition=high", "--output=/dev/null", *options)
     return command("sbatch", "--parsable", *options).strip()
 
@@ -122,7 +122,7 @@ def test_a_sweep_preempted_on_both_nodes_ends_with_the_same_bits(slurm, sweep, u
     assert main(["submit", str(sweep), "--cluster", "testbed", "--out", str(out)]) == 0
 
     def training():
-        """Stages that hold a checkpoint and are not complete, by node."""
+        """Stages that have a checkpoint and are not complete, by node."""
         lines = command("squeue", "--noheader", "--array", "--states=RUNNING", "--format=%F_%K %N").splitlines()
         node_of = dict(line.split() for line in lines)
         stages = {one.job_id(stage): stage for one in Submissions(out).all() if one.array for stage in one.stages}
@@ -207,7 +207,7 @@ def test_sixty_runs_go_through_arrays_of_seventeen(slurm, sweep, out, capsys):
     assert {found[stage.id]["state"] for stage in stages} == {"done"}
 
 
-def test_a_node_that_dies_and_a_job_cancelled_by_an_administrator_lose_nothing(slurm, sweep, out, capsys):
+def test_a_node_that_fails_and_a_job_cancelled_by_an_administrator_lose_nothing(slurm, sweep, out, capsys):
     stages = [make_stage_of(out, sweep, seed=seed, flop_budget=2e10) for seed in (101, 102)]
     jobs = [StageJob(stage, 8, 0.05, 0.4) for stage in stages]
     half = occupy("--nodelist=n0", "--gpus-per-node=8", "--wrap=sleep 600")
@@ -220,7 +220,7 @@ def test_a_node_that_dies_and_a_job_cancelled_by_an_administrator_lose_nothing(s
     subprocess.run(["scontrol", "update", "nodename=n1", "state=resume"], check=False)  # where it is not back by itself
     wait_for(lambda: first.complete and second.complete, 300)
     assert done.submitted
-    # before it starts: nothing in the job can know
+    # cancelled before it starts, so that nothing in the job can react
     third = make_stage_of(out, sweep, seed=103, flop_budget=2e10)
     half = occupy("--nodes=2", "--gpus-per-node=8", "--wrap=sleep 600")
     wait_for(lambda: command("squeue", "--noheader", f"--jobs={half}", "--states=RUNNING").strip())
@@ -235,7 +235,7 @@ def test_a_node_that_dies_and_a_job_cancelled_by_an_administrator_lose_nothing(s
     wait_for(lambda: (out / "runs" / third.id / "COMPLETE").exists())
 
 
-def test_a_job_near_its_time_limit_saves_and_goes_on_in_another(slurm, sweep, out):
+def test_a_job_near_its_time_limit_saves_and_continues_in_another(slurm, sweep, out):
     stages = [make_stage_of(out, sweep, seed=seed, flop_budget=4e10) for seed in (104, 105, 106)]
     *others, folder = (StageFolder(out / "runs" / stage.id) for stage in stages)
     done = launcher(out).submit("sweep", [StageJob(stage, 1, 0.05, 0.05) for stage in stages], print)
@@ -245,7 +245,7 @@ def test_a_job_near_its_time_limit_saves_and_goes_on_in_another(slurm, sweep, ou
     wait_for(lambda: all(each.complete for each in (folder, *others)))
     first, last = attempts(folder)
     assert (first.end, last.end, last.start_update) == ("stopped", "finished", first.done)
-    # SLURM calls the last index of an array by the array's number: requeued by that, all of them would start over
+    # The last index of an array has the number of the array: requeued by that number, all jobs would start again.
     assert [len(attempts(each)) for each in others] == [1, 1]
 
 

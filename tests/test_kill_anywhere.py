@@ -1,7 +1,5 @@
-"""A training stage that is killed anywhere, any number of times, ends with the record and the bits of one that was not.
-
-How it is killed is in `tests.killed_rounds`.
-"""
+"""A training stage that is killed at any point, any number of times, ends with the same record and the same bits as one
+that was never killed. How it is killed is in `tests.killed_rounds`."""
 
 import json
 import os
@@ -15,7 +13,7 @@ import pytest
 SEED = 20
 KILLED_ROUNDS = 30
 DEATHS = (-9, 85)
-"""How workers end here that do not finish: by SIGKILL, or asking for another attempt."""
+"""How the workers that do not finish end here: by SIGKILL, or with the exit code that asks for another attempt."""
 
 DAMAGED = [
     [{"call": 8}, {"damage": "attempts"}],
@@ -23,13 +21,13 @@ DAMAGED = [
     [{"save": 4, "phase": 2}, {"damage": "weights"}],
     [{"save": 4, "phase": 2}, {"damage": "manifest"}],
     [{"save": 7, "phase": 2}, {"damage": "record"}],
-    # all of them: what is saved from then on must not be taken for older than the damaged ones
+    # All checkpoints: those that are saved after that must not be taken for older than the damaged ones.
     [{"save": 6, "phase": 2}, {"damage": "checkpoints"}, {"save": 4, "phase": 2}],
 ]
 
 
 class Rounds:
-    """The process that does rounds, one after another."""
+    """The process that does the rounds, one after another."""
 
     def __init__(self, folder):
         environment = {
@@ -50,7 +48,7 @@ class Rounds:
         self.process.stdin.write(json.dumps(faults) + "\n")
         self.process.stdin.flush()
         answer = self.process.stdout.readline()
-        assert answer, "the process that does rounds died"
+        assert answer, "the process that does the rounds has ended"
         return json.loads(answer)
 
 
@@ -64,7 +62,7 @@ def rounds(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def undisturbed(rounds):
-    """What a stage ends with that nobody disturbs, and its calls."""
+    """The result of a stage that is not disturbed, and its calls."""
     result = rounds.do([])
     assert (result["ends"], result["attempts"], result["lost"]) == ([0], ["finished"], []), result
     assert len(result["hashes"]) == 3, "the model and two videos"
@@ -73,24 +71,25 @@ def undisturbed(rounds):
 
 @pytest.fixture(scope="module")
 def phases(undisturbed):
-    """The calls of a save: the third, the first that removes an old checkpoint. The word about it is last."""
+    """The calls of the third save, which is the first that removes an old checkpoint. The last call is the event that
+    reports it."""
     labels = [label for save, _, label in undisturbed["struck"][0] if save == 3]
     return labels[: labels.index("half events.0001.jsonl") + 1]
 
 
 def check(result, undisturbed, faults):
-    """Finished, with the same bits, once; nothing saved was lost, and nothing is left over."""
+    """Finished once and with the same bits; no checkpoint was lost, and no temporary file is left."""
     about = json.dumps({"faults": faults, **result})
     assert result["complete"], about
     assert result["record"] == undisturbed["record"], about
     assert result["hashes"] == undisturbed["hashes"], about
     assert result["left"] == [], about
     assert result["lost"] == [], about
-    # a kill between COMPLETE and the last word leaves nobody who says that he finished
+    # After a kill between COMPLETE and the last event, no attempt says that it has finished.
     finished = [end for end in result["attempts"] if end == "finished"]
-    last_words = result["ends"][-1] != 0
-    assert finished == ([] if last_words else ["finished"]), about
-    assert result["attempts"][-1] == ("silent" if last_words else "finished"), about
+    killed_before_last_event = result["ends"][-1] != 0
+    assert finished == ([] if killed_before_last_event else ["finished"]), about
+    assert result["attempts"][-1] == ("silent" if killed_before_last_event else "finished"), about
     assert (result["again"], result["started_again"]) == (0, 0), about
     assert all(end in DEATHS for end in result["ends"][:-1]), about
 
@@ -119,7 +118,7 @@ def test_killed_anywhere(rounds, undisturbed, phases):
 
 
 def test_killed_at_the_very_end(rounds, undisturbed):
-    """Between the record and the last word."""
+    """Between the record and the last event."""
     labels = [label for _, _, label in undisturbed["struck"][0]]
     for label in ("half <record.json>", "replace <record.json>", "write <COMPLETE>", "replace <COMPLETE>"):
         faults = [{"call": labels.index(label)}]
@@ -149,8 +148,8 @@ def test_asked_to_stop_anywhere(rounds, undisturbed, name):
     assert stopped >= 4
 
 
-def test_lightning_does_not_hear_the_signal(rounds, undisturbed):
-    """It would broadcast from inside its handler, and have several ranks end without a word and with exit code 0."""
+def test_lightning_does_not_handle_the_signal(rounds, undisturbed):
+    """It would broadcast from inside its handler, and several ranks would end with exit code 0 and no message."""
     faults = [{"loader": True, "signal": "SIGTERM"}]
     result = rounds.do(faults)
     check(result, undisturbed, faults)

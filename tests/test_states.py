@@ -15,6 +15,7 @@ from scaling.core.specs import DataSpec, WorldSpec
 from scaling.core.stage import DataFields, Stage, StageFolder
 from scaling.core.store import read_document, write_document
 from slurm import request
+from slurm.cancellation import cancel_mark
 from slurm.cluster import load_cluster
 from slurm.outstanding import left_unfinished
 from slurm.queue_cache import QueueView
@@ -22,7 +23,6 @@ from slurm.request import Request
 from slurm.states import State
 from slurm.status import statuses
 from slurm.submissions import Submission, Submissions
-from slurm.worker import cancel_mark
 from sweeps.load import load_sweep
 
 SEEN = 2_000_000_000.0

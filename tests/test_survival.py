@@ -1,4 +1,4 @@
-"""The table of benchmarks.survival says what was measured, also where it is not to our credit."""
+"""The table of benchmarks.survival says what was measured, also where this project does worse."""
 
 from benchmarks.survival import cluster
 from benchmarks.survival.faults import FAULTS, TOOLS, Result
@@ -18,7 +18,7 @@ def table(**ours):
     return next(line.split("|")[2].strip() for line in text.splitlines() if line.startswith("| node fails"))
 
 
-def test_a_cell_says_what_became_of_the_work():
+def test_a_cell_gives_the_result():
     assert table() == "same bits, 0 again"
     assert table(digest="else", again=3) == "other bits, 3 again"
     assert table(again=119, copies=2) == "same bits, 119 again, **2 copies**"
@@ -26,7 +26,7 @@ def test_a_cell_says_what_became_of_the_work():
     assert table(not_a_number=True) == "**ends as if all were well**"
 
 
-def test_a_dash_is_for_others_and_explained():
+def test_a_dash_is_only_for_other_tools_and_is_explained():
     assert all(tool != "ours" and (tool, fault) in FOOTNOTES for tool, fault in BY_DESIGN)
 
 

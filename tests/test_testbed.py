@@ -1,4 +1,4 @@
-"""The one-machine SLURM cluster is a real one: it runs jobs on both nodes, refuses, preempts, and leaves nothing."""
+"""The SLURM cluster on one machine is real: it runs jobs on both nodes, refuses, preempts, and leaves no trace."""
 
 import os
 import re
@@ -18,7 +18,7 @@ from slurm.testbed.daemons import daemons
 pytestmark = pytest.mark.slurm
 
 SECONDS = 40
-"""The longest that any state is waited for; a quiet machine needs two."""
+"""Seconds that a state is waited for; a machine without other load needs two."""
 
 
 def script(folder, text, *options):
@@ -38,7 +38,7 @@ def submit(testbed, *arguments):
 def wait_for(condition, what):
     deadline = time.monotonic() + SECONDS
     while not condition():
-        assert time.monotonic() < deadline, f"waited in vain: {what}"
+        assert time.monotonic() < deadline, f"waited without success for: {what}"
         time.sleep(0.1)
 
 
@@ -103,7 +103,7 @@ def test_with_accounting_sacct_knows_the_job(accounted_testbed):
 
 @pytest.fixture
 def has_slurm(testbed):
-    """For tests of testbeds of their own: skips where none can be started."""
+    """For tests that start a testbed of their own: skips where none can be started."""
 
 
 def test_stop_ends_running_jobs_and_leaves_nothing(has_slurm, tmp_path):
@@ -129,7 +129,7 @@ def is_alive(pid, name):
         return False
 
 
-def test_a_testbed_that_lost_a_node_is_started_anew(has_slurm, tmp_path):
+def test_a_testbed_that_lost_a_node_is_started_again(has_slurm, tmp_path):
     testbed = Testbed(Settings(folder=tmp_path / "bed"))
     try:
         testbed.start()
@@ -156,7 +156,7 @@ def test_a_missing_package_is_named(tmp_path, monkeypatch):
         Testbed(Settings(folder=tmp_path, accounting=True)).start()
 
 
-def test_a_folder_with_files_of_others_is_left_alone(has_slurm, tmp_path):
+def test_a_folder_with_other_files_is_not_touched(has_slurm, tmp_path):
     (tmp_path / "thesis.tex").write_text("years of work")
     testbed = Testbed(Settings(folder=tmp_path))
     for verb in (testbed.start, testbed.stop):

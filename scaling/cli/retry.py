@@ -19,9 +19,9 @@ def run(out: SweepFolder, /, *runs: RunName, as_json: Json = False) -> int:
     from scaling.core.attempts import reset_failures
     from scaling.core.stage import StageFolder
     from slurm import request
+    from slurm.cancellation import cancel_mark
     from slurm.controller_job import advance
     from slurm.sweep_status import sweep_status
-    from slurm.worker import cancel_mark
 
     submitted = request.load(out)
     stages = {stage.id: stage for stage in sweep_status(out).stages}
