@@ -16,7 +16,7 @@ from typing import NoReturn
 
 from scaling.core.errors import NoSpaceError, StageError, UserError
 from scaling.distributed.ranks import leave
-from scaling.stages.run import MICRO_BATCHED
+from scaling.stages.modules import TRAINING_KINDS
 from slurm import request as requests
 from slurm.arrays import Job
 from slurm.cluster import SlurmCluster
@@ -89,7 +89,7 @@ def _hours(line: PlannedStage, cluster: SlurmCluster) -> float:
     """What the time limit goes by. Work without checkpoints must not run into it, and its estimate is rough."""
     if line.hours is None:  # not known before a user's videos have been looked at
         return cluster.hours_limit
-    return line.hours if line.kind in MICRO_BATCHED else 4 * line.hours + 1
+    return line.hours if line.kind in TRAINING_KINDS else 4 * line.hours + 1
 
 
 def carry_on(path: str) -> NoReturn:

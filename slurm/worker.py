@@ -14,7 +14,8 @@ from scaling.core import signals
 from scaling.core.attempts import attempts, given_up, room_to_try
 from scaling.core.stage import StageFolder
 from scaling.distributed.ranks import join_slurm, leave, rank
-from scaling.stages.run import run_stage, take_part
+from scaling.stages.run import run_stage
+from scaling.stages.training_ranks import train_as_rank
 
 AGAIN = 85
 """Exit code of a task whose job should go back into the queue. Tasks that are killed because another one ended have
@@ -44,7 +45,7 @@ def _outcome(folder: StageFolder) -> int:
         if rank() == 0:
             run_stage(str(folder.path), job, int(os.environ[GPUS]), float(os.environ[DUE]))
         else:
-            take_part(folder)
+            train_as_rank(folder)
     except signals.StoppedError as stop:
         print(f"{folder.path.name}: {stop}", flush=True)
     except Exception:

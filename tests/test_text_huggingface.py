@@ -233,5 +233,5 @@ def test_a_name_on_the_hub_becomes_its_commit(tmp_path, monkeypatch):
     unplanned = LatentsFields(text=TextSpec(encoder=f"someone/tiny-t5@{commit}", width=384))
     with pytest.raises(UserError, match=r"someone/tiny-t5@.*: its token states have width 32, but text.width is 384"):
         load_text_encoder(Stage(slug="latents", fields=unplanned, parents={}))
-    with pytest.raises(UserError, match=r"someone/else: neither a folder .* nor to be had from the Hugging Face hub"):
+    with pytest.raises(UserError, match=r"someone/else: neither a folder .* nor available from the Hugging Face hub"):
         stage_of("someone/else")

@@ -9,7 +9,7 @@ from scaling.core.stage import DataFields, DiTFields, LatentsFields, Stage, Stag
 from scaling.diffusion.flow import seeded_noise
 from scaling.diffusion.latents import LatentWriter
 from scaling.stages.run import run_stage
-from scaling.text.caption import Caption
+from scaling.text.encoded_captions import EncodedCaptions
 from tests.engine_ranks import DIT, OPTIM
 
 
@@ -20,7 +20,7 @@ def write_latents(folder, channels=3):
         shape = (2, 4, 4, channels) if number % 3 else (1, 4, 6, channels)
         writer.add(seeded_noise(shape, 1, number) * 2 + 1, f"caption {number % 5}", number % 6 == 5)
     mask = torch.ones(5, 4, dtype=torch.bool)
-    writer.finish(Caption(seeded_noise((5, 4, 384), 2), mask, seeded_noise((5, 384), 3)))
+    writer.finish(EncodedCaptions(seeded_noise((5, 4, 384), 2), mask, seeded_noise((5, 384), 3)))
 
 
 def make_run(runs, *, optimizer, flop_budget, sample_at, engine=None):

@@ -6,10 +6,13 @@ import argparse
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from scaling.cli.progress import count_progress
 from scaling.core.specs import WorldSpec, parse_spec
+
+if TYPE_CHECKING:
+    from scaling.data.index import SkippedFile
 
 NUMBERS = {name: field for name, field in WorldSpec.model_fields.items() if field.annotation is int}
 
@@ -84,7 +87,7 @@ def _add_folder(parser: argparse.ArgumentParser) -> None:
 
 
 def _make(args: argparse.Namespace) -> int:
-    from scaling.data.make import make_worlds
+    from scaling.data.world_files import make_worlds
 
     spec = parse_spec(WorldSpec, {name: getattr(args, name) for name in WorldSpec.model_fields}, "data make")
     with count_progress("Making worlds") as progress:
@@ -109,7 +112,7 @@ def _index(args: argparse.Namespace) -> int:
         counts = {"manifest": index.manifest, "unmatched_captions": index.unmatched_captions}
         print(json.dumps({"folder": index.folder, **summary, **counts}))
         return 0
-    print(f"{args.folder}: {summary['clips']} videos, {_length(summary['hours'])}, manifest {index.manifest}")
+    print(f"{args.folder}: {summary['videos']} videos, {_length(summary['hours'])}, manifest {index.manifest}")
     for shape, count in summary["shapes"].items():
         print(f"  {shape}: {count}")
     if index.unmatched_captions:
@@ -125,14 +128,14 @@ def _check(args: argparse.Namespace) -> int:
     with count_progress("Decoding videos") as progress:
         index = examine(args.folder, args.captions, args.images, progress)
     if args.json:
-        print(json.dumps({"folder": index.folder, "readable": len(index.entries), "skipped": index.skipped}))
+        print(json.dumps({"folder": index.folder, "readable": len(index.readable), "skipped": index.skipped}))
         return 0
-    print(f"{args.folder}: {len(index.entries)} of {len(index.files)} files can be read")
+    print(f"{args.folder}: {len(index.readable)} of {len(index.files)} files can be read")
     _print_skipped(index.skipped)
     return 0
 
 
-def _print_skipped(skipped: list[dict[str, Any]]) -> None:
+def _print_skipped(skipped: list[SkippedFile]) -> None:
     for row in skipped:
         print(f"unreadable: {row['file']}: {row['reason']}")
 

@@ -99,12 +99,12 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"{args.folder}: not a finished training run; give a folder runs/dit-... that holds COMPLETE")
     _check(args)
     _check_run(args, folder)
-    from scaling.data.strip import write_strip
+    from scaling.data.film_strip import write_film_strip
     from scaling.data.video import write_video
 
     frames, fps = draw(folder, args)
     if args.out.suffix == ".png":
-        write_strip(args.out, frames)
+        write_film_strip(args.out, frames)
     else:
         write_video(args.out, frames, fps)
     shape = {"frames": len(frames), "height": frames.shape[1], "width": frames.shape[2], "fps": fps}
@@ -116,14 +116,14 @@ def draw(folder: "StageFolder", args: argparse.Namespace) -> tuple["Frames", flo
     """uint8 frames (t, h, w, 3) and their rate. What is cheap and may fail, the file, is read before the models."""
     import numpy as np
 
-    from scaling.data.clips import read_whole
+    from scaling.core.stage import DataFields
+    from scaling.data.frames import read_video
     from scaling.diffusion.sampling import Sampler
     from scaling.diffusion.video_sampling import Order, TrainedRun
-    from scaling.stages.data import load_index
 
-    fps = load_index(folder.parent("latents").parent("data"))[1].fps
+    fps = folder.parent("latents").parent("data").stage().fields_as(DataFields).data.fps
     file = args.start or args.end or args.edit
-    video = None if file is None else read_whole(file, (args.width, args.height), fps)
+    video = None if file is None else read_video(file, (args.width, args.height), fps)
     frames = _frames(args, video, fps)
     how = Sampler(args.solver, args.steps, args.guidance, tuple(args.guidance_interval))
     order = Order(args.prompt, args.seed, frames, args.height, args.width, how)
