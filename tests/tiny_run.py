@@ -1,5 +1,4 @@
-"""A `dit` stage with complete parents, small enough to be trained in a second: for tests of how stages are brought to
-their end."""
+"""A `dit` stage with complete parents that trains in a second, for tests of how stages are run."""
 
 import torch
 
@@ -14,7 +13,7 @@ from tests.engine_ranks import DIT, OPTIM
 
 
 def write_latents(folder, channels=3):
-    """A cache of latents of two shapes with made-up captions."""
+    """Writes random latents of two shapes, with random states for their captions."""
     writer = LatentWriter(folder)
     for number in range(24):
         shape = (2, 4, 4, channels) if number % 3 else (1, 4, 6, channels)
@@ -24,7 +23,7 @@ def write_latents(folder, channels=3):
 
 
 def make_run(runs, *, optimizer, flop_budget, sample_at, engine=None):
-    """The folder of the stage, which nobody has tried yet; its parents are beside it, and their latents are made up."""
+    """The folder of the stage, which has not been run. Its parents are complete; their latents are random."""
     spec = DataSpec(worlds=WorldSpec(count=9, frames=10), frames=5, holdout_every=8)
     data = Stage(slug="data", fields=DataFields(data=spec), parents={})
     run_stage(str(StageFolder.create(runs, data).path))

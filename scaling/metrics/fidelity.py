@@ -34,7 +34,9 @@ class Fidelity:
     def add(self, decoded: np.ndarray, original: np.ndarray) -> None:
         """Measures one clip, given as uint8 (t, h, w, 3) twice. SSIM and LPIPS skip a clip that is too small for
         them."""
-        assert decoded.shape == original.shape, f"{decoded.shape} and {original.shape} do not compare"
+        assert decoded.shape == original.shape, (
+            f"clips of shapes {decoded.shape} and {original.shape} cannot be compared"
+        )
         error = np.square(decoded.astype(np.float64) - original).mean()
         self.values["psnr"].append(10 * np.log10(255**2 / max(error, 1e-10)))
         frames, side = len(original), min(original.shape[1:3])

@@ -72,11 +72,11 @@ def fvd_at_infinity(features_real: Features, features_fake: Features, seed: int)
 
 def _check(real: Features, fake: Features, minimum: int) -> None:
     assert real.ndim == fake.ndim == 2, f"features must be (n, d), found {real.shape} and {fake.shape}"
-    assert real.shape[1] == fake.shape[1], f"features of {real.shape[1]} and {fake.shape[1]} dimensions do not compare"
+    assert real.shape[1] == fake.shape[1], f"features of {real.shape[1]} and {fake.shape[1]} dimensions are unequal"
     if len(real) != len(fake):
         raise UserError(
-            f"{len(real)} real and {len(fake)} fake clips do not compare, because the bias of the distance depends on "
-            f"their number; take {min(len(real), len(fake))} of each"
+            f"{len(real)} real and {len(fake)} fake clips are not comparable, because the bias of the distance depends "
+            f"on their number; take {min(len(real), len(fake))} of each"
         )
     if len(real) < minimum:
         raise UserError(f"{len(real)} clips are too few, give at least {minimum} on each side")

@@ -76,7 +76,7 @@ class LPIPS(nn.Module):
 
         Raises UserError where a side is shorter than `SMALLEST`.
         """
-        assert images.shape == references.shape, f"{tuple(images.shape)} and {tuple(references.shape)} do not compare"
+        assert images.shape == references.shape, f"shapes {tuple(images.shape)} and {tuple(references.shape)} differ"
         *leading, h, w, _ = images.shape
         if min(h, w) < SMALLEST[self.backbone]:
             smallest = SMALLEST[self.backbone]
