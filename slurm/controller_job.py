@@ -17,7 +17,7 @@ from typing import NoReturn
 
 from scaling.core.errors import NoSpaceError, StageError, UserError
 from scaling.distributed.ranks import leave
-from scaling.stages.run import MICRO_BATCHED
+from scaling.stages.modules import TRAINING_KINDS
 from slurm import request as requests
 from slurm.array_submission import SubmitResult
 from slurm.arrays import StageJob
@@ -94,7 +94,7 @@ def _hours(line: PlannedStage, cluster: SlurmCluster) -> float:
     estimates are rough."""
     if line.hours is None:  # not known before a user's videos have been opened
         return cluster.hours_limit
-    return line.hours if line.kind in MICRO_BATCHED else 4 * line.hours + 1
+    return line.hours if line.kind in TRAINING_KINDS else 4 * line.hours + 1
 
 
 def run_controller_job(path: str) -> NoReturn:

@@ -15,7 +15,8 @@ from scaling.core import signals
 from scaling.core.attempts import attempts, disk_space, given_up
 from scaling.core.stage import StageFolder
 from scaling.distributed.ranks import join_slurm, leave, rank
-from scaling.stages.run import run_stage, take_part
+from scaling.stages.run import run_stage
+from scaling.stages.training_ranks import train_as_rank
 from slurm.cancellation import is_cancelled
 
 REQUEUE = 85
@@ -49,7 +50,7 @@ def _exit_code(folder: StageFolder) -> int:
         if rank() == 0:
             run_stage(str(folder.path), job, int(os.environ[GPUS_VARIABLE]), float(os.environ[DEADLINE_VARIABLE]))
         else:
-            take_part(folder)
+            train_as_rank(folder)
     except signals.StoppedError as stop:
         print(f"{folder.path.name}: {stop}", flush=True)
     except Exception:

@@ -19,7 +19,8 @@ from scaling.core.records import read_record, training_table
 from scaling.core.specs import DataSpec, WorldSpec
 from scaling.core.stage import DataFields, Stage, StageFolder
 from scaling.core.store import write_document
-from scaling.stages.run import _last_words, run_stage
+from scaling.stages.failures import failure_event
+from scaling.stages.run import run_stage
 from scaling.training.dit import DiTModule
 from slurm import worker
 from tests.tiny_run import make_run
@@ -94,7 +95,7 @@ def test_a_disk_that_stays_full_is_given_up(folder):
 
 
 def test_the_longest_error_is_read_from_the_end_of_the_log(folder):
-    add_attempt(folder, _last_words(ValueError("x" * 100_000), math.inf))
+    add_attempt(folder, failure_event(ValueError("x" * 100_000), math.inf))
     (one,) = attempts(folder)
     assert one.end == "failed"
     assert one.message.startswith("ValueError: xxx")
@@ -210,8 +211,8 @@ def test_torchs_message_about_full_memory_is_recognized(folder):
     """torch has no exception of its own for the CPU's memory."""
     with pytest.raises(RuntimeError) as full:
         torch.empty(2**50)
-    assert _last_words(full.value, math.inf)["out_of_memory"]
-    assert not _last_words(RuntimeError("no"), math.inf)["out_of_memory"]
+    assert failure_event(full.value, math.inf)["out_of_memory"]
+    assert not failure_event(RuntimeError("no"), math.inf)["out_of_memory"]
 
 
 def test_a_run_that_diverges_is_a_result(run_folder, monkeypatch):
@@ -266,7 +267,7 @@ def test_a_signal_stops_training_after_an_update_and_the_rest_has_the_same_bits(
 def test_a_signal_late_in_a_job_means_its_time_limit(run_folder, monkeypatch):
     monkeypatch.setattr(signals, "_received", ["SIGUSR2"])
     with pytest.raises(signals.StoppedError):
-        run_stage(str(run_folder.path), due=0.0)
+        run_stage(str(run_folder.path), deadline=0.0)
     assert attempts(run_folder)[0].end == "out of time"
 
 

@@ -19,7 +19,7 @@ from scaling.diffusion.latents import LatentSet, LatentWriter
 from scaling.distributed.ranks import run_together
 from scaling.models.dit import DiT
 from scaling.stages.run import run_stage
-from scaling.text.caption import Caption
+from scaling.text.encoded_captions import EncodedCaptions
 from scaling.training import checkpoints
 from scaling.training.batches import FlowBatches
 from scaling.training.dit import DiTModule
@@ -158,7 +158,7 @@ def test_compiled_blocks_are_not_compiled_anew_for_every_mixture(tmp_path):
     for number in range(24):
         writer.add(seeded_noise((1 + number % 6, 4, 4, 3), 1, number), "", number % 6 == 5)
     mask = torch.ones(1, 4, dtype=torch.bool)
-    writer.finish(Caption(seeded_noise((1, 4, 384), 2), mask, seeded_noise((1, 384), 3)))
+    writer.finish(EncodedCaptions(seeded_noise((1, 4, 384), 2), mask, seeded_noise((1, 384), 3)))
     data = LatentSet(tmp_path, held_out=False, patch=2)
     model = DiT(DIT, data.channels, data.text_dim)
     prepare(model, model.blocks, EngineSpec(compile=True))

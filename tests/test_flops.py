@@ -14,7 +14,7 @@ from scaling.core.specs import EvalSpec, VAESpec, VAEStage
 from scaling.diffusion.sampling import Sampler, sample
 from scaling.models.dit import DiT
 from scaling.models.vae import VAE
-from scaling.text.caption import Caption
+from scaling.text.encoded_captions import EncodedCaptions
 
 CHANNELS, WORDS = 8, 12
 DITS = {f"w{dit.width}d{dit.depth}": dit for dit in family()[::4]} | PAPER_DITS
@@ -105,7 +105,7 @@ def test_forwards_are_those_that_sampling_makes(solver, guidance, interval):
     model = DiT(DITS["w32d2"], CHANNELS, TEXT_DIM)
     clips = []
     model.register_forward_pre_hook(lambda _, inputs: clips.append(len(inputs[1])))
-    caption = Caption(torch.zeros(1, 4, TEXT_DIM), torch.ones(1, 4, dtype=torch.bool), torch.zeros(1, TEXT_DIM))
+    caption = EncodedCaptions(torch.zeros(1, 4, TEXT_DIM), torch.ones(1, 4, dtype=torch.bool), torch.zeros(1, TEXT_DIM))
     sample(model, caption, (2, 4, 4), [(0,)], Sampler.of(evaluation))
     least, most = flops.sampling_forwards(evaluation)
     assert least <= sum(clips) <= most

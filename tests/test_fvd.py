@@ -1,4 +1,4 @@
-"""The Fréchet video distance: published values, the formula against an independent form, and its extrapolation."""
+"""The Fréchet video distance: published values, the formula against another form, and the extrapolation."""
 
 import json
 import subprocess
@@ -29,7 +29,7 @@ def network():
 
 
 def test_published_distance_of_black_and_white_clips(network):
-    """151.392 in TensorFlow (common_metrics_on_video_quality), on eight clips a side, all equal: two say the same."""
+    """151.392 in TensorFlow (common_metrics_on_video_quality), on eight equal clips on each side; two give the same."""
     black = np.zeros((2, 30, 64, 64, 3), np.uint8)
     white = np.ones((2, 30, 64, 64, 3), np.float32)
     assert frechet_distance(network.features(black), network.features(white)) == pytest.approx(151.392, abs=0.01)
@@ -37,7 +37,7 @@ def test_published_distance_of_black_and_white_clips(network):
 
 @pytest.mark.slow
 def test_published_distance_of_noise(network):
-    """10.13808 in TensorFlow and TorchScript (universome/fvd-comparison): 128 clips of noise a side, not rescaled."""
+    """10.13808 in TensorFlow and TorchScript (universome/fvd-comparison): 128 clips of noise each, not rescaled."""
 
     def features(seed: int) -> np.ndarray:
         random = np.random.RandomState(seed)
@@ -51,8 +51,8 @@ def test_published_distance_of_noise(network):
     assert frechet_distance(features(2), features(1)) == pytest.approx(10.13808, abs=1e-3)
 
 
-def test_a_set_is_never_less_than_nothing_away_from_itself():
-    """Rounding left -1e-13 of the terms that cancel, of about half of these sets, which printed as -0.00."""
+def test_the_distance_of_a_set_to_itself_is_never_negative():
+    """Rounding gave -1e-13 for about half of these sets, which was printed as -0.00."""
     for seed in range(50):
         features = np.random.default_rng(seed).normal(size=(2 + seed % 6, 400)).astype(np.float32)
         distance = frechet_distance(features, features[::-1])
@@ -60,13 +60,13 @@ def test_a_set_is_never_less_than_nothing_away_from_itself():
         assert f"{distance:.2f}" == "0.00"
 
 
-def test_a_plan_counts_its_flops(network):
+def test_the_flops_in_a_plan_are_those_of_the_network(network):
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
         network(torch.zeros(1, 3, 16, 224, 224))
     assert pytest.approx(counter.get_total_flops(), rel=1e-3) == 16 * I3D_FLOPS_PER_FRAME
 
 
-def test_features_of_a_clip_are_its_own(network):
+def test_the_features_of_a_clip_do_not_depend_on_other_clips(network):
     clips = np.random.default_rng(0).integers(0, 256, (3, 9, 20, 30, 3), dtype=np.uint8)
     together = network.features(clips)
     assert together.shape == (3, 400)
@@ -81,7 +81,7 @@ def test_features_of_a_clip_are_its_own(network):
     ("size", "kernel", "stride", "pads"),
     [(224, 7, 2, (2, 3)), (112, 3, 2, (0, 1)), (9, 3, 2, (1, 1)), (7, 2, 2, (0, 1))],
 )
-def test_same_padding_counts_as_tensorflow(size, kernel, stride, pads):
+def test_same_padding_is_that_of_tensorflow(size, kernel, stride, pads):
     assert same_padding(size, kernel, stride) == pads
     assert (size + sum(pads) - kernel) // stride + 1 == -(-size // stride)
 
@@ -127,7 +127,7 @@ def test_distance_of_one_dimension_is_known():
 
 
 @pytest.mark.parametrize("n", [20, 100])
-def test_distance_is_zero_to_itself_and_blind_to_rotation(n):
+def test_the_distance_is_zero_to_itself_and_invariant_to_rotation(n):
     rng = np.random.default_rng(1)
     real, fake = rng.normal(size=(2, n, 50)).astype(np.float32)
     fake = 2 * fake + 0.1
@@ -138,7 +138,7 @@ def test_distance_is_zero_to_itself_and_blind_to_rotation(n):
     assert rotated == pytest.approx(frechet_distance(fake @ rotation, real @ rotation), rel=1e-6)
 
 
-def test_unequal_or_too_few_clips_do_not_compare():
+def test_unequal_numbers_of_clips_and_too_few_clips_are_refused():
     features = np.random.default_rng(0).normal(size=(10, 4))
     with pytest.raises(UserError, match="take 9 of each"):
         frechet_distance(features, features[:9])
@@ -149,7 +149,7 @@ def test_unequal_or_too_few_clips_do_not_compare():
 
 
 def test_extrapolation_recovers_the_true_distance():
-    """Ten draws of two Gaussians of 100 dimensions, whose distance is known; at 96 clips the plain value is far off."""
+    """Ten samples of two Gaussians of 100 dimensions, of known distance. At 96 clips the plain value is far off."""
     real_variances = 100 * np.arange(1, 101.0) ** -2
     fake_variances = 1.3 * real_variances
     true = 100 * 0.5**2 + np.square(np.sqrt(real_variances) - np.sqrt(fake_variances)).sum()
@@ -194,22 +194,22 @@ def test_command_compares_equal_numbers(network, folders, capsys):
     assert "6 real and 4 fake clips: 4 of each are compared" in err
 
     assert main(["fvd", str(folders / "fake"), str(folders / "fake"), "--clips", "2"]) == 0
-    words = capsys.readouterr().out
-    assert "FVD 0.00" in words
-    assert "2 clips on each side, 16 frames" in words
+    output = capsys.readouterr().out
+    assert "FVD 0.00" in output
+    assert "2 clips on each side, 16 frames" in output
 
 
 def test_the_command_asks_for_as_many_frames_as_the_extractor_needs():
     assert fvd.FEWEST_FRAMES == MIN_FRAMES
 
 
-def test_command_names_the_users_mistake(folders, capsys):
+def test_command_says_what_the_user_has_to_change(folders, capsys):
     real, fake = str(folders / "real"), str(folders / "fake")
-    for arguments, complaint in [
+    for arguments, message in [
         ([real, fake, "--frames", "8"], 'Invalid value "8" for --frames. Must be >= 9'),
         ([real, fake, "--frames", "30"], "the longest has 24; lower --frames"),
         ([real, fake, "--clips", "3"], f"{fake}: has 2 clips of 16 frames, --clips asks for 3"),
         ([real, str(folders / "absent")], "absent: no such folder"),
     ]:
         assert main(["fvd", *arguments]) == 2
-        assert complaint in capsys.readouterr().err
+        assert message in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""LPIPS: the published values of both backbones, and what a loss needs of it."""
+"""LPIPS: the published values of both backbones, and what its use as a loss needs."""
 
 from functools import cache
 
@@ -37,7 +37,7 @@ def images(*shape):
 
 
 def smooth_image(side=64):
-    """(side, side, 3): a coloured wave, so that a blur of it is mild."""
+    """(side, side, 3): a colored wave, which a blur changes little."""
     y, x = torch.meshgrid(torch.linspace(0, 9, side), torch.linspace(0, 7, side), indexing="ij")
     return torch.stack([torch.sin(x + y), torch.cos(x), torch.sin(2 * y)], dim=-1) * 0.8
 
@@ -59,7 +59,7 @@ def test_equal_images_are_at_distance_zero(metric):
     assert torch.equal(metric(image, image), torch.zeros(2, 3))
 
 
-def test_a_blur_is_nearer_than_noise_of_the_same_energy(metric):
+def test_a_blur_is_closer_than_noise_of_the_same_energy(metric):
     image = smooth_image()[None]
     blurred = F.avg_pool2d(image.movedim(-1, 1), 5, stride=1, padding=2, count_include_pad=False).movedim(1, -1)
     energy = (blurred - image).square().mean().sqrt()
@@ -67,7 +67,7 @@ def test_a_blur_is_nearer_than_noise_of_the_same_energy(metric):
     assert 0 < metric(blurred, image).item() < 0.5 * metric(noisy, image).item()
 
 
-def test_a_step_down_its_gradient_comes_nearer(metric):
+def test_a_step_down_the_gradient_lowers_the_distance(metric):
     reference = smooth_image(32)[None]
     image = (reference + 0.2 * images(1, 32, 32)).requires_grad_()
     distance = metric(image, reference).sum()
@@ -90,10 +90,10 @@ def test_images_are_compared_in_chunks(metric, monkeypatch):
     pair = images(2, 2, 3, 32, 40)
     whole = metric(*pair)
     monkeypatch.setattr(lpips, "CHUNK_PIXELS", 2 * 32 * 40)
-    seen, chunk = [], metric._chunk
-    monkeypatch.setattr(metric, "_chunk", lambda *sides: seen.append(len(sides[0])) or chunk(*sides))
+    chunk_sizes, chunk = [], metric._chunk
+    monkeypatch.setattr(metric, "_chunk", lambda *sides: chunk_sizes.append(len(sides[0])) or chunk(*sides))
     torch.testing.assert_close(metric(*pair), whole, rtol=1e-4, atol=1e-6)
-    assert seen == [2, 2, 2]
+    assert chunk_sizes == [2, 2, 2]
 
 
 def test_the_smallest_image(metric):

@@ -10,7 +10,7 @@ from scaling.core.specs import DiTSpec
 from scaling.models.attention import Segments, Words, attend, cross_attend
 from scaling.models.dit import DiT, patchify, unpatchify
 from scaling.models.rope import RMSNormRotate, rotation
-from scaling.text.caption import Caption
+from scaling.text.encoded_captions import EncodedCaptions
 
 WORDS, CHANNELS = 6, 4
 GRIDS = [(2, 3, 4), (1, 2, 2), (2, 3, 4), (3, 1, 5)]
@@ -27,7 +27,7 @@ def dit(**changes):
 def caption(clips):
     mask = torch.ones(clips, WORDS, dtype=torch.bool)
     mask[::2, 3:] = False
-    return Caption(torch.randn(clips, WORDS, TEXT_DIM), mask, torch.randn(clips, TEXT_DIM))
+    return EncodedCaptions(torch.randn(clips, WORDS, TEXT_DIM), mask, torch.randn(clips, TEXT_DIM))
 
 
 def test_patchify_round_trip():

@@ -1,4 +1,4 @@
-"""What is measured of a VAE: fidelity of its decoded clips, and their Fréchet distance to the clips they were."""
+"""What is measured of a VAE: the fidelity of decoded clips, and their Fréchet distance to the original clips."""
 
 import os
 
@@ -19,23 +19,23 @@ from tests.sweep_stages import shared_stages
 
 @pytest.fixture(scope="module")
 def stages(tmp_path_factory):
-    """The folder of runs with the common stages of the sweep `tiny`, all but the latents, and those stages."""
+    """The folder of runs with the common stages of the sweep `tiny` without the latents, and those stages."""
     runs = tmp_path_factory.mktemp("runs")
     sweep = load_sweep("tiny")
     short = sweep.vae_train.replace(steps=2)
     common = shared_stages(sweep.replace(vae_train=short))
-    before = os.environ.get("OMP_NUM_THREADS", "1")
+    threads = os.environ.get("OMP_NUM_THREADS", "1")
     try:
         for stage in (common.data, common.vae, common.reference, common.reconstruction):
             run_stage(str(StageFolder.create(runs, stage).path))
     except UserError as error:
         pytest.skip(str(error))
     finally:
-        os.environ["OMP_NUM_THREADS"] = before  # which a stage sets
+        os.environ["OMP_NUM_THREADS"] = threads  # which a stage changes
     return runs, common
 
 
-def test_a_vae_s_record_says_how_near_it_comes(stages):
+def test_the_record_of_a_vae_holds_its_fidelity(stages):
     runs, common = stages
     record = read_record(runs / common.vae.id / "record.json")
     metrics = {metric.name: metric for metric in record.metrics}
@@ -47,7 +47,7 @@ def test_a_vae_s_record_says_how_near_it_comes(stages):
         assert metric.settings["frames"] in (8, "all")
 
 
-def test_the_same_clips_are_compared_with_themselves(stages):
+def test_decoded_clips_are_compared_with_their_originals(stages):
     runs, common = stages
     record = read_record(runs / common.reconstruction.id / "record.json")
     plain, infinite = record.metrics
@@ -84,7 +84,7 @@ def fidelity():
 
 
 def clip(frames=9, height=32, width=48):
-    """A grey ramp with a square that moves."""
+    """A gray ramp with a moving square."""
     pixels = np.broadcast_to(np.linspace(0, 255, width)[None, None, :, None], (frames, height, width, 3)).copy()
     for number, frame in enumerate(pixels):
         frame[4:12, 2 * number : 2 * number + 8] = (255, 0, 0)
@@ -102,7 +102,7 @@ def test_fidelity_of_equal_clips(fidelity):
 
 
 def test_fidelity_falls_with_noise(fidelity):
-    """PSNR follows from the noise; the others fall with it. Both clips count the same, whatever their length."""
+    """PSNR follows from the noise; SSIM falls and LPIPS rises with it. Both clips have the same weight."""
     values = []
     for sigma in (2, 20):
         fidelity.values = {name: [] for name in fidelity.values}
@@ -111,20 +111,20 @@ def test_fidelity_falls_with_noise(fidelity):
             noise = np.random.default_rng(0).normal(0, sigma, original.shape).round()
             fidelity.add((original + noise).astype(np.uint8), original)
         values.append({metric.name: metric.value for metric in fidelity.metrics()})
-    for sigma, found in zip((2, 20), values, strict=True):
-        assert found["psnr"] == pytest.approx(20 * np.log10(255 / np.sqrt(sigma**2 + 1 / 12)), abs=0.1)
+    for sigma, measured in zip((2, 20), values, strict=True):
+        assert measured["psnr"] == pytest.approx(20 * np.log10(255 / np.sqrt(sigma**2 + 1 / 12)), abs=0.1)
     assert values[0]["ssim"] > values[1]["ssim"]
     assert values[0]["lpips"] < values[1]["lpips"]
 
 
-def test_ssim_is_that_of_flat_pictures(fidelity):
-    """Of two flat pictures only the luminance term is left: (2 ab + c) / (a^2 + b^2 + c), c = 0.01^2."""
+def test_ssim_of_flat_pictures_is_known(fidelity):
+    """For flat pictures SSIM is its luminance term: (2 ab + c) / (a^2 + b^2 + c), c = 0.01^2."""
     dark, light = (np.full((1, 32, 32, 3), value, dtype=np.uint8) for value in (51, 102))
     fidelity.add(dark, light)
     value = {metric.name: metric.value for metric in fidelity.metrics()}["ssim"]
     assert value == pytest.approx((2 * 0.2 * 0.4 + 1e-4) / (0.2**2 + 0.4**2 + 1e-4), abs=1e-4)
 
 
-def test_a_clip_too_small_for_a_network_is_left_out(fidelity):
+def test_a_clip_that_is_too_small_for_a_network_is_skipped(fidelity):
     fidelity.add(clip(height=16), clip(height=16))
     assert [metric.name for metric in fidelity.metrics()] == ["psnr", "ssim"]

@@ -1,4 +1,4 @@
-"""The text encoder is all-MiniLM-L6-v2, and a caption's result is its own."""
+"""The default text encoder is all-MiniLM-L6-v2, and the result for a caption does not depend on other captions."""
 
 import pytest
 import torch
@@ -24,7 +24,7 @@ def test_published_similarities(encoder):
     torch.testing.assert_close(pooled @ pooled.T, published, atol=1e-4, rtol=0)
 
 
-def test_captions_of_one_meaning_are_close(encoder):
+def test_captions_with_the_same_meaning_are_close(encoder):
     pooled = encoder.encode(["a red ball falls", "a crimson ball is dropping", "two blue boxes collide"], 32).pooled
     assert pooled[0] @ pooled[1] > pooled[0] @ pooled[2] + 0.2
 
@@ -40,11 +40,11 @@ def test_a_caption_does_not_depend_on_its_batch_or_its_padding(encoder):
 
 
 def test_repeated_captions_are_encoded_once(encoder, monkeypatch):
-    seen = []
+    batch_sizes = []
     forward = encoder.forward
-    monkeypatch.setattr(encoder, "forward", lambda ids, mask: seen.append(len(ids)) or forward(ids, mask))
+    monkeypatch.setattr(encoder, "forward", lambda ids, mask: batch_sizes.append(len(ids)) or forward(ids, mask))
     result = encoder.encode(["a", "b", "a", "a"], 8)
-    assert seen == [2]
+    assert batch_sizes == [2]
     assert torch.equal(result.states[0], result.states[3])
     assert not torch.equal(result.states[0], result.states[1])
 
@@ -52,7 +52,7 @@ def test_repeated_captions_are_encoded_once(encoder, monkeypatch):
 def test_empty_and_long_captions(encoder):
     result = encoder.encode(["", "word " * 50], 8)
     assert result.states.shape == (2, 8, 384)
-    assert result.mask.sum(dim=1).tolist() == [2, 8]  # the two marks alone; cut
+    assert result.mask.sum(dim=1).tolist() == [2, 8]  # the special tokens alone; a cut caption
     assert result.states[0, 2:].abs().max() == 0
     torch.testing.assert_close(result.pooled.norm(dim=1), torch.ones(2))
 

@@ -1,4 +1,4 @@
-"""Any text encoder of Hugging Face serves, says what does not fit, and is known by its content."""
+"""Text encoders of Hugging Face: their states, errors for what does not fit, and identity by content."""
 
 import shutil
 import sys
@@ -69,7 +69,7 @@ def bert():
 class Family:
     make: object
     text_part: object
-    """From the whole model to the part whose states are wanted."""
+    """Gives the part of the model whose states are used."""
 
 
 FAMILIES = {
@@ -114,7 +114,7 @@ def test_the_states_are_those_of_transformers(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", ["t5", "clip", "bert"])
-def test_padding_and_company_change_nothing(tmp_path, name):
+def test_a_caption_does_not_depend_on_padding_or_other_captions(tmp_path, name):
     saved(tmp_path, name)
     encoder = load_text_encoder(stage_of(tmp_path))
     alone, padded = encoder.encode(CAPTIONS[1:2], TOKENS), encoder.encode(CAPTIONS, 20)
@@ -152,7 +152,7 @@ def test_more_tokens_than_the_encoder_reads_are_refused(tmp_path):
         load_text_encoder(stage_of(tmp_path, max_tokens=64))
 
 
-def test_what_is_no_encoder_is_refused_in_one_line(tmp_path, monkeypatch):
+def test_a_folder_without_an_encoder_is_refused_in_one_line(tmp_path, monkeypatch):
     with pytest.raises(UserError, match=r"nowhere: no such folder of a text encoder"):
         stage_of(tmp_path / "nowhere")
     saved(tmp_path / "bert", "bert")
@@ -177,15 +177,15 @@ def test_what_is_no_encoder_is_refused_in_one_line(tmp_path, monkeypatch):
 
 def test_code_that_comes_with_a_model_is_not_run(tmp_path):
     saved(tmp_path, "bert")
-    (tmp_path / "theirs.py").write_text("raise SystemExit('their code ran')")
+    (tmp_path / "model_code.py").write_text("raise SystemExit('the code of the model ran')")
     config = tmp_path / "config.json"
-    theirs = '"auto_map": {"AutoConfig": "theirs.Config", "AutoModelForTextEncoding": "theirs.Model"}, '
-    config.write_text(config.read_text().replace('"model_type": "bert"', f'{theirs}"model_type": "theirs"'))
+    code = '"auto_map": {"AutoConfig": "model_code.Config", "AutoModelForTextEncoding": "model_code.Model"}, '
+    config.write_text(config.read_text().replace('"model_type": "bert"', f'{code}"model_type": "custom"'))
     with pytest.raises(UserError, match="cannot be loaded as a text encoder"):
         load_text_encoder(stage_of(tmp_path))
 
 
-def test_an_encoder_is_known_by_its_content_and_not_by_its_place(tmp_path):
+def test_an_encoder_is_identified_by_its_content_and_not_by_its_path(tmp_path):
     saved(tmp_path / "here", "t5")
     shutil.copytree(tmp_path / "here", tmp_path / "there")
     (tmp_path / "there" / "README.md").write_text("is not read")
@@ -201,7 +201,7 @@ def test_an_encoder_is_known_by_its_content_and_not_by_its_place(tmp_path):
         there = changed
 
 
-def test_a_sweep_finds_its_encoder_beside_its_file_and_counts_its_width(tmp_path):
+def test_a_sweep_finds_its_encoder_relative_to_its_file_and_counts_its_width(tmp_path):
     saved(tmp_path / "encoders" / "t5", "t5")
     document = yaml.safe_load((Path(__file__).parents[1] / "sweeps" / "demo.yaml").read_text())
     plans = []
@@ -215,7 +215,7 @@ def test_a_sweep_finds_its_encoder_beside_its_file_and_counts_its_width(tmp_path
 
 
 def test_a_name_on_the_hub_becomes_its_commit(tmp_path, monkeypatch):
-    """The hub's cache as one download leaves it, and no network."""
+    """The cache of the hub as a download leaves it, and no network."""
     commit = "0123456789abcdef0123456789abcdef01234567"
     model = tmp_path / "models--someone--tiny-t5"
     network = saved(model / "snapshots" / commit, "t5")
@@ -230,8 +230,8 @@ def test_a_name_on_the_hub_becomes_its_commit(tmp_path, monkeypatch):
     assert torch.equal(loaded.network.shared.weight, network.shared.weight)
     with pytest.raises(UserError, match="give 32"):
         stage_of("someone/tiny-t5", width=384)
-    unplanned = LatentsFields(text=TextSpec(encoder=f"someone/tiny-t5@{commit}", width=384))
+    wrong_fields = LatentsFields(text=TextSpec(encoder=f"someone/tiny-t5@{commit}", width=384))
     with pytest.raises(UserError, match=r"someone/tiny-t5@.*: its token states have width 32, but text.width is 384"):
-        load_text_encoder(Stage(slug="latents", fields=unplanned, parents={}))
-    with pytest.raises(UserError, match=r"someone/else: neither a folder .* nor to be had from the Hugging Face hub"):
+        load_text_encoder(Stage(slug="latents", fields=wrong_fields, parents={}))
+    with pytest.raises(UserError, match=r"someone/else: neither a folder .* nor available from the Hugging Face hub"):
         stage_of("someone/else")

@@ -12,14 +12,14 @@ from scaling.core.errors import UserError
 from scaling.core.records import read_record
 from scaling.core.specs import DataSpec, DiTSpec, EvalSpec, OptimSpec, VAETrainSpec, WorldSpec
 from scaling.core.stage import DataFields, Events, Stage, StageFolder, VAEFields
-from scaling.data.clips import list_clips, split, spread
+from scaling.data.clips import evenly_spaced
 from scaling.diffusion.flow import seeded_noise, shift, stratified_times, to_velocity
 from scaling.diffusion.latents import LatentSet, LatentWriter, Moments
 from scaling.models.dit import DiT
 from scaling.stages import vae
-from scaling.stages.data import load_index
+from scaling.stages.data import load_clips
 from scaling.stages.run import run_stage
-from scaling.text.caption import Caption
+from scaling.text.encoded_captions import EncodedCaptions
 from scaling.training import checkpoints
 from scaling.training.batches import FlowBatches
 from scaling.training.dit import DiTModule, flow_losses
@@ -143,7 +143,7 @@ def test_latents_on_a_full_disk_are_said_and_not_believed(small_disk):
     writer = LatentWriter(disk)
     for number in range(2):
         writer.add(torch.zeros(2, 64, 64, 8), "", bool(number))
-    text = Caption(torch.zeros(1, 4, 384), torch.ones(1, 4, dtype=torch.bool), torch.zeros(1, 384))
+    text = EncodedCaptions(torch.zeros(1, 4, 384), torch.ones(1, 4, dtype=torch.bool), torch.zeros(1, 384))
     with pytest.raises(UserError, match=r"latents-train-2x64x64-0000\.safetensors: no space left"):
         writer.finish(text)
     assert list(disk.iterdir()) == []
@@ -236,25 +236,24 @@ def test_the_vae_trains_on_clips_from_all_over_the_data(tmp_path, monkeypatch):
     spec = DataSpec(worlds=WorldSpec(count=9, frames=10), frames=5, holdout_every=8)
     data = Stage(slug="data", fields=DataFields(data=spec), parents={})
     run_stage(str(StageFolder.create(tmp_path, data).path))
-    index, spec = load_index(StageFolder(tmp_path / data.id))
-    training, _ = split(list_clips(index, spec), spec.holdout_every)
-    read, seen = vae.read, []
+    training = load_clips(StageFolder(tmp_path / data.id)).training
+    read_frames, seen = vae.read_frames, []
 
     def watched(clips):
         seen.append([clip.ordinal for clip in clips])
-        return read(clips)
+        return read_frames(clips)
 
-    monkeypatch.setattr(vae, "read", watched)
+    monkeypatch.setattr(vae, "read_frames", watched)
     monkeypatch.setattr(vae, "MOST_TRAINING_CLIPS", 5)
     fields = VAEFields(vae=VAE_PRESETS["tiny"], train=VAETrainSpec(steps=1, crop_frames=5))
     stage = Stage(slug="vae", fields=fields, parents={"data": data.id})
     folder = StageFolder.create(tmp_path, stage)
     run_stage(str(folder.path))
-    assert seen[0] == [clip.ordinal for clip in spread(training, 5)]
+    assert seen[0] == [clip.ordinal for clip in evenly_spaced(training, 5)]
     assert seen[0] == sorted(seen[0])
     assert (seen[0][0], seen[0][-1]) == (training[0].ordinal, training[-1].ordinal)
     assert read_record(folder.record_path).unique_clips == 5
-    assert spread(training, 1000) == training
+    assert evenly_spaced(training, 1000) == training
 
 
 def test_the_budget_is_met_to_half_an_update(train):

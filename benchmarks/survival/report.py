@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import date
 
 from benchmarks.survival.faults import FAULTS, TOOLS, Result
-from scaling.core.records import versions
+from scaling.core.versions import versions
 
 NAMES = {"ours": "this project", "submitit": "Submitit", "lightning": "Lightning"}
 BY_DESIGN = {(tool, fault) for tool in ("submitit", "lightning") for fault in ("killsave", "cancelled", "memory")}

@@ -105,12 +105,12 @@ class PlainTraining:
         import torch
 
         from scaling.core.stage import StageFolder
-        from scaling.stages.dit import Training
+        from scaling.stages.dit_training import DiTTraining
         from scaling.training.dit import DiTModule
 
         torch.set_num_threads(1)
         folder = StageFolder(Path(case.prepared) / stage_id(case))
-        training = Training.of(folder, folder.stage())
+        training = DiTTraining.set_up(folder, folder.stage())
         assert isinstance(training.module, DiTModule)
         self.model, self.steps = training.module.dit, training.budget.steps
         self.every = max(1, self.steps // SAVES)

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 from pydantic import BeforeValidator
@@ -11,6 +11,9 @@ from scaling.cli.options import Json, PositiveInt
 from scaling.cli.printing import count_progress
 from scaling.core.errors import UserError
 from scaling.core.specs import WorldShape, WorldSpec
+
+if TYPE_CHECKING:
+    from scaling.data.index import SkippedFile
 
 HELP = """Makes procedural worlds as video files, and says what is in a folder of videos.
 
@@ -73,7 +76,7 @@ def make(
       scaling data make --out worlds --count 256 --width 96 --height 64
       scaling data make --out worlds --count 64 --shapes 17x64x64 1x48x96
     """
-    from scaling.data.make import make_worlds
+    from scaling.data.world_files import make_worlds
 
     spec = WorldSpec.model_validate(worlds.model_dump())
     with count_progress("Making worlds") as progress:
@@ -113,7 +116,7 @@ def index(
         counts = {"manifest": found.manifest, "unmatched_captions": found.unmatched_captions}
         print(json.dumps({"folder": found.folder, **summary, **counts}))
         return 0
-    print(f"{folder}: {summary['clips']} videos, {_duration(summary['hours'])}, manifest {found.manifest}")
+    print(f"{folder}: {summary['videos']} videos, {_duration(summary['hours'])}, manifest {found.manifest}")
     for shape, count in summary["shapes"].items():
         print(f"  {shape}: {count}")
     if found.unmatched_captions:
@@ -137,14 +140,14 @@ def check(folder: Folder, /, *, captions: Captions = None, images: Images = Fals
     with count_progress("Decoding videos") as progress:
         found = examine(folder, captions, images, progress)
     if as_json:
-        print(json.dumps({"folder": found.folder, "readable": len(found.entries), "skipped": found.skipped}))
+        print(json.dumps({"folder": found.folder, "readable": len(found.readable), "skipped": found.skipped}))
         return 0
-    print(f"{folder}: {len(found.entries)} of {len(found.files)} files can be read")
+    print(f"{folder}: {len(found.readable)} of {len(found.files)} files can be read")
     _print_skipped(found.skipped)
     return 0
 
 
-def _print_skipped(skipped: list[dict[str, Any]]) -> None:
+def _print_skipped(skipped: "list[SkippedFile]") -> None:
     for row in skipped:
         print(f"unreadable: {row['file']}: {row['reason']}")
 

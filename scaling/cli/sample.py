@@ -106,12 +106,12 @@ def run(
         raise UserError(f"{folder}: not a finished training run; give a folder runs/dit-... that holds COMPLETE")
     _check(options)
     _check_run(options, trained)
-    from scaling.data.strip import write_strip
+    from scaling.data.film_strip import write_film_strip
     from scaling.data.video import write_video
 
     frames, fps = _sample(trained, options)
     if options.out.suffix == ".png":
-        write_strip(options.out, frames)
+        write_film_strip(options.out, frames)
     else:
         write_video(options.out, frames, fps)
     shape = {"frames": len(frames), "height": frames.shape[1], "width": frames.shape[2], "fps": fps}
@@ -124,13 +124,13 @@ def _sample(trained: "StageFolder", options: SampleOptions) -> tuple["Frames", f
     models."""
     import numpy as np
 
-    from scaling.data.clips import read_whole
+    from scaling.core.stage import DataFields
+    from scaling.data.frames import read_video
     from scaling.diffusion.sampling import Sampler
     from scaling.diffusion.video_sampling import Order, TrainedRun
-    from scaling.stages.data import load_index
 
-    fps = load_index(trained.parent("latents").parent("data"))[1].fps
-    video = None if options.file is None else read_whole(options.file, (options.width, options.height), fps)
+    fps = trained.parent("latents").parent("data").stage().fields_as(DataFields).data.fps
+    video = None if options.file is None else read_video(options.file, (options.width, options.height), fps)
     frames = _num_frames(options, video, fps)
     sampler = Sampler(options.solver, options.steps, options.guidance, options.guidance_interval)
     request = Order(options.prompt, options.seed, frames, options.height, options.width, sampler)

@@ -1,8 +1,8 @@
 """Which clips make the batch of an update: token budgets filled from an endless shuffle. Imports no torch.
 
-A batch depends on (seed, step) alone: not on the number of ranks, of workers, or on where a run was resumed. Ranks then
-share it out, with equal work. Clips keep their sizes, so nothing is padded: what is wasted is the rest of the budget
-that no clip fits into.
+A batch depends on (seed, step) alone: not on the number of ranks or workers, nor on where a run was resumed. The ranks
+then divide it into parts of equal work. Clips keep their sizes, so nothing is padded; only the part of the budget that
+no clip fits into is wasted.
 """
 
 from collections import deque
@@ -15,11 +15,12 @@ from scaling.core.errors import UserError
 from scaling.core.streams import Stream
 
 WINDOW = 256
-"""Clips that a batch may pass over to fill the rest of its budget. Looking further wastes no less and mixes less."""
+"""Number of clips that a batch may pass over to fill the rest of its budget. A larger number wastes no less of the
+budget and mixes the clips less."""
 
 
 class TokenBatches:
-    """The clips of every update, as a function of its number. `lengths` are the clips' tokens."""
+    """The clips of every update, as a function of its number. `lengths` are the numbers of tokens of the clips."""
 
     def __init__(self, lengths: Sequence[int], batch_tokens: int, seed: int) -> None:
         """Raises UserError where a clip is longer than a batch."""
@@ -33,8 +34,8 @@ class TokenBatches:
         self._batches = self._fill()
 
     def __call__(self, step: int) -> list[int]:
-        """Clips of update `step`, counted from 0. Steps are made in order, at about a microsecond a clip: a resumed run
-        makes those before it again."""
+        """The clips of update `step`, counted from 0. Batches are made in order, in about a microsecond for each clip;
+        a resumed run makes the earlier ones again."""
         if step < self._step:
             self._step, self._batches = -1, self._fill()
         while self._step < step:
@@ -42,8 +43,9 @@ class TokenBatches:
         return self._batch
 
     def _fill(self) -> Iterator[list[int]]:
-        """Takes clips from the front of the shuffle, and past one that does not fit, those behind it that do. One that
-        was passed over is first in the next batch, so every clip is seen once an epoch, or a batch later."""
+        """Takes clips from the front of the shuffle. Where one does not fit, it is passed over and the next that fit
+        are taken. The clips that were passed over are the first of the next batch, so every clip is seen once an epoch,
+        or one batch later."""
         shuffle, passed = self._shuffle(), deque[int]()
         shortest = min(self.lengths)
         while True:
@@ -65,14 +67,15 @@ class TokenBatches:
 
 
 def share_out(costs: Sequence[float], parts: int) -> list[list[int]]:
-    """Shares places 0..n-1 out to `parts` ranks so that their costs are nearly equal: the dearest first, each to the
-    rank that has least (Graham 1969: within 4/3 of the best). Places rise within a part.
+    """Divides positions 0..n-1 among `parts` ranks so that their costs are nearly equal: the most expensive position
+    first, each to the rank with the lowest cost so far (Graham 1969: within 4/3 of the best). Positions rise within a
+    part.
 
-    Attention grows with the square of a clip's tokens, so equal tokens would not be equal work: give FLOPs.
+    The cost of attention grows with the square of a clip's tokens, so equal tokens are not equal work: give FLOPs.
     Raises UserError where there are fewer clips than ranks.
     """
     if len(costs) < parts:
-        raise UserError(f"a batch of {len(costs)} clips cannot be shared by {parts} ranks: raise batch_tokens")
+        raise UserError(f"a batch of {len(costs)} clips cannot be divided among {parts} ranks: raise batch_tokens")
     totals, shares = [0.0] * parts, [list[int]() for _ in range(parts)]
     for place in sorted(range(len(costs)), key=lambda place: (-costs[place], place)):
         least = min(range(parts), key=lambda part: (totals[part], len(shares[part])))
@@ -82,7 +85,8 @@ def share_out(costs: Sequence[float], parts: int) -> list[list[int]]:
 
 
 def micro_batches(lengths: Sequence[int], most_tokens: int | None) -> list[list[int]]:
-    """Cuts places 0..n-1 into neighbours of at most `most_tokens` together; one clip that is longer stands alone."""
+    """Divides positions 0..n-1 into runs of neighbors with at most `most_tokens` tokens together. A longer clip is a
+    run of its own."""
     if most_tokens is None:
         return [list(range(len(lengths)))]
     batches: list[list[int]] = []

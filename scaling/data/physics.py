@@ -1,4 +1,5 @@
-"""Discs and upright squares that bounce elastically in a box: exact event-driven mechanics, no drawing.
+"""How the objects of a world move: discs and upright squares that bounce elastically in a box. Exact event-driven
+mechanics; nothing is drawn here.
 
 Between two contacts every body flies on a parabola, and because gravity is the same for all of them, two bodies move
 on a straight line relative to each other. So the next contact has a closed form, bodies never overlap, and energy is
@@ -21,10 +22,10 @@ GRAVITY = 0.8
 """Short sides per second squared, in the worlds that have gravity."""
 
 _GRAZE = 1e-9
-"""Seconds by which a contact may lie in the past through rounding and still count."""
+"""Seconds by which rounding may put a contact into the past without it being ignored."""
 
 _MOST_EVENTS = 100_000
-"""Contacts within one frame beyond which the mechanics, not the world, must be at fault."""
+"""Contacts within one frame above which the mechanics must be wrong, whatever the world."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Body:
     """One object. All bodies have the same density, so mass is area."""
 
     shape: Literal["ball", "box"]
-    colour: str
+    color: str
     half: float
     """Radius of a ball, half a side of a box."""
     layer: int = 0
@@ -58,7 +59,7 @@ class _Motion:
 
 @dataclass(frozen=True)
 class _Contact:
-    """What happens next: body `first` meets body `second`, or a wall where `second` is None."""
+    """The next event: body `first` touches body `second`, or a wall where `second` is None."""
 
     seconds: float
     first: int
@@ -77,26 +78,26 @@ def trajectory(
 ) -> tuple[NDArray[np.float64], int]:
     """Moves the bodies from `start` (x, y, vx, vy) in a closed box of `size` (width, height).
 
-    Returns the states at each frame, (t, objects, 4), and how often two bodies collided.
+    Returns the states at each frame, (t, objects, 4), and the number of collisions between two bodies.
     """
     motions = [_Motion(*map(float, row)) for row in start]
     states = np.empty((frames, len(bodies), 4))
     states[0] = start
     collisions = 0
     for frame in range(1, frames):
-        left = 1 / fps
+        remaining = 1 / fps
         for _ in range(_MOST_EVENTS):
             contact = _next_contact(bodies, motions, gravity, size)
-            if contact is None or contact.seconds > left:
+            if contact is None or contact.seconds > remaining:
                 break
             for motion in motions:
                 motion.fly(contact.seconds, gravity)
-            left -= contact.seconds
+            remaining -= contact.seconds
             collisions += _bounce(bodies, motions, contact, size)
         else:
             raise AssertionError(f"more than {_MOST_EVENTS} contacts in frame {frame}")
         for motion in motions:
-            motion.fly(left, gravity)
+            motion.fly(remaining, gravity)
         states[frame] = [(motion.x, motion.y, motion.vx, motion.vy) for motion in motions]
     return states, collisions
 
@@ -105,7 +106,8 @@ def energy(bodies: Sequence[Body], states: NDArray[np.float64], gravity: float) 
     """Kinetic plus potential energy of the whole world at each frame: (t, objects, 4) -> (t,)."""
     masses = np.array([body.mass for body in bodies])
     kinetic = (states[..., 2:] ** 2).sum(-1) / 2
-    return (masses * (kinetic - gravity * states[..., 1])).sum(-1)
+    total: NDArray[np.float64] = (masses * (kinetic - gravity * states[..., 1])).sum(-1)
+    return total
 
 
 def apart(a: Body, b: Body, dx: float, dy: float) -> float:
@@ -221,7 +223,7 @@ def _crossing(position: float, velocity: float, half: float) -> tuple[float, flo
 
 
 def _bounce(bodies: Sequence[Body], motions: Sequence[_Motion], contact: _Contact, size: tuple[float, float]) -> bool:
-    """Reflects the velocities along the normal; True if two bodies met."""
+    """Reflects the velocities along the normal. True if the contact was between two bodies."""
     first, (nx, ny) = motions[contact.first], contact.normal
     if contact.second is None:
         half = bodies[contact.first].half

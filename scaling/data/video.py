@@ -1,7 +1,7 @@
 """Video files in and out, through FFmpeg: write, inspect, and read clips at a chosen size and frame rate.
 
-Pictures are uint8 (t, h, w, 3), red-green-blue. A file is shown as its author meant it: turned by its rotation tag and
-stretched by its pixel aspect ratio.
+Pictures are uint8 (t, h, w, 3), red-green-blue. Frames are rotated and stretched as the file's
+rotation tag and pixel aspect ratio say.
 """
 
 from __future__ import annotations
@@ -27,14 +27,15 @@ from scaling.core.store import replacing
 Frames = NDArray[np.uint8]  # (t, h, w, 3)
 
 _WHOLE = 0.9
-"""Share of the declared frames that must decode; encoders are a few frames off at the ends, truncated files are not."""
+"""Share of the declared frames that must decode. Encoders are wrong by a few frames at the ends, truncated files by
+many."""
 
 _AREA = Interpolation.AREA | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
 _BICUBIC = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
 
 
-class UnreadableVideo(Exception):  # noqa: N818 (says what the file is, not that we failed)
-    """A file that cannot serve as a video. Its text is the reason, without the file's name."""
+class UnreadableVideo(Exception):  # noqa: N818 (it describes the file and is not an error of the program)
+    """A file that cannot be used as a video. Its text is the reason, without the name of the file."""
 
 
 class VideoInfo(Spec):
@@ -42,13 +43,15 @@ class VideoInfo(Spec):
 
     codec: str
     width: int
-    """Pixels, after rotation and pixel aspect ratio."""
+    """Pixels, with the rotation and the pixel aspect ratio applied."""
     height: int
+    """Pixels, like the width."""
     fps: float
+    """Frames per second."""
     frames: int
-    """Frames that decoded, not frames that were declared."""
+    """Number of frames that could be decoded, which may differ from the number that the file declares."""
     duration: float
-    """Seconds from the first frame's appearance to the last one's end."""
+    """Seconds from the start of the first frame to the end of the last."""
 
 
 @dataclass(frozen=True)
@@ -64,14 +67,14 @@ class Window:
 
 
 def write_video(path: Path, frames: Frames, fps: float) -> None:
-    """Writes H.264 in 4:2:0, whole or not at all. The same frames always give the same bytes.
+    """Writes H.264 in 4:2:0; the file appears complete or not at all. The same frames always give the same bytes.
 
     Width and height must be even. Raises UserError if the disk is full.
     """
     _, height, width, _ = frames.shape
     assert width % 2 == height % 2 == 0, f"4:2:0 chroma needs even sides, not {width}x{height}"
     # x264's fast paths give other bytes on another processor, and even from one run to the next (5 files of 12 equal
-    # runs, with one thread), unless it is told not to use them.
+    # runs, with one thread), unless they are switched off.
     options = {"crf": "18", "preset": "veryfast", "g": "16", "threads": "1", "x264-params": "cpu-independent=1"}
     with replacing(path) as tmp, av.open(str(tmp), "w", options={"movflags": "+faststart"}) as container:
         stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(10_000), options=options)
@@ -79,7 +82,7 @@ def write_video(path: Path, frames: Frames, fps: float) -> None:
         scaler = VideoReformatter()
         for picture in frames:
             frame = VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
-            # Averaged chroma is 0.5 dB nearer to the worlds' pictures than FFmpeg's default of dropping samples.
+            # Averaged chroma is 0.5 dB closer to the pictures of the worlds than FFmpeg's default of dropping samples.
             container.mux(stream.encode(scaler.reformat(frame, format="yuv420p", interpolation=_AREA)))
         container.mux(stream.encode())
 
@@ -87,7 +90,7 @@ def write_video(path: Path, frames: Frames, fps: float) -> None:
 def inspect(path: Path, images: bool = False) -> VideoInfo:
     """Decodes the whole file.
 
-    Raises UnreadableVideo if it is not a whole video or, without `images`, if it has one frame only.
+    Raises UnreadableVideo if it is not a complete video or, without `images`, if it has only one frame.
     """
     with _open(path) as (container, stream):
         times: list[Fraction] = []
@@ -110,9 +113,9 @@ def inspect(path: Path, images: bool = False) -> VideoInfo:
 def read_clips(path: Path, windows: Sequence[Window], size: tuple[int, int]) -> Iterator[Frames]:
     """Decodes a file once and yields each window, (t, h, w, 3), as soon as it is complete.
 
-    Each wanted time takes the nearest frame; past the end, that is the last frame. Frames are scaled, with area
-    averaging where they shrink, until they just cover `size` (width, height), and the overhang is cut equally from both
-    sides. Windows must be in order and must not overlap. Raises UnreadableVideo if the file does not decode.
+    Each time takes the nearest frame; after the end, that is the last frame. Frames are scaled, with area averaging
+    where they shrink, until they just cover `size` (width, height), and what is outside is cut equally from both sides.
+    Windows must be in order and must not overlap. Raises UnreadableVideo if the file does not decode.
     """
     wanted = [time for window in windows for time in window.times()]
     assert wanted == sorted(wanted), "windows must be in order and disjoint"
@@ -122,7 +125,7 @@ def read_clips(path: Path, windows: Sequence[Window], size: tuple[int, int]) -> 
 
 
 def _nearest(path: Path, wanted: Iterable[float], size: tuple[int, int]) -> Iterator[Frames]:
-    """The picture (h, w, 3) nearest to each time, for rising times."""
+    """The frame (h, w, 3) that is nearest to each of these rising times."""
     with _open(path) as (container, stream):
         decoded = _timed(container, stream)
         before = after = next(decoded, None)
@@ -149,7 +152,7 @@ def _timed(container: InputContainer, stream: VideoStream) -> Iterator[tuple[flo
 
 
 def _decode(container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
-    """Frames in the order of their appearance. Damaged packets are left out: `_check_whole` judges what remains."""
+    """Frames in the order in which they are shown. Damaged packets are skipped; `_check_whole` judges what remains."""
     for packet in container.demux(stream):
         try:
             frames = packet.decode()
@@ -160,7 +163,7 @@ def _decode(container: InputContainer, stream: VideoStream) -> Iterator[VideoFra
 
 @contextmanager
 def _open(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
-    """The container and its moving pictures; whatever FFmpeg refuses inside becomes UnreadableVideo."""
+    """The container and its video stream. Every error of FFmpeg inside becomes UnreadableVideo."""
     try:
         if path.stat().st_size == 0:
             raise UnreadableVideo("empty file (0 bytes)")
@@ -178,19 +181,19 @@ def _open(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
 
 
 def _time(frame: VideoFrame, count: int, stream: VideoStream) -> Fraction:
-    """Seconds at which a frame appears; by counting where the file has no time stamps."""
+    """Seconds at which a frame is shown, or by its number where the file has no time stamps."""
     if frame.pts is not None and frame.time_base is not None:
         return frame.pts * frame.time_base
     return count / (stream.average_rate or Fraction(25))
 
 
 def _shown_for(frame: VideoFrame) -> float:
-    """Seconds that a frame says it lasts, 0 if it does not say."""
+    """Duration of a frame in seconds, 0 if the file does not give it."""
     return float(frame.duration * frame.time_base) if frame.duration and frame.time_base else 0.0
 
 
 def _rate(times: Sequence[Fraction], stream: VideoStream) -> float:
-    """Frames per second: as declared, unless the time stamps say otherwise by more than one per cent."""
+    """Frames per second as declared, unless the time stamps differ from that by more than one per cent."""
     declared = float(stream.average_rate or 0)
     spread = max(times) - min(times)
     measured = float((len(times) - 1) / spread) if spread else 0.0
@@ -200,10 +203,10 @@ def _rate(times: Sequence[Fraction], stream: VideoStream) -> float:
 
 
 def _check_whole(container: InputContainer, stream: VideoStream, frames: int, seconds: float) -> None:
-    """Raises UnreadableVideo where clearly less decoded than the container declares.
+    """Raises UnreadableVideo where clearly less was decoded than the container declares.
 
-    Where it declares both, frames and seconds must both be short: an edit list hides frames that are declared, and at a
-    variable rate a few frames last long.
+    Where it declares both, the frames and the seconds must both be too few: an edit list hides declared frames, and at
+    a variable rate a few frames may last long.
     """
     if stream.duration and stream.time_base:
         declared = float(stream.duration * stream.time_base)
@@ -215,7 +218,7 @@ def _check_whole(container: InputContainer, stream: VideoStream, frames: int, se
 
 
 def _displayed(frame: VideoFrame, stream: VideoStream) -> tuple[int, int]:
-    """Width and height as shown."""
+    """Width and height with the pixel aspect ratio and the rotation applied."""
     aspect = stream.sample_aspect_ratio or Fraction(1)
     width = max(1, round(frame.width * aspect))
     return (frame.height, width) if frame.rotation % 180 else (width, frame.height)

@@ -1,7 +1,8 @@
-"""Procedural two-dimensional worlds: what is in them, how they move, what is said of them, and their pictures.
+"""Procedural two-dimensional worlds: which objects are in them, their true states over time, and their pictures.
 
-A world is a value that follows from (seed, index) and the size alone, with its true states, so that the physics of a
-generated video can be compared with the truth. Writing worlds as video files is in `scaling.data.make`.
+A world is a value that follows from (seed, index) and the size alone. Its true states are kept, so that the physics of
+a generated video can be compared with the truth. The motion is in `scaling.data.physics`, the caption in
+`scaling.data.captions`, and writing worlds as video files in `scaling.data.world_files`.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scaling.core.specs import WorldSpec
+from scaling.data.captions import world_caption
 from scaling.data.physics import GRAVITY, Body, apart, trajectory
 
-COLOURS = {
+COLORS = {
     "red": (225, 45, 40),
     "green": (45, 190, 60),
     "blue": (50, 85, 235),
@@ -24,26 +26,29 @@ COLOURS = {
     "cyan": (50, 215, 225),
 }
 
-_HALF = (0.13, 0.21)  # short sides; below 0.13 a ball and a box look alike at 64 x 64 pixels
+_HALF = (
+    0.13,
+    0.21,
+)  # half an object, in short sides of the frame; below 0.13 a ball and a box look alike at 64 x 64 pixels
 _SPEED = (0.2, 0.8)  # short sides per second
-_GREY = (40, 90)
-_LAYERED = 1 / 6  # of the worlds with two objects
-_EDGE = 1.25  # pixels from inside to outside
-_TRIES = 32  # starts that are tried before a world without a meeting is accepted
+_GRAY = (40, 90)
+_LAYERED = 1 / 6  # share of the worlds with two objects in which one passes in front of the other
+_EDGE = 1.25  # width of an edge in pixels
+_TRIES = 32  # starts that are tried before a world whose objects do not interact is accepted
 
 
 @dataclass(frozen=True, eq=False)
 class World:
-    """A finished world; front objects come first."""
+    """A world with its whole course. Objects in front come first."""
 
     bodies: tuple[Body, ...]
     gravity: float
-    """Short sides per second squared, downwards; 0 where there is none."""
+    """Downward acceleration in short sides per second squared; 0 without gravity."""
     states: NDArray[np.float64]
     """(t, objects, 4): x, y, vx, vy in short sides and seconds, from the upper left corner, y down."""
     caption: str
-    grey: int
-    """Background, 0 to 255."""
+    gray: int
+    """Gray level of the background, 0 to 255."""
     width: int
     height: int
     fps: int
@@ -55,46 +60,48 @@ class World:
 
 
 def simulate(spec: WorldSpec, index: int) -> World:
-    """World `index` of a spec. Its random draws depend on (spec.seed, index) alone, not on how many worlds are made.
+    """World `index` of a spec. Its random draws depend on (spec.seed, index) alone, not on the number of worlds.
 
-    Objects are as large, and fall as fast, as the shorter side says; the frame's sides are the walls.
+    Sizes and speeds are in units of the frame's shorter side. The sides of the frame are the walls.
     """
     rng = np.random.default_rng([spec.seed, index])
     count = int(rng.integers(1, spec.max_objects + 1))
-    colours = rng.permutation(list(COLOURS))[:count]
+    colors = rng.permutation(list(COLORS))[:count]
     layered = count == 2 and rng.random() < _LAYERED
     gravity = GRAVITY if rng.random() < 0.5 else 0.0
     crowding = min(1.0, (2 / count) ** 0.5)  # many objects share the area that two would cover
     bodies = tuple(
         Body(
             shape="ball" if rng.random() < 0.5 else "box",
-            colour=str(colour),
+            color=str(color),
             half=float(rng.uniform(*_HALF)) * crowding,
             layer=layer if layered else 0,
         )
-        for layer, colour in enumerate(colours)
+        for layer, color in enumerate(colors)
     )
-    grey = int(rng.integers(*_GREY))
+    gray = int(rng.integers(*_GRAY))
     shape = spec.shape(index)
     short = min(shape.width, shape.height)
     size = shape.width / short, shape.height / short
     for _ in range(_TRIES):
         start = _start(rng, bodies, size)
         states, collisions = trajectory(bodies, start, gravity, size, shape.frames, spec.fps)
-        met = _covers(bodies, states) if layered else collisions > 0
-        if met or count == 1:
+        interacted = _covers(bodies, states) if layered else collisions > 0
+        if interacted or count == 1:
             break
-    caption = _caption(bodies, gravity, met, layered) if shape.frames > 1 else _names(bodies)
-    return World(bodies, gravity, states, caption, grey, shape.width, shape.height, spec.fps)
+    caption = world_caption(
+        bodies, moving=shape.frames > 1, gravity=gravity > 0, interacted=interacted, layered=layered
+    )
+    return World(bodies, gravity, states, caption, gray, shape.width, shape.height, spec.fps)
 
 
 def render(world: World) -> NDArray[np.uint8]:
     """The pictures of a world, (t, h, w, 3) uint8, with soft edges."""
-    return np.concatenate([_paint(world, states) for states in _portions(world)])
+    return np.concatenate([_paint(world, states) for states in _parts_of_states(world)])
 
 
-def _portions(world: World) -> list[NDArray[np.float64]]:
-    """States in portions of about a million pixels, which bounds memory at any size."""
+def _parts_of_states(world: World) -> list[NDArray[np.float64]]:
+    """States in parts of about a million pixels of video, which limits the memory at any size."""
     frames = max(1, 2**20 // (world.width * world.height))
     return [world.states[first : first + frames] for first in range(0, len(world.states), frames)]
 
@@ -103,19 +110,19 @@ def _paint(world: World, states: NDArray[np.float64]) -> NDArray[np.uint8]:
     short = min(world.width, world.height)
     columns = (np.arange(world.width, dtype=np.float32) + 0.5) / short
     rows = (np.arange(world.height, dtype=np.float32) + 0.5) / short
-    picture = np.full((3, len(states), world.height, world.width), world.grey, np.float32)
+    picture = np.full((3, len(states), world.height, world.width), world.gray, np.float32)
     for body, state in reversed(list(zip(world.bodies, states.swapaxes(0, 1).astype(np.float32), strict=True))):
         dx = np.abs(columns - state[:, 0, None])[:, None, :]  # (t, 1, w)
         dy = np.abs(rows - state[:, 1, None])[:, :, None]  # (t, h, 1)
         distance = np.sqrt(dx**2 + dy**2) if body.shape == "ball" else np.maximum(dx, dy)  # (t, h, w)
         cover = np.clip(0.5 + (np.float32(body.half) - distance) * np.float32(short / _EDGE), 0, 1)
-        for channel, value in zip(picture, COLOURS[body.colour], strict=True):
+        for channel, value in zip(picture, COLORS[body.color], strict=True):
             channel += cover * (value - channel)
     return np.moveaxis((picture + 0.5).astype(np.uint8), 0, -1)
 
 
 def _start(rng: np.random.Generator, bodies: tuple[Body, ...], size: tuple[float, float]) -> NDArray[np.float64]:
-    """Places that do not overlap, and velocities: (objects, 4)."""
+    """Random positions that do not overlap, and random velocities: (objects, 4)."""
     halves = np.array([body.half for body in bodies])[:, None]
     while True:
         places = rng.uniform(halves, np.array(size) - halves)
@@ -128,22 +135,6 @@ def _start(rng: np.random.Generator, bodies: tuple[Body, ...], size: tuple[float
 
 
 def _covers(bodies: tuple[Body, ...], states: NDArray[np.float64]) -> bool:
-    """Whether the front object hides a good part of the rear one in some frame."""
+    """Whether the front object covers a large part of the rear one in some frame."""
     distance = np.abs(states[:, 0, :2] - states[:, 1, :2]).max(-1)
     return bool(distance.min() < 0.5 * (bodies[0].half + bodies[1].half))
-
-
-def _caption(bodies: tuple[Body, ...], gravity: float, met: bool, layered: bool) -> str:
-    """Says what is in the file and what happens in it, and nothing else."""
-    where = "under gravity" if gravity else "without gravity"
-    if met and layered:
-        return f"{_names(bodies[:1])} passes in front of {_names(bodies[1:])} {where}"
-    alone = ("bounce" if gravity else "drift") + ("s" if len(bodies) == 1 else "")
-    verb = "collide" if met else alone
-    return f"{_names(bodies)} {verb} {where}"
-
-
-def _names(bodies: tuple[Body, ...]) -> str:
-    """All that an image shows: nothing moves in it."""
-    *others, last = [f"a {body.colour} {body.shape}" for body in bodies]
-    return f"{', '.join(others)} and {last}" if others else last

@@ -19,7 +19,7 @@ from torch import Tensor
 from scaling.accounting.geometry import Grid, token_grid
 from scaling.core.store import read_document, write_bytes, write_document
 from scaling.models.dit import patchify
-from scaling.text.caption import Caption
+from scaling.text.encoded_captions import EncodedCaptions
 
 SHARD_BYTES = 2**28
 """Size of a shard, at most, or one clip."""
@@ -31,7 +31,7 @@ class Packed:
 
     patches: Tensor
     grids: list[Grid]
-    caption: Caption
+    caption: EncodedCaptions
     clips: list[int]
 
 
@@ -45,7 +45,7 @@ class LatentSet:
         self.captions: list[str] = document["captions"]
         self.patch = patch
         text = load_file(folder / "text.safetensors")
-        self.text = Caption(text["states"], text["mask"], text["pooled"])
+        self.text = EncodedCaptions(text["states"], text["mask"], text["pooled"])
         self.latents = {
             (shape, shard): load_file(_file(folder, shape, held_out, shard))["latents"]
             for shape, shard in {(entry["shape"], entry["shard"]) for entry in self.entries}
@@ -153,7 +153,7 @@ class LatentWriter:
         if (len(rows) + 1) * latent.nbytes > SHARD_BYTES:
             self._close(kind)
 
-    def finish(self, text: Caption) -> None:
+    def finish(self, text: EncodedCaptions) -> None:
         """Writes the rest; the channel statistics are those of the training clips. Raises UserError if the disk is
         full."""
         for kind in list(self.open):

@@ -16,7 +16,7 @@ from scaling.core.specs import EvalSpec, Solver
 from scaling.diffusion.flow import mix, seeded_noise, to_velocity
 from scaling.diffusion.solvers import integrate, times
 from scaling.models.dit import DiT, patchify, unpatchify
-from scaling.text.caption import Caption
+from scaling.text.encoded_captions import EncodedCaptions
 
 BATCH_CLIPS = 16
 
@@ -66,7 +66,7 @@ class Edit:
 
 def sample(
     model: DiT,
-    caption: Caption,
+    caption: EncodedCaptions,
     shape: Grid,
     seeds: Sequence[tuple[int, ...]],
     how: Sampler,
@@ -89,7 +89,7 @@ def sample(
 @torch.no_grad()
 def _batch(
     model: DiT,
-    caption: Caption,
+    caption: EncodedCaptions,
     shape: Grid,
     seeds: list[tuple[int, ...]],
     how: Sampler,

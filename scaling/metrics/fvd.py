@@ -1,4 +1,4 @@
-"""Fréchet distance of two sets of features, and its extrapolation to infinitely many clips. Features in, numbers out.
+"""The Fréchet distance between two sets of features, and its extrapolation to infinitely many clips.
 
 On I3D's logits (`scaling.metrics.i3d`) it is the Fréchet video distance (arXiv 1812.01717). Imports no torch.
 """
@@ -11,24 +11,24 @@ from numpy.typing import NDArray
 from scaling.core.errors import UserError
 
 Features = NDArray[np.floating]
-"""(n, d): one row for each clip."""
+"""(n, d), with one row for each clip."""
 
 MIN_CLIPS_TO_EXTRAPOLATE = 4
-"""Three sample sizes: 2, 3 and 4."""
+"""Smallest number of clips for an extrapolation, which gives the three sample sizes 2, 3 and 4."""
 SAMPLE_SIZES = 15
-"""Points of the line, as in arXiv 1911.07023."""
+"""Number of points of the fitted line, as in arXiv 1911.07023."""
 SMALLEST_SAMPLE = 0.5
-"""The line's smallest sample, as a share of the clips. The paper starts at 0.1, but with fewer clips than features the
+"""Size of the smallest sample, as a share of the clips. The paper starts at 0.1, but with fewer clips than features the
 distance bends away from a line in 1/n: on Gaussians of 400 dimensions with variances k^-1.5 and 256 clips, where the
 true distance is 30, it finds 47 from 0.1 on and 33 from 0.5 on."""
 DRAWS = 4
-"""Random subsets of each size; their spread is a quarter of the clips' own."""
+"""Number of random subsets of each size. Their spread is a quarter of that of the clips themselves."""
 REPLICATES = 60
-"""Bootstrap resamples, which give the standard deviation to 9 %."""
+"""Number of bootstrap resamples, which give the standard deviation to 9 %."""
 
 
 class Extrapolation(NamedTuple):
-    """A distance at infinitely many clips, with its 95 % interval."""
+    """The distance at infinitely many clips, with its 95 % interval."""
 
     value: float
     low: float
@@ -51,8 +51,9 @@ def fvd_at_infinity(features_real: Features, features_fake: Features, seed: int)
     """The distance at infinitely many clips: the intercept of a line in 1/n (Chong & Forsyth, arXiv 1911.07023).
 
     The interval is the value plus and minus 1.96 standard deviations of the extrapolation over bootstrap resamples of
-    both sides. Resamples repeat clips, which shifts their distances, so only their spread is used. What the interval
-    does not cover: with fewer clips than the features have directions of weight, the value is still too high.
+    both sides. Resamples repeat clips, which shifts their distances, so only their spread is used. The interval
+    does not cover one error: with fewer clips than the features have directions with a large variance, the value is
+    still too high.
 
     Raises UserError where the numbers of clips differ or are below 4.
     """
@@ -71,11 +72,11 @@ def fvd_at_infinity(features_real: Features, features_fake: Features, seed: int)
 
 def _check(real: Features, fake: Features, minimum: int) -> None:
     assert real.ndim == fake.ndim == 2, f"features must be (n, d), found {real.shape} and {fake.shape}"
-    assert real.shape[1] == fake.shape[1], f"features of {real.shape[1]} and {fake.shape[1]} dimensions do not compare"
+    assert real.shape[1] == fake.shape[1], f"features of {real.shape[1]} and {fake.shape[1]} dimensions are unequal"
     if len(real) != len(fake):
         raise UserError(
-            f"{len(real)} real and {len(fake)} fake clips do not compare, because the bias of the distance depends on "
-            f"their number; take {min(len(real), len(fake))} of each"
+            f"{len(real)} real and {len(fake)} fake clips are not comparable, because the bias of the distance depends "
+            f"on their number; take {min(len(real), len(fake))} of each"
         )
     if len(real) < minimum:
         raise UserError(f"{len(real)} clips are too few, give at least {minimum} on each side")
@@ -93,7 +94,7 @@ def _distance(real: Features, fake: Features) -> float:
 
 
 def _intercept(real: Features, fake: Features, rng: np.random.Generator, draws: int) -> float:
-    """Least-squares line of the distance over 1/n through random subsets of growing size, at 1/n = 0."""
+    """The value at 1/n = 0 of the least-squares line of the distance over 1/n through random subsets of rising size."""
     n = len(real)
     sizes = np.linspace(SMALLEST_SAMPLE * n, n, SAMPLE_SIZES).round().astype(int).repeat(draws)
     distances = [_distance(real[rng.permutation(n)[:size]], fake[rng.permutation(n)[:size]]) for size in sizes]

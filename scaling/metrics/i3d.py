@@ -1,4 +1,4 @@
-"""I3D: the network whose logits are the features of the Fréchet video distance. The distance is `scaling.metrics.fvd`.
+"""I3D: the network whose logits are the features of the Fréchet video distance, which is in `scaling.metrics.fvd`.
 
 Inception-v1 inflated to three dimensions, RGB stream, Kinetics-400 (Carreira & Zisserman, arXiv 1705.07750), with the
 weights of the original FVD (Unterthiner et al., arXiv 1812.01717). Layers carry the names of the published graph.
@@ -19,12 +19,11 @@ from scaling.metrics.precision import full_precision
 from scaling.pretrained import weights
 
 EXTRACTOR = "i3d_k400"
-"""Name under which every distance on these features is reported."""
-FEATURES = 400
+"""Name of these features in the records."""
 SIZE = 224
-"""Side of the network's square input, in pixels."""
+"""Side of the square input of the network, in pixels."""
 MIN_FRAMES = 9
-"""Time is halved three times, rounding up, and two frames must be left for the last average."""
+"""Time is halved three times, rounding up, and the last average needs two frames."""
 BATCH_FRAMES = 32
 """Frames in the network at once: 16 to 64 are equally fast on a CPU, and 32 keep the process under 1 GB."""
 BATCH_NORM_EPS = 1e-3
@@ -35,9 +34,9 @@ Window = tuple[int, int, int]
 
 
 def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
-    """Zeros before and after an axis so that `ceil(size / stride)` positions come out, as TensorFlow's SAME counts.
+    """The zeros before and after an axis that give `ceil(size / stride)` output positions, as TensorFlow's SAME does.
 
-    An odd total puts the extra zero after.
+    If the total is odd, the extra zero comes after.
     """
     total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
     return total // 2, total - total // 2
@@ -51,9 +50,10 @@ def pad_same(x: Tensor, kernel: Window, stride: Window) -> Tensor:
 
 
 def max_pool_same(x: Tensor, kernel: Window, stride: Window) -> Tensor:
-    """Largest value in each window of (b, c, t, h, w). Pads with zeros, so x must not be negative: it follows a ReLU.
+    """The largest value in each window of (b, c, t, h, w). Pads with zeros, so x must not be negative; it follows a
+    ReLU.
 
-    One axis after the other, which takes a third off the CPU time of the whole network against `F.max_pool3d`.
+    One axis after another, which saves a third of the CPU time of the whole network compared with `F.max_pool3d`.
     """
     x = pad_same(x, kernel, stride)
     for axis, (width, step) in enumerate(zip(kernel, stride, strict=True), start=2):
@@ -64,17 +64,19 @@ def max_pool_same(x: Tensor, kernel: Window, stride: Window) -> Tensor:
 
 
 class Unit(nn.Module):
-    """Convolution, batch norm, ReLU. The norm is folded into the convolution: its variances are all above 0.2."""
+    """Convolution, batch norm, ReLU. The norm is folded into the convolution, because its variances are all above
+    0.2."""
 
     weight: Tensor
     bias: Tensor
 
     def __init__(self, tensors: Tensors, *names: str, stride: int = 1) -> None:
-        """Several names are layers of one input and one kernel size, computed as one and joined along the channels."""
+        """Several names are layers with the same input and kernel size; they are computed together and their outputs
+        are concatenated along the channels."""
         super().__init__()
         kernels, offsets = [], []
         for name in names:
-            scale = (tensors[f"{name}.var"] + BATCH_NORM_EPS).rsqrt()  # there is no gamma
+            scale = (tensors[f"{name}.var"] + BATCH_NORM_EPS).rsqrt()  # the norm has no gamma
             kernels.append(tensors[f"{name}.weight"] * scale[:, None, None, None, None])
             offsets.append(tensors[f"{name}.bias"] - tensors[f"{name}.mean"] * scale)
         weight = torch.cat(kernels)
@@ -84,7 +86,7 @@ class Unit(nn.Module):
         self.stride: Window = (stride, stride, stride)
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.kernel == (1, 1, 1):  # a matrix product: 9 % off the CPU time of the whole network
+        if self.kernel == (1, 1, 1):  # a matrix product saves 9 % of the CPU time of the whole network
             return F.linear(x.movedim(1, -1), self.weight.flatten(1), self.bias).relu_().movedim(-1, 1)
         x = pad_same(x, self.kernel, self.stride)
         return F.conv3d(x, self.weight, self.bias, self.stride).relu_()
@@ -121,7 +123,8 @@ class MaxPool(nn.Module):
 
 
 class I3D(nn.Module):
-    """Frozen I3D RGB. `forward` is the network on prepared input; `features` takes clips as they come from a file."""
+    """Frozen I3D RGB. `forward` is the network on prepared input; `features` takes clips as they are read from
+    files."""
 
     logits_weight: Tensor
     logits_bias: Tensor
@@ -155,9 +158,9 @@ class I3D(nn.Module):
     def features(self, clips: Tensor | np.ndarray) -> np.ndarray:
         """Clips (b, t, h, w, 3), uint8 or float in [0, 1], t >= 9 -> features (b, 400), fp32, without TF32.
 
-        Frames are squashed to 224 x 224 whatever their aspect ratio, as in the original FVD (arXiv 1812.01717), and not
-        cropped, as VideoGPT and StyleGAN-V do. The bilinear filter has its samples at pixel centres
-        (`align_corners=False`) and no antialiasing.
+        Frames are resized to 224 x 224 whatever their aspect ratio, as in the original FVD (arXiv 1812.01717); VideoGPT
+        and StyleGAN-V crop them instead. The bilinear filter has its samples at pixel centers (`align_corners=False`)
+        and no antialiasing.
 
         Raises UserError where a clip has fewer than 9 frames.
         """
@@ -167,8 +170,9 @@ class I3D(nn.Module):
         if t < MIN_FRAMES:
             raise UserError(f"clips of {t} frames are too short for {EXTRACTOR}, which needs at least {MIN_FRAMES}")
         with full_precision(self.logits_bias.device):
-            batches = [self(self._prepare(batch)).cpu() for batch in clips.split(max(1, BATCH_FRAMES // t))]
-        return torch.cat(batches).numpy()
+            batches = [self(self._prepare(batch)).cpu() for batch in torch.split(clips, max(1, BATCH_FRAMES // t))]
+        features: np.ndarray = torch.cat(batches).numpy()
+        return features
 
     def _prepare(self, clips: Tensor) -> Tensor:
         """(b, t, h, w, 3) -> (b, 3, t, 224, 224) in [-1, 1]."""
@@ -176,4 +180,4 @@ class I3D(nn.Module):
         frames = clips.to(self.logits_bias.device).flatten(0, 1).movedim(-1, 1)  # (b t, 3, h, w)
         frames = frames.float() * (2 if clips.is_floating_point() else 2 / 255) - 1
         frames = F.interpolate(frames, (SIZE, SIZE), mode="bilinear", align_corners=False)
-        return frames.unflatten(0, (b, t)).movedim(2, 1)
+        return torch.unflatten(frames, 0, (b, t)).movedim(2, 1)

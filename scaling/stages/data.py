@@ -1,48 +1,63 @@
-"""Stage `data`: makes the worlds, or takes a user's folder, and indexes it. Makes index.json (and videos/)."""
+"""Stage `data`: makes procedural worlds or takes a user's folder of videos, and cuts the videos into clips.
+
+Makes clips.jsonl, which all other stages read (`scaling.data.clip_list`); index.json, which says what every video file
+holds and which ones cannot be read; and, for worlds, videos/.
+"""
 
 from functools import partial
 from pathlib import Path
 
 from scaling.core.errors import UserError
 from scaling.core.records import RunRecord
-from scaling.core.specs import DataSpec
 from scaling.core.stage import DataFields, Events, Stage, StageFolder
-from scaling.data.clips import list_clips, split
-from scaling.data.index import Index, index_folder
-from scaling.data.make import make_worlds
+from scaling.data.clip_list import ClipList
+from scaling.data.clips import cut_clips
+from scaling.data.holdout import held_out_ordinals
+from scaling.data.index import index_folder
+from scaling.data.world_files import make_worlds
+
+CLIPS = "clips.jsonl"
 
 
 def work(folder: StageFolder, stage: Stage, events: Events) -> RunRecord:
-    """Raises UserError where the folder has no usable videos or no longer is what was planned."""
+    """Raises UserError where the folder has no usable videos, or where it has changed since the plan."""
     fields = stage.fields_as(DataFields)
     spec = fields.data
+    videos = videos_folder(folder, stage)
+    captions = None
     if spec.worlds is not None:
-        source = folder.path / "videos"
-        make_worlds(source, spec.worlds, partial(events.progress, doing="making"))
-        captions = None
-    else:
-        source = Path(stage.folder)
-        captions = Path(stage.captions) if stage.captions else None
-    index = index_folder(source, captions, spec.images, partial(events.progress, doing="indexing"))
+        make_worlds(videos, spec.worlds, partial(events.progress, doing="making"))
+    elif stage.captions:
+        captions = Path(stage.captions)
+    index = index_folder(videos, captions, spec.images, partial(events.progress, doing="indexing"))
     if fields.manifest is not None and index.manifest != fields.manifest:
-        raise UserError(f"{source}: its videos or captions have changed since the plan; run the command again")
-    clips = list_clips(index, spec)
-    train, _ = split(clips, spec.holdout_every)
+        raise UserError(f"{videos}: its videos or captions have changed since the plan; run the command again")
     index.save(folder.path / "index.json")
+    clips = cut_clips(index, spec)
+    clip_list = ClipList(videos, index.manifest, clips, held_out_ordinals(clips, spec.holdout_every))
+    clip_list.write(folder.path / CLIPS)
+    summary = index.summary()
     return RunRecord(
         run_id=stage.id,
         stage="data",
         data_id=stage.id,
-        unique_clips=len(train),
-        shape={"clips": len(clips), "held_out": len(clips) - len(train), **index.summary()},
+        unique_clips=len(clip_list.training),
+        shape={
+            "clips": len(clips),
+            "held_out": len(clip_list.held_out),
+            "videos": summary["videos"],
+            "skipped": len(summary["skipped"]),
+            "hours": summary["hours"],
+            "sizes": len(summary["shapes"]),
+        },
     )
 
 
-def load_index(folder: StageFolder) -> tuple[Index, DataSpec]:
-    """The index that a complete `data` stage made, and the spec of its clips."""
-    stage = folder.stage()
-    fields = stage.fields_as(DataFields)
-    index = Index.load(folder.path / "index.json")
-    # The folder may have moved since.
-    where = folder.path / "videos" if fields.data.worlds is not None else Path(stage.folder)
-    return index.replace(folder=str(where)), fields.data
+def load_clips(folder: StageFolder) -> ClipList:
+    """The clips of a complete `data` stage. Raises UserError where clips.jsonl is missing or broken."""
+    return ClipList.read(folder.path / CLIPS, videos_folder(folder, folder.stage()))
+
+
+def videos_folder(folder: StageFolder, stage: Stage) -> Path:
+    """Where the video files of a `data` stage are: in its own folder or, now, in the user's."""
+    return folder.path / "videos" if stage.fields_as(DataFields).data.worlds is not None else Path(stage.folder)

@@ -1,38 +1,35 @@
-"""Stage `reconstruction`: Fréchet distance of the reference's clips after the VAE's encoder and decoder to themselves
-before (rFVD). What a model of these latents is measured on cannot be expected to come nearer. Makes
-features.safetensors."""
+"""Stage `reconstruction`: the Fréchet distance between the reference's clips and the same clips encoded and decoded by
+the VAE (rFVD). A model on the latents of this VAE cannot be expected to come closer. Makes features.safetensors."""
 
 import numpy as np
-from safetensors.numpy import save
 
 from scaling.core.records import RunRecord
 from scaling.core.stage import Events, ReconstructionFields, ReferenceFields, Stage, StageFolder
-from scaling.core.store import write_bytes
-from scaling.data.clips import read
+from scaling.data.frames import read_frames
 from scaling.diffusion.inference import decode, device, encode, load_vae
 from scaling.metrics.i3d import I3D
-from scaling.stages.data import load_index
-from scaling.stages.reference import comparable, distances
+from scaling.stages.data import load_clips
+from scaling.stages.reference import distance_to_reference, reference_clips, save_features
 
 
 def work(folder: StageFolder, stage: Stage, events: Events) -> RunRecord:
+    """Encodes, decodes and measures the clips one by one."""
     fields = stage.fields_as(ReconstructionFields)
     reference = folder.parent("reference")
-    against = reference.stage().fields_as(ReferenceFields).fvd
-    index, data = load_index(reference.parent("data"))
-    clips = comparable(index, data, against.clips, against.frames)
-    vae, network, features = load_vae(folder.parent("vae")), I3D().to(device()), []
-    for _, frames in read(clips):
+    fvd = reference.stage().fields_as(ReferenceFields).fvd
+    clips = reference_clips(load_clips(reference.parent("data")), fvd)
+    vae, network, feature_rows = load_vae(folder.parent("vae")), I3D().to(device()), []
+    for _, frames in read_frames(clips):
         decoded = decode(vae, encode(vae, frames[None]))
-        features.append(network.features(decoded[:, : against.frames]))
-        events.progress(len(features), len(clips))
-    decoded_features = np.concatenate(features)
-    write_bytes(folder.path / "features.safetensors", save({"features": decoded_features}))
+        feature_rows.append(network.features(decoded[:, : fvd.frames]))
+        events.progress(len(feature_rows), len(clips))
+    features = np.concatenate(feature_rows)
+    save_features(folder, features)
     return RunRecord(
         run_id=stage.id,
         stage="reconstruction",
         vae_id=stage.parents["vae"],
         data_id=reference.stage().parents["data"],
-        metrics=distances(reference, decoded_features, fields.seed, {}, name="rfvd"),
+        metrics=distance_to_reference(reference, features, fields.seed, {}, name="rfvd"),
         device=device().type,
     )

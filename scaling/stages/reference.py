@@ -1,37 +1,36 @@
-"""Stage `reference`: features of held-out real clips, the fixed side of every Fréchet distance.
+"""Stage `reference`: features of held-out clips, to which every Fréchet distance of a sweep is measured.
 
-Makes features.safetensors.
+Makes features.safetensors. Also measures the distance of the features of other stages to these.
 """
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 from safetensors.numpy import load_file, save
 
 from scaling.core.errors import UserError
-from scaling.core.records import Metric, RunRecord
-from scaling.core.specs import DataSpec
+from scaling.core.records import Metric, RunRecord, Setting
+from scaling.core.specs import FVDSpec
 from scaling.core.stage import Events, ReferenceFields, Stage, StageFolder
 from scaling.core.store import write_bytes
-from scaling.data.clips import Clip, list_clips, read, split, spread
-from scaling.data.index import Index
+from scaling.data.clip_list import ClipList
+from scaling.data.clips import Clip, evenly_spaced
+from scaling.data.frames import read_frames
 from scaling.diffusion.inference import device
-from scaling.metrics.fvd import MIN_CLIPS_TO_EXTRAPOLATE, frechet_distance, fvd_at_infinity
+from scaling.metrics.fvd import MIN_CLIPS_TO_EXTRAPOLATE, Features, frechet_distance, fvd_at_infinity
 from scaling.metrics.i3d import EXTRACTOR, I3D
-from scaling.stages.data import load_index
+from scaling.stages.data import load_clips
 
 
 def work(folder: StageFolder, stage: Stage, events: Events) -> RunRecord:
     """Raises UserError where fewer held-out clips than an extrapolation needs are long enough."""
     fields = stage.fields_as(ReferenceFields)
-    index, data = load_index(folder.parent("data"))
-    clips = comparable(index, data, fields.fvd.clips, fields.fvd.frames)
+    clips = reference_clips(load_clips(folder.parent("data")), fields.fvd)
     network, features = I3D().to(device()), []
-    for _, frames in read(clips):
+    for _, frames in read_frames(clips):
         features.append(network.features(frames[None, : fields.fvd.frames]))
         events.progress(len(features), len(clips))
-    write_bytes(folder.path / "features.safetensors", save({"features": np.concatenate(features)}))
+    save_features(folder, np.concatenate(features))
     return RunRecord(
         run_id=stage.id,
         stage="reference",
@@ -41,36 +40,48 @@ def work(folder: StageFolder, stage: Stage, events: Events) -> RunRecord:
     )
 
 
-def comparable(index: Index, data: DataSpec, count: int, frames: int) -> list[Clip]:
-    """`count` held-out clips of at least `frames` frames, spread evenly over them; fewer if there are not so many."""
-    held_out = [clip for clip in split(list_clips(index, data), data.holdout_every)[1] if clip.frames >= frames]
-    if len(held_out) < MIN_CLIPS_TO_EXTRAPOLATE:
+def reference_clips(clip_list: ClipList, fvd: FVDSpec) -> list[Clip]:
+    """The held-out clips that are compared: `fvd.clips` of those with at least `fvd.frames` frames, evenly spaced, or
+    all of them if there are not so many. Raises UserError where they are too few."""
+    clips = [clip for clip in clip_list.held_out if clip.frames >= fvd.frames]
+    if len(clips) < MIN_CLIPS_TO_EXTRAPOLATE:
         raise UserError(
-            f"{index.folder}: {len(held_out)} held-out clips have {frames} frames, but the Fréchet distance needs "
-            f"{MIN_CLIPS_TO_EXTRAPOLATE}; "
-            "lower 'holdout_every' or 'fvd.frames', or give more videos"
+            f"{clip_list.videos}: {len(clips)} held-out clips have {fvd.frames} frames, but the Fréchet distance needs "
+            f"{MIN_CLIPS_TO_EXTRAPOLATE}; lower 'holdout_every' or 'fvd.frames', or give more videos"
         )
-    return spread(held_out, count)
+    return evenly_spaced(clips, fvd.clips)
 
 
-def distances(
-    folder: StageFolder, features: np.ndarray, seed: int, settings: Mapping[str, Any], name: str = "fvd"
+def distance_to_reference(
+    reference: StageFolder, features: Features, seed: int, settings: Mapping[str, Setting], name: str = "fvd"
 ) -> tuple[Metric, Metric]:
-    """The Fréchet distance of as many other clips, features (clips, 400), to those of a complete `reference` stage: at
-    this number of clips, as `name`, and at infinitely many, as `<name>_infinity`.
+    """The Fréchet distance of the features (clips, 400) of as many other clips to those of a complete `reference`
+    stage: at this number of clips, as the metric `name`, and at infinitely many, as `<name>_infinity`.
 
-    `seed` is the extrapolation's; `settings` say how the clips came to be.
+    `seed` is the seed of the extrapolation. `settings` describe how the other clips were made.
     """
-    real, frames = load_features(folder), folder.stage().fields_as(ReferenceFields).fvd.frames
+    real = load_file(reference.path / "features.safetensors")["features"]
+    frames = reference.stage().fields_as(ReferenceFields).fvd.frames
     infinite, low, high = fvd_at_infinity(real, features, seed)
-    taken = {"n": len(features), "extractor": EXTRACTOR}
     settings = {"frames": frames, **settings, "seed": seed}
     return (
-        Metric(name=name, value=frechet_distance(real, features), **taken, settings=settings),
-        Metric(name=f"{name}_infinity", value=infinite, **taken, settings={**settings, "low": low, "high": high}),
+        Metric(
+            name=name,
+            value=frechet_distance(real, features),
+            n=len(features),
+            extractor=EXTRACTOR,
+            settings=settings,
+        ),
+        Metric(
+            name=f"{name}_infinity",
+            value=infinite,
+            n=len(features),
+            extractor=EXTRACTOR,
+            settings={**settings, "low": low, "high": high},
+        ),
     )
 
 
-def load_features(folder: StageFolder) -> np.ndarray:
-    """(clips, 400) of a complete `reference` stage."""
-    return load_file(folder.path / "features.safetensors")["features"]
+def save_features(folder: StageFolder, features: Features) -> None:
+    """Writes features.safetensors. Raises UserError if the disk is full."""
+    write_bytes(folder.path / "features.safetensors", save({"features": features}))

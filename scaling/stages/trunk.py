@@ -1,38 +1,47 @@
-"""Stage `trunk`: the updates of a run before its rate falls, for several runs to go on from. Makes a checkpoint alone.
+"""Stage `trunk`: the updates of a run before its learning rate falls, from which several runs continue. Makes
+checkpoints and training.json.
 
 One long training at a constant rate, branched into a decay at several lengths, gives several points of D for little
-more than the longest (warmup-stable-decay, arXiv 2405.18392). A branch has the same bits as the run that never left it.
+more than the cost of the longest (warmup-stable-decay, arXiv 2405.18392). A branch has the same bits as a run that was
+trained alone.
 """
 
 from scaling.core.errors import UserError
-from scaling.core.records import RunRecord, read_record
+from scaling.core.records import RunRecord
 from scaling.core.stage import Events, Stage, StageFolder, TrainingFields
 from scaling.diffusion.inference import device
 from scaling.distributed.group import together
-from scaling.stages.dit import Training
-from scaling.stages.run import train_together
+from scaling.distributed.ranks import rank
+from scaling.stages import training_ranks
+from scaling.stages.dit_training import DiTTraining, updates_of_trunk
+from scaling.stages.training_result import DiTTrainingResult
 from scaling.training.optim import updates_before_decay
 
 
 def train(folder: StageFolder, stage: Stage, events: Events) -> None:
-    """What every rank of a trunk does."""
+    """What every rank does. The first rank writes the training's result.
+
+    Raises UserError where the learning rate would still rise when it should fall.
+    """
     with together():
-        training = Training.of(folder, stage)
-        training.run(folder, events, until=_until(training))
+        training = DiTTraining.set_up(folder, stage)
+        module = training.module
+        until = updates_before_decay(module.steps, module.decay_steps)
+        if until < max(1, module.warmup_steps):
+            raise UserError(
+                f"optim.warmup_steps is {module.warmup_steps}, but the learning rate falls after {until} of "
+                f"{module.steps} updates: lower it, or optim.decay_fraction, or raise base_flops"
+            )
+        update_seconds = training.run(events, until=until)
+        if rank() == 0:
+            training.result(until, update_seconds).save(folder)
 
 
 def work(folder: StageFolder, stage: Stage, events: Events) -> RunRecord:
-    """Raises UserError where the rate still rises when it should fall."""
+    """Trains."""
     fields = stage.fields_as(TrainingFields)
-    training = Training.of(folder, stage)
-    module, budget, until = training.module, training.budget, _until(training)
-    if until < max(1, module.warmup_steps):
-        raise UserError(
-            f"optim.warmup_steps is {module.warmup_steps}, but the rate falls after {until} of {module.steps} updates: "
-            "lower it, or optim.decay_fraction, or raise base_flops"
-        )
-    before = read_record(folder.parent("trunk").record_path).steps or 0 if training.start else 0
-    train_together(folder, stage, events)
+    training_ranks.train(folder, stage, events)
+    result = DiTTrainingResult.load(folder)
     return RunRecord(
         run_id=stage.id,
         stage="trunk",
@@ -40,11 +49,7 @@ def work(folder: StageFolder, stage: Stage, events: Events) -> RunRecord:
         data_id=folder.parent("latents").stage().parents["data"],
         seed=fields.seed,
         flop_budget=fields.flop_budget,
-        spent_flops=budget.train_flops * (until - before) / budget.steps,
-        steps=until,
+        spent_flops=result.spent_flops(updates_of_trunk(folder, stage)),
+        steps=result.updates_done,
         device=device().type,
     )
-
-
-def _until(training: Training) -> int:
-    return updates_before_decay(training.module.steps, training.module.decay_steps)

@@ -1,8 +1,9 @@
-"""Text encoders of Hugging Face's `transformers`, an optional dependency: T5's encoder, CLIP's text model, BERT's kin.
+"""Text encoders of Hugging Face's `transformers`, an optional dependency: the encoder of T5, CLIP's text model, BERT.
 
-Weights are read from safetensors only, and no code that comes with a model is run.
+Weights are read from safetensors only, and code that comes with a model is not run.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,8 @@ from torch import Tensor
 from scaling.core.errors import UserError
 from scaling.text.encoder import TextEncoder
 
-OUR_OWN = {"trust_remote_code": False, "local_files_only": True}
-"""For every loader of the package: what is not in the folder is not looked for elsewhere."""
+LOAD_OPTIONS = {"trust_remote_code": False, "local_files_only": True}
+"""Options of every loader of the package: nothing outside the folder is read, and no code of a model is run."""
 
 
 class HuggingFaceEncoder(TextEncoder):
@@ -23,7 +24,8 @@ class HuggingFaceEncoder(TextEncoder):
     def __init__(self, folder: Path) -> None:
         """Loads config.json, safetensors and the tokenizer's files from a folder, as `save_pretrained` writes them.
 
-        Raises UserError where the folder holds no such model, one that is no text encoder, or only part of its weights.
+        Raises UserError where the folder holds no such model, a model that is not a text encoder, or only a part of its
+        weights.
         """
         super().__init__()
         try:
@@ -32,7 +34,7 @@ class HuggingFaceEncoder(TextEncoder):
         except (OSError, ValueError, ImportError, SafetensorError) as error:
             first_line = str(error).strip().splitlines()[0]
             raise UserError(f"{folder}: cannot be loaded as a text encoder: {first_line}") from None
-        # a pooler makes a sentence vector, which is not used
+        # a pooler makes a vector of the whole sentence, which is not used
         missing = sorted(name for name in report["missing_keys"] if "pooler" not in name)
         if missing:
             raise UserError(f"{folder}: its safetensors lack {len(missing)} tensors of the model, such as {missing[0]}")
@@ -41,23 +43,26 @@ class HuggingFaceEncoder(TextEncoder):
         self.requires_grad_(False).eval()
 
     def token_ids(self, captions: list[str], max_tokens: int) -> list[list[int]]:
-        return self.tokenizer(captions, truncation=True, max_length=max_tokens)["input_ids"]
+        ids: list[list[int]] = self.tokenizer(captions, truncation=True, max_length=max_tokens)["input_ids"]
+        return ids
 
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
-        return self.network(input_ids=ids, attention_mask=mask.long()).last_hidden_state
+        states: Tensor = self.network(input_ids=ids, attention_mask=mask.long()).last_hidden_state
+        return states
 
 
 def _load_network(folder: Path) -> tuple[Any, Any, dict[str, Any]]:
-    """Config, network, and the report of which tensors were found."""
+    """The config, the network, and a report of which tensors the files hold."""
     from transformers import AutoConfig, AutoModelForTextEncoding, logging
 
-    # its bars and its table of tensors that are not used would stand between the lines of a command
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
-    config = AutoConfig.from_pretrained(folder, **OUR_OWN)
-    config = getattr(config, "text_config", None) or config  # a whole CLIP holds a text model
+    # the package's progress bars and its table of unused tensors would appear between the lines of a command
+    silencers: tuple[Callable[[], None], ...] = (logging.disable_progress_bar, logging.set_verbosity_error)
+    for silence in silencers:
+        silence()
+    config = AutoConfig.from_pretrained(folder, **LOAD_OPTIONS)
+    config = getattr(config, "text_config", None) or config  # a complete CLIP contains a text model
     network, report = AutoModelForTextEncoding.from_pretrained(
-        folder, config=config, use_safetensors=True, dtype=torch.float32, output_loading_info=True, **OUR_OWN
+        folder, config=config, use_safetensors=True, dtype=torch.float32, output_loading_info=True, **LOAD_OPTIONS
     )
     return config, network, report
 
@@ -65,4 +70,4 @@ def _load_network(folder: Path) -> tuple[Any, Any, dict[str, Any]]:
 def _load_tokenizer(folder: Path) -> Any:
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(folder, **OUR_OWN)
+    return AutoTokenizer.from_pretrained(folder, **LOAD_OPTIONS)

@@ -1,4 +1,4 @@
-"""The text encoder of a `latents` stage: for the stage itself, and for whoever encodes prompts for its models."""
+"""Loads the text encoder of a `latents` stage, for the stage itself and to encode prompts for its models."""
 
 from pathlib import Path
 
@@ -11,9 +11,9 @@ from scaling.text.source import download, encoder_manifest, wrong_width
 
 
 def load_text_encoder(stage: Stage) -> TextEncoder:
-    """The encoder that the captions of a `latents` stage are encoded with, on the CPU.
+    """The encoder of the captions of a `latents` stage, on the CPU.
 
-    Raises UserError where it cannot be had, is no longer what was planned, or does not fit the stage's text spec.
+    Raises UserError where it cannot be loaded, has changed since the plan, or does not fit the stage's text spec.
     """
     fields = stage.fields_as(LatentsFields)
     text, encoder = fields.text, _load(stage, fields)

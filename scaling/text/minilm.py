@@ -1,4 +1,4 @@
-"""The default text encoder, which needs no further package: all-MiniLM-L6-v2, a BERT of 6 layers and width 384.
+"""The default text encoder, which needs no optional package: all-MiniLM-L6-v2, a BERT of 6 layers and width 384.
 
 Wang et al., arXiv 2002.10957; fine-tuned by sentence-transformers. `scaling.pretrained.weights` fetches it.
 """
@@ -27,15 +27,15 @@ class MiniLM(TextEncoder):
         super().__init__()
         folder = folder or weights.minilm()
         self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        self.tokenizer.no_padding()  # the file's own settings pad to 128
+        self.tokenizer.no_padding()  # the settings of the file would pad to 128
         tensors = load_file(folder / "model.safetensors")
         # every caption is of segment 0, so that segment's embedding belongs to every position
         positions = (
             tensors["embeddings.position_embeddings.weight"] + tensors["embeddings.token_type_embeddings.weight"][0]
         )
         self.width, self.most_tokens = WIDTH, len(positions)
-        self.tokens = nn.Embedding.from_pretrained(tensors["embeddings.word_embeddings.weight"])
-        self.positions = nn.Embedding.from_pretrained(positions)
+        self.tokens = _embedding(tensors["embeddings.word_embeddings.weight"])
+        self.positions = _embedding(positions)
         self.norm = nn.LayerNorm(WIDTH, eps=NORM_EPS)
         layer = nn.TransformerEncoderLayer(
             WIDTH, HEADS, 4 * WIDTH, dropout=0.0, activation="gelu", layer_norm_eps=NORM_EPS, batch_first=True
@@ -47,13 +47,21 @@ class MiniLM(TextEncoder):
         self.requires_grad_(False).eval()
 
     def token_ids(self, captions: list[str], max_tokens: int) -> list[list[int]]:
-        """With the marks [CLS] and [SEP]."""
+        """The token ids with the special tokens [CLS] and [SEP]."""
         self.tokenizer.enable_truncation(max_tokens)
         return [encoding.ids for encoding in self.tokenizer.encode_batch(captions)]
 
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
         x = self.tokens(ids) + self.positions.weight[: ids.shape[1]]
-        return self.layers(self.norm(x), src_key_padding_mask=~mask)
+        states: Tensor = self.layers(self.norm(x), src_key_padding_mask=~mask)
+        return states
+
+
+def _embedding(weight: Tensor) -> nn.Embedding:
+    """A table of vectors, one in each row of `weight`."""
+    embedding = nn.Embedding(*weight.shape)
+    embedding.weight = nn.Parameter(weight)
+    return embedding
 
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
@@ -61,15 +69,16 @@ def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 
 def _layer(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """One BERT layer as the state of `nn.TransformerEncoderLayer`, which keeps query, key and value in one matrix."""
+    """The weights of one BERT layer as the state of an `nn.TransformerEncoderLayer`, which keeps query, key and value
+    in one matrix."""
     qkv = [_part(tensors, f"{prefix}.attention.self.{name}") for name in ("query", "key", "value")]
     state = {f"self_attn.in_proj_{name}": torch.cat([part[name] for part in qkv]) for name in ("weight", "bias")}
-    for ours, theirs in {
+    for torch_name, bert_name in {
         "self_attn.out_proj": "attention.output.dense",
         "norm1": "attention.output.LayerNorm",
         "linear1": "intermediate.dense",
         "linear2": "output.dense",
         "norm2": "output.LayerNorm",
     }.items():
-        state |= {f"{ours}.{name}": tensor for name, tensor in _part(tensors, f"{prefix}.{theirs}").items()}
+        state |= {f"{torch_name}.{name}": tensor for name, tensor in _part(tensors, f"{prefix}.{bert_name}").items()}
     return state

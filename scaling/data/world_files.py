@@ -1,11 +1,11 @@
-"""Writes procedural worlds as a folder of ordinary videos, with their captions and true states.
+"""Procedural worlds as a folder of ordinary video files, with their captions and true states.
 
     videos/000000.mp4 ...   H.264
     captions.jsonl          {file, caption}
-    states.jsonl            {file, gravity, objects: [{shape, colour, half, layer}], states: (t, objects, 4)}
+    states.jsonl            {file, gravity, objects: [{shape, color, half, layer}], states: (t, objects, 4)}
     worlds.json             the spec
 
-A file that is there is whole, so a run that was killed goes on where it stopped.
+A file that exists is complete, so a run that was killed continues where it stopped.
 """
 
 import json
@@ -31,10 +31,10 @@ def make_worlds(
     progress: Callable[[int, int], None] | None = None,
     processes: int | None = None,
 ) -> None:
-    """Writes the worlds of a spec; the bytes do not depend on the number of processes (default: one for each core).
+    """Writes the worlds of a spec. The bytes do not depend on the number of processes (default: one for each core).
 
-    `progress` is called with how many are done, and of how many. Raises UserError where the folder holds something
-    else, or where the disk is full.
+    `progress` is called with the number of finished worlds and the number of all worlds. Raises UserError where the
+    folder holds anything else, or where the disk is full.
     """
     if processes is not None and processes < 1:
         raise UserError(f"processes is {processes}, but must be at least 1")
@@ -45,7 +45,7 @@ def make_worlds(
         open(captions, "w") as caption_file,
         open(states, "w") as state_file,
     ):
-        for done, (caption, truth) in enumerate(_made(folder, spec, processes), start=1):
+        for done, (caption, truth) in enumerate(_write_videos(folder, spec, processes), start=1):
             caption_file.write(json.dumps(caption) + "\n")
             state_file.write(json.dumps(truth) + "\n")
             if progress is not None:
@@ -53,37 +53,42 @@ def make_worlds(
 
 
 def _claim(folder: Path, spec: WorldSpec) -> None:
-    """Ties the folder to one spec, so that worlds of two never mix; only the count may grow.
+    """Reserves the folder for one spec, so that the worlds of two specs are never mixed. Only the count may grow.
 
-    Hidden files do not count: a run that was killed may have left no more than a temporary one.
+    Hidden files are ignored: a run that was killed early may have left nothing but a temporary file.
     """
-    mark = folder / "worlds.json"
+    spec_path = folder / "worlds.json"
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder}: is a file; give a folder")
-    if mark.exists():
-        before = parse_spec(WorldSpec, read_document(mark), str(mark))
+    if spec_path.exists():
+        earlier = parse_spec(WorldSpec, read_document(spec_path), str(spec_path))
         for field, value in spec:
-            was = getattr(before, field)
-            if was != value and not (field == "count" and value > was):
-                raise UserError(f"{folder}: holds worlds with {field} {was}, not {value}; give another folder")
+            earlier_value = getattr(earlier, field)
+            if earlier_value != value and not (field == "count" and value > earlier_value):
+                raise UserError(
+                    f"{folder}: holds worlds with {field} {earlier_value}, not {value}; give another folder"
+                )
     elif folder.exists() and any(not path.name.startswith(".") for path in folder.iterdir()):
         raise UserError(f"{folder}: holds other files; give a new or empty folder")
-    write_document(mark, spec.model_dump(mode="json"))
+    write_document(spec_path, spec.model_dump(mode="json"))
 
 
-def _made(folder: Path, spec: WorldSpec, processes: int | None) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-    make = partial(_make_one, folder, spec)
+def _write_videos(
+    folder: Path, spec: WorldSpec, processes: int | None
+) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """Writes the videos in order; yields the rows of captions.jsonl and states.jsonl of each."""
+    write = partial(_write_world, folder, spec)
     workers = min(processes or os.cpu_count() or 1, spec.count)
     if workers == 1:
-        yield from map(make, range(spec.count))
+        yield from map(write, range(spec.count))
         return
     # spawn, because forking a process that has threads can deadlock
     with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-        yield from pool.map(make, range(spec.count), chunksize=8)
+        yield from pool.map(write, range(spec.count), chunksize=8)
 
 
-def _make_one(folder: Path, spec: WorldSpec, index: int) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Writes the video of one world unless it is there; returns its rows of captions.jsonl and states.jsonl."""
+def _write_world(folder: Path, spec: WorldSpec, index: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Writes the video of one world unless it exists. Returns its rows of captions.jsonl and states.jsonl."""
     world = simulate(spec, index)
     file = f"videos/{index:06d}.mp4"
     if not (folder / file).exists():

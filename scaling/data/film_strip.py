@@ -1,4 +1,4 @@
-"""A video as one picture: some of its frames beside each other, as PNG."""
+"""A film strip: a video as one PNG image, with some of its frames side by side."""
 
 from pathlib import Path
 
@@ -9,13 +9,13 @@ from scaling.core.store import replacing
 from scaling.data.video import Frames
 
 FRAMES = 9
-"""Most frames in a strip."""
+"""Largest number of frames in a strip."""
 GAP = 2
-"""White pixels between them."""
+"""White pixels between two frames."""
 
 
-def write_strip(path: Path, frames: Frames) -> None:
-    """Writes the first frame, the last, and others at even distances between them; a still is a picture of itself.
+def write_film_strip(path: Path, frames: Frames) -> None:
+    """Writes the first frame, the last, and others at even distances between them. A still image is written as it is.
 
     Raises UserError if the disk is full.
     """

@@ -1,0 +1,43 @@
+"""Which clips are held out."""
+
+from pathlib import Path
+
+import pytest
+
+from scaling.core.errors import UserError
+from scaling.data.clips import Clip
+from scaling.data.holdout import held_out_ordinals
+
+
+def make_clips(*counts: int) -> list[Clip]:
+    """Clips of several videos; `counts` is the number of clips of each."""
+    files = [Path(f"{number}.mp4") for number, count in enumerate(counts) for _ in range(count)]
+    return [Clip(file, 0, 5, 8.0, 16, 16, "", ordinal) for ordinal, file in enumerate(files)]
+
+
+@pytest.mark.parametrize(
+    ("counts", "every", "expected"),
+    [
+        ([4] * 128, 16, {f"{number}.mp4" for number in range(15, 128, 16)}),
+        ([1] * 32, 16, {"15.mp4", "31.mp4"}),
+        ([1, 1, 1], 16, {"2.mp4"}),
+    ],
+)
+def test_whole_videos_are_held_out(counts: list[int], every: int, expected: set[str]) -> None:
+    clips = make_clips(*counts)
+    held_out = held_out_ordinals(clips, every)
+    assert {str(clip.path) for clip in clips if clip.ordinal in held_out} == expected
+    assert not {str(clip.path) for clip in clips if clip.ordinal not in held_out} & expected
+
+
+@pytest.mark.parametrize(
+    ("counts", "every", "expected"),
+    [([5], 2, [2, 3, 4]), ([5, 1, 2], 4, [3, 4, 7]), ([2] * 8, 8, list(range(1, 16, 2)))],
+)
+def test_of_few_videos_the_last_clips_are_held_out(counts: list[int], every: int, expected: list[int]) -> None:
+    assert sorted(held_out_ordinals(make_clips(*counts), every)) == expected
+
+
+def test_one_clip_is_too_few() -> None:
+    with pytest.raises(UserError, match="only 1 clip"):
+        held_out_ordinals(make_clips(1), 2)

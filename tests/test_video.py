@@ -1,0 +1,91 @@
+"""Video files are written and read exactly: frames, rates, sizes, rotation, pixel aspect ratio."""
+
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from scaling.core.specs import DataSpec
+from scaling.data.clips import cut_clips
+from scaling.data.frames import read_frames
+from scaling.data.index import index_folder
+from scaling.data.video import Window, inspect, read_clips, write_video
+from tests.made_videos import encode, levels, psnr, read_clip, shades, turn_clockwise
+
+
+def test_written_frames_are_read_back(tmp_path: Path) -> None:
+    frames = shades(20, 48, 64)
+    write_video(tmp_path / "v.mp4", frames, 12.5)
+    info = inspect(tmp_path / "v.mp4")
+    assert (info.codec, info.width, info.height, info.fps, info.frames) == ("h264", 64, 48, 12.5, 20)
+    assert info.duration == pytest.approx(20 / 12.5)
+    back = read_clip(tmp_path / "v.mp4", Window(0, 20, 12.5), (64, 48))
+    assert back.shape == frames.shape
+    assert psnr(back, frames) > 36
+
+
+def test_the_same_frames_give_the_same_bytes(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    frames = np.kron(rng.integers(0, 255, (40, 8, 8, 3)), np.ones((1, 8, 8, 1))).astype(np.uint8)
+    for number in range(8):
+        write_video(tmp_path / f"{number}.mp4", frames, 8)
+    assert len({path.read_bytes() for path in tmp_path.iterdir()}) == 1
+
+
+def test_a_clip_takes_the_nearest_frames_at_a_lower_rate(tmp_path: Path) -> None:
+    write_video(tmp_path / "v.mp4", levels(50), 24)
+    first, second = read_clips(tmp_path / "v.mp4", [Window(0, 5, 8), Window(1, 3, 10)], (48, 32))
+    np.testing.assert_allclose(first.mean((1, 2, 3)), 16 + 4 * np.array([0, 3, 6, 9, 12]), atol=2)
+    np.testing.assert_allclose(second.mean((1, 2, 3)), 16 + 4 * np.array([24, 26, 29]), atol=2)
+
+
+def test_after_the_end_the_last_frame_is_repeated(tmp_path: Path) -> None:
+    write_video(tmp_path / "v.mp4", levels(6), 8)
+    clip = read_clip(tmp_path / "v.mp4", Window(0.5, 5, 8), (48, 32))
+    np.testing.assert_allclose(clip.mean((1, 2, 3)), 16 + 4 * np.array([4, 5, 5, 5, 5]), atol=2)
+
+
+def test_scaling_covers_the_size_and_keeps_the_middle(tmp_path: Path) -> None:
+    frames = np.zeros((5, 64, 160, 3), np.uint8)
+    frames[:, :, 40:120] = 200
+    write_video(tmp_path / "v.mp4", frames, 8)
+    clip = read_clip(tmp_path / "v.mp4", Window(0, 5, 8), (32, 32))  # the middle 64 x 64 of it
+    assert clip.shape == (5, 32, 32, 3)
+    assert clip.min() > 190
+
+
+def test_shrinking_averages_pixels(tmp_path: Path) -> None:
+    stripes = np.zeros((5, 64, 64, 3), np.uint8)
+    stripes[:, :, ::2] = 240
+    encode(tmp_path / "v.mkv", stripes, "ffv1", "bgr0")
+    clip = read_clip(tmp_path / "v.mkv", Window(0, 1, 10), (16, 16))
+    assert clip.min() > 110
+    assert clip.max() < 130
+
+
+def test_a_turned_video_is_read_upright(tmp_path: Path) -> None:
+    frames = np.zeros((6, 32, 64, 3), np.uint8)
+    frames[:, :, :32, 0] = 220  # the left half is red
+    write_video(tmp_path / "v.mp4", frames, 8)
+    turn_clockwise(tmp_path / "v.mp4")
+    info = inspect(tmp_path / "v.mp4")
+    assert (info.width, info.height) == (32, 64)
+    clip = read_clip(tmp_path / "v.mp4", Window(0, 1, 8), (32, 64))[0]
+    assert clip[:28, :, 0].min() > 180  # the left has become the top
+    assert clip[36:, :, 0].max() < 40
+
+
+def test_odd_sides_wide_pixels_and_other_codecs_are_read(tmp_path: Path) -> None:
+    encode(tmp_path / "odd.mkv", shades(6, 47, 63), "ffv1", "bgr0")
+    encode(tmp_path / "wide.mkv", shades(6, 48, 64), "mpeg4", "yuv420p", aspect=Fraction(3, 2))
+    encode(tmp_path / "loop.gif", shades(6, 48, 64), "gif", "rgb8")
+    assert [(inspect(path).width, inspect(path).height) for path in sorted(tmp_path.iterdir())] == [
+        (64, 48),
+        (63, 47),
+        (96, 48),
+    ]
+    index = index_folder(tmp_path)
+    clips = cut_clips(index, DataSpec(folder=".", fps=10))
+    shapes = {clip.path.name: frames.shape for clip, frames in read_frames(clips)}
+    assert shapes == {"loop.gif": (5, 48, 64, 3), "odd.mkv": (5, 32, 48, 3), "wide.mkv": (5, 32, 80, 3)}
