@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 from typing import NoReturn
 
 from scaling.core.errors import NoSpaceError, StageError, UserError
-from scaling.distributed.ranks import leave
+from scaling.distributed.ranks import exit_now
 from scaling.stages.run import MICRO_BATCHED
 from slurm import request as requests
 from slurm.arrays import Job
@@ -97,7 +97,7 @@ def carry_on(path: str) -> NoReturn:
     print(words, flush=True)
     with suppress(OSError, NoSpaceError):
         requests.say_last(out, words, failed=code != 0)
-    leave(code)
+    exit_now(code)
 
 
 def _carried_on(out: Path) -> tuple[int, str]:

@@ -13,7 +13,7 @@ from typing import NoReturn
 from scaling.core import signals
 from scaling.core.attempts import attempts, given_up, room_to_try
 from scaling.core.stage import StageFolder
-from scaling.distributed.ranks import join_slurm, leave, rank
+from scaling.distributed.ranks import exit_now, join_slurm, rank
 from scaling.stages.run import run_stage, take_part
 
 AGAIN = 85
@@ -29,7 +29,7 @@ def work(path: str) -> NoReturn:
     """Brings the stage in this folder to COMPLETE, as one of the tasks of a job. Ends the process."""
     signals.listen()
     join_slurm()
-    leave(_outcome(StageFolder(Path(path))))
+    exit_now(_outcome(StageFolder(Path(path))))
 
 
 def _outcome(folder: StageFolder) -> int:

@@ -11,8 +11,8 @@ from scaling.core.specs import DiTSpec, EngineSpec, OptimSpec, VAESpec, VAEStage
 from scaling.core.stage import Events
 from scaling.diffusion.flow import seeded_noise
 from scaling.diffusion.latents import LatentSet
-from scaling.distributed.group import everywhere, together
-from scaling.distributed.ranks import leave, leave_with_starter, rank, ranks
+from scaling.distributed.group import all_gather, process_group
+from scaling.distributed.ranks import exit_now, exit_with_parent, rank, ranks
 from scaling.distributed.shards import gathered
 from scaling.models.dit import DiT
 from scaling.models.vae import VAE
@@ -112,10 +112,10 @@ def main(latents, out):
         try:
             train(latents, folder, **WHOLE[name], until=5)
         except Killed:
-            everywhere(torch.zeros(1))  # the first rank has written its checkpoint
+            all_gather(torch.zeros(1))  # the first rank has written its checkpoint
             if rank() == 0:
                 shutil.copytree(folder, out / f"{name}-left")
-            everywhere(torch.zeros(1))
+            all_gather(torch.zeros(1))
         keep(out, f"{name}-killed", train(latents, folder, **WHOLE[name]))
 
 
@@ -126,7 +126,7 @@ def keep(out, name, module):
 
 
 if __name__ == "__main__":
-    leave_with_starter()
-    with together():
+    exit_with_parent()
+    with process_group():
         main(*map(Path, sys.argv[1:]))
-    leave()
+    exit_now()

@@ -74,7 +74,7 @@ def test_two_ranks_do_what_one_does(two, one, name):
     found, expected = load_file(two / f"{name}.safetensors"), one(**how)
     rounded = how.get("precision") == "bf16-mixed"
     assert difference(found, expected, "adamw/") < (1e-4 if rounded else 1e-6)
-    # Muon rounds to bfloat16 before it orthogonalises, so a last bit of the gradient can become a third digit
+    # Muon rounds to bfloat16 before it orthogonalizes, so a last bit of the gradient can become a third digit
     muon = how.get("optimizer") == "muon"
     for group in ("weights/", "ema-0.1/", "ema-0.05/"):
         assert difference(found, expected, group) < (1e-2 if muon else 1e-5)
@@ -192,7 +192,7 @@ def test_what_a_rank_says_is_wrong_is_passed_on(tmp_path):
 
 def test_ranks_die_with_the_process_that_started_them(tmp_path):
     rank = (
-        "import os, pathlib, time; from scaling.distributed.ranks import leave_with_starter; leave_with_starter(); "
+        "import os, pathlib, time; from scaling.distributed.ranks import exit_with_parent; exit_with_parent(); "
         f"pathlib.Path({str(tmp_path)!r}, os.environ['RANK']).write_text(str(os.getpid())); time.sleep(600)"
     )
     starter = (

@@ -19,9 +19,9 @@ from scaling.data.clips import read_whole
 from scaling.data.video import write_video
 from scaling.diffusion.flow import mix, seeded_noise, to_velocity
 from scaling.diffusion.inference import decode, encode, load_vae
-from scaling.diffusion.sampling import Edit, Given, Sampler, sample
+from scaling.diffusion.sampling import ConditioningFrames, Edit, Sampler, sample
 from scaling.diffusion.solvers import integrate, times
-from scaling.diffusion.video_sampling import Order, TrainedRun
+from scaling.diffusion.video_sampling import SampleRequest, TrainedRun
 from scaling.stages.run import run_stage
 from sweeps.load import load_sweep
 from tests.sweep_stages import ladder_stages, shared_stages
@@ -144,14 +144,14 @@ def test_guidance_is_the_papers():
 def test_given_frames_come_back_and_are_looked_at(solver, prediction, at, frames):
     model, words, how = dit(prediction=prediction), caption(2), Sampler(solver, 3, 2.0, (0.0, 1.0))
     one, other = (torch.randn(2, 4, 4, CHANNELS) for _ in range(2))
-    found = sample(model, words, SHAPE, SEEDS[:2], how, given=Given(one, at))
+    found = sample(model, words, SHAPE, SEEDS[:2], how, given=ConditioningFrames(one, at))
     assert torch.equal(found[:, frames], one.expand(2, -1, -1, -1, -1))
-    changed = sample(model, words, SHAPE, SEEDS[:2], how, given=Given(other, at))
+    changed = sample(model, words, SHAPE, SEEDS[:2], how, given=ConditioningFrames(other, at))
     rest = [frame for frame in range(3) if frame not in range(3)[frames]]
     assert not torch.allclose(found[:, rest], changed[:, rest])
     with torch.no_grad():
         model.given.zero_()
-    unmarked = sample(model, words, SHAPE, SEEDS[:2], how, given=Given(one, at))
+    unmarked = sample(model, words, SHAPE, SEEDS[:2], how, given=ConditioningFrames(one, at))
     assert not torch.allclose(found[:, rest], unmarked[:, rest])
 
 
@@ -190,7 +190,7 @@ def test_any_size_can_be_drawn(shape):
 
 def test_the_way_of_drawing_is_the_evaluations():
     evaluation = EvalSpec(solver="heun", sample_steps=7, guidance=3.0, guidance_interval=(0.1, 0.9))
-    assert Sampler.of(evaluation) == Sampler("heun", 7, 3.0, (0.1, 0.9))
+    assert Sampler.from_spec(evaluation) == Sampler("heun", 7, 3.0, (0.1, 0.9))
 
 
 SIZE = (64, 64)
@@ -262,7 +262,7 @@ def test_what_is_drawn_follows_what_is_given(runs, files):
     """The given frames of the clip are the file's, through the VAE; those that are drawn depend on them."""
     folder = StageFolder(runs["given"])
     drawer, video = TrainedRun(folder), read_whole(files["video"], SIZE, 8)
-    order = Order("a red ball", 0, 17, 64, 64, Sampler("euler", 2, 1.0, (0.0, 1.0)))
+    order = SampleRequest("a red ball", 0, 17, 64, 64, Sampler("euler", 2, 1.0, (0.0, 1.0)))
     for draw in (drawer.after, drawer.before):
         found = draw(order, video, 5)
         assert found.shape == (12, 64, 64, 3)

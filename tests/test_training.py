@@ -24,7 +24,7 @@ from scaling.training import checkpoints
 from scaling.training.batches import FlowBatches
 from scaling.training.dit import DiTModule, flow_losses
 from scaling.training.fit import fit
-from scaling.training.optim import Muon, PowerEMA, orthogonalise, schedule, updates_before_decay
+from scaling.training.optim import Muon, PowerEMA, orthogonalize, schedule, updates_before_decay
 from scaling.training.validation import validation_loss
 from tests.tiny_run import write_latents
 
@@ -302,9 +302,9 @@ def test_longer_clips_take_more_noise():
     assert longer[5].item() == pytest.approx(0.8)  # 4 t / (1 + 3 t)
 
 
-def test_muon_orthogonalises_each_of_fused_matrices():
+def test_muon_orthogonalizes_each_of_fused_matrices():
     torch.manual_seed(0)
-    values = torch.linalg.svdvals(orthogonalise(torch.randn(3, 32, 16)))
+    values = torch.linalg.svdvals(orthogonalize(torch.randn(3, 32, 16)))
     assert 0.6 < values.min() < values.max() < 1.3
     fused = torch.nn.Parameter(torch.zeros(48, 16))
     fused.grad = torch.cat([torch.randn(16, 16) * scale for scale in (1e-3, 1.0, 1e3)])

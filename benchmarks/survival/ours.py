@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 from benchmarks.survival.task import DIES_IN_SAVE, Case, die_in, disturbed, stage_id
 from scaling.core.attempts import attempts
 from scaling.core.stage import StageFolder
-from scaling.distributed.ranks import leave
+from scaling.distributed.ranks import exit_now
 from slurm import submit as launching
 from slurm import worker
 from slurm.cluster import SlurmCluster
@@ -70,8 +70,8 @@ def steer(path: str) -> NoReturn:
         _submit(Case.read(Path(path).parent), os.environ["SLURM_JOB_NAME"])
     except SchedulerDownError as down:
         print(down, flush=True)
-        leave(worker.AGAIN)
-    leave(0)
+        exit_now(worker.AGAIN)
+    exit_now(0)
 
 
 def _submit(case: Case, myself: str = "") -> None:

@@ -126,14 +126,14 @@ def _sample(trained: "StageFolder", options: SampleOptions) -> tuple["Frames", f
 
     from scaling.data.clips import read_whole
     from scaling.diffusion.sampling import Sampler
-    from scaling.diffusion.video_sampling import Order, TrainedRun
+    from scaling.diffusion.video_sampling import SampleRequest, TrainedRun
     from scaling.stages.data import load_index
 
     fps = load_index(trained.parent("latents").parent("data"))[1].fps
     video = None if options.file is None else read_whole(options.file, (options.width, options.height), fps)
     frames = _num_frames(options, video, fps)
     sampler = Sampler(options.solver, options.steps, options.guidance, options.guidance_interval)
-    request = Order(options.prompt, options.seed, frames, options.height, options.width, sampler)
+    request = SampleRequest(options.prompt, options.seed, frames, options.height, options.width, sampler)
     if video is None:
         return TrainedRun(trained).new(request), fps
     if options.edit:

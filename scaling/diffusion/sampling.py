@@ -45,7 +45,7 @@ class Sampler:
 
 
 @dataclass(frozen=True)
-class Given:
+class ConditioningFrames:
     """Latent frames that a sample begins or ends with."""
 
     latents: Tensor
@@ -71,7 +71,7 @@ def sample(
     seeds: Sequence[tuple[int, ...]],
     how: Sampler,
     *,
-    given: Given | None = None,
+    given: ConditioningFrames | None = None,
     edit: Edit | None = None,
 ) -> Tensor:
     """Normalised latents (clips, t, h, w, c) of one shape, float32 on the CPU. Clip i starts from the noise of
@@ -93,7 +93,7 @@ def _batch(
     shape: Grid,
     seeds: list[tuple[int, ...]],
     how: Sampler,
-    given: Given | None,
+    given: ConditioningFrames | None,
     edit: Edit | None,
 ) -> Tensor:
     device = next(model.parameters()).device
@@ -132,7 +132,7 @@ def _batch(
     return unpatchify(integrate(how.solver, velocity, z, grid_of_times), grid, patch).cpu()
 
 
-def _given_frames(shape: Grid, given: Given | None) -> Tensor:
+def _given_frames(shape: Grid, given: ConditioningFrames | None) -> Tensor:
     """(t,) True for the latent frames that are given."""
     frames = torch.zeros(shape[0], dtype=torch.bool)
     if given is not None:

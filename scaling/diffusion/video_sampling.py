@@ -22,14 +22,15 @@ from scaling.accounting.geometry import latent_size
 from scaling.core.stage import DiTFields, StageFolder
 from scaling.core.streams import Stream
 from scaling.data.video import Frames
-from scaling.diffusion.inference import decode, device, encode, load_dit, load_vae
+from scaling.diffusion.inference import decode, encode, load_dit, load_vae
 from scaling.diffusion.latents import LatentSet
-from scaling.diffusion.sampling import Edit, Given, Sampler, sample
+from scaling.diffusion.sampling import ConditioningFrames, Edit, Sampler, sample
+from scaling.distributed.devices import current_device
 from scaling.text.load import load_text_encoder
 
 
 @dataclass(frozen=True)
-class Order:
+class SampleRequest:
     """One clip to draw."""
 
     prompt: str
@@ -51,25 +52,25 @@ class TrainedRun:
         latents = folder.parent("latents")
         self.data = LatentSet(latents.path, held_out=True, patch=fields.dit.patch)
         self.model, self.vae = load_dit(folder, self.data), load_vae(folder.parent("vae"))
-        self.encoder = load_text_encoder(latents.stage()).to(device())
+        self.encoder = load_text_encoder(latents.stage()).to(current_device())
 
-    def new(self, order: Order) -> Frames:
+    def new(self, order: SampleRequest) -> Frames:
         """A video of the prompt."""
         return self._draw(order)
 
-    def after(self, order: Order, video: Frames, given: int) -> Frames:
+    def after(self, order: SampleRequest, video: Frames, given: int) -> Frames:
         """What comes after a video or a still, of which the clip takes up the last `given` = 1 + 4k frames:
         order.frames - given new frames."""
         latents = self._encode(video[len(video) - given :])
-        return self._draw(order, given=Given(latents, "start"))[given:]
+        return self._draw(order, given=ConditioningFrames(latents, "start"))[given:]
 
-    def before(self, order: Order, video: Frames, given: int) -> Frames:
+    def before(self, order: SampleRequest, video: Frames, given: int) -> Frames:
         """What comes before a video, of which the clip takes up the first `given` = 5 + 4k frames: order.frames - given
         new frames."""
         latents = self._encode(video[:given])[1:]
-        return self._draw(order, given=Given(latents, "end"))[: order.frames - given]
+        return self._draw(order, given=ConditioningFrames(latents, "end"))[: order.frames - given]
 
-    def edited(self, order: Order, video: Frames, strength: float) -> Frames:
+    def edited(self, order: SampleRequest, video: Frames, strength: float) -> Frames:
         """The first order.frames frames of a video, made noisy to flow time `strength` and drawn anew from there."""
         latents = self._encode(video[: order.frames])
         return self._draw(order, edit=Edit(latents, strength))
@@ -78,7 +79,7 @@ class TrainedRun:
         """Normalised latents (t, h, w, c)."""
         return (encode(self.vae, frames[None])[0] - self.data.mean) / self.data.std
 
-    def _draw(self, order: Order, given: Given | None = None, edit: Edit | None = None) -> Frames:
+    def _draw(self, order: SampleRequest, given: ConditioningFrames | None = None, edit: Edit | None = None) -> Frames:
         caption = self.encoder.encode([order.prompt], self.data.text_tokens)
         shape = latent_size(order.frames, order.height, order.width, self.vae.spec)
         noise = (order.seed, Stream.GRID)

@@ -22,11 +22,11 @@ from scaling.core.stage import DiTFields, Events, Stage, StageFolder, TrainingFi
 from scaling.core.store import read_document, write_bytes, write_document
 from scaling.core.streams import Stream
 from scaling.data.video import write_video
-from scaling.diffusion.inference import decode, device, load_dit, load_vae
+from scaling.diffusion.inference import decode, load_dit, load_vae
 from scaling.diffusion.latents import LatentSet
 from scaling.diffusion.sampling import Sampler, sample
-from scaling.distributed.devices import peak_flops
-from scaling.distributed.group import together
+from scaling.distributed.devices import current_device, peak_flops
+from scaling.distributed.group import process_group
 from scaling.distributed.ranks import rank, ranks
 from scaling.distributed.shards import gathered
 from scaling.models.dit import DiT
@@ -136,7 +136,7 @@ def train(folder: StageFolder, stage: Stage, events: Events) -> None:
 
 def _train(folder: StageFolder, stage: Stage, events: Events) -> None:
     fields = stage.fields_as(DiTFields)
-    with together():
+    with process_group():
         training = Training.of(folder, stage)
         shares: dict[int, list[float]] = {}
         for share in fields.evaluation.sample_at:
@@ -187,7 +187,7 @@ def work(folder: StageFolder, stage: Stage, events: Events) -> RunRecord:
         shape={"width": fields.dit.width, "depth": fields.dit.depth, "prediction": fields.dit.prediction},
         metrics=_measure(folder, fields) if diverged_at is None else (),
         diverged_at=diverged_at,
-        device=device().type,
+        device=current_device().type,
         flops_per_second=flops_per_second,
         mfu=flops_per_second / (peak * stage.engine.processes) if flops_per_second and peak else None,
     )
@@ -222,7 +222,7 @@ class SampleGrid:
         """Samples from averaged weights and writes one video per prompt, at each share of training that this is."""
         model = DiT(self.dit, self.held_out.channels, self.held_out.text_dim)
         model.load_state_dict(weights)
-        model.to(device()).eval()
+        model.to(current_device()).eval()
         target = self.folder.path / "samples"
         seed = self.evaluation.seed
         document = [{"text": text, "seed": seed + number} for number, text in enumerate(self.prompts)]
@@ -233,7 +233,7 @@ class SampleGrid:
                 self.caption.rows([number]),
                 shape,
                 [(seed + number, Stream.GRID)],
-                Sampler.of(self.evaluation),
+                Sampler.from_spec(self.evaluation),
             )
             frames = decode(self.vae, latents * self.held_out.std + self.held_out.mean)[0]
             for share in shares:

@@ -9,8 +9,9 @@ from scaling.core.records import RunRecord
 from scaling.core.stage import Events, LatentsFields, Stage, StageFolder
 from scaling.data.clips import Clip, list_clips, read, split
 from scaling.data.video import Frames
-from scaling.diffusion.inference import device, encode, load_vae
+from scaling.diffusion.inference import encode, load_vae
 from scaling.diffusion.latents import LatentWriter
+from scaling.distributed.devices import current_device
 from scaling.stages.data import load_index
 from scaling.text.load import load_text_encoder
 
@@ -30,7 +31,7 @@ def work(folder: StageFolder, stage: Stage, events: Events) -> RunRecord:
                 writer.add(latent, clip.caption, clip.ordinal in held_out)
             done += len(batch)
             events.progress(done, len(clips))
-    encoder = load_text_encoder(stage).to(device())
+    encoder = load_text_encoder(stage).to(current_device())
     writer.finish(encoder.encode(list(writer.captions), fields.text.max_tokens))
     return RunRecord(
         run_id=stage.id,
@@ -39,7 +40,7 @@ def work(folder: StageFolder, stage: Stage, events: Events) -> RunRecord:
         data_id=stage.parents["data"],
         unique_clips=len(clips) - len(held_out),
         shape={"held_out": len(held_out), "captions": len(writer.captions)},
-        device=device().type,
+        device=current_device().type,
     )
 
 

@@ -11,9 +11,10 @@ from scaling.core.stage import DiTFields, Events, MetricsFields, ReferenceFields
 from scaling.core.store import write_bytes
 from scaling.core.streams import Stream
 from scaling.data.clips import list_clips, split
-from scaling.diffusion.inference import decode, device, load_dit, load_vae
+from scaling.diffusion.inference import decode, load_dit, load_vae
 from scaling.diffusion.latents import LatentSet
 from scaling.diffusion.sampling import BATCH_CLIPS, Sampler, sample
+from scaling.distributed.devices import current_device
 from scaling.metrics.i3d import I3D
 from scaling.stages.data import load_index
 from scaling.stages.reference import comparable, distances
@@ -26,7 +27,7 @@ def work(folder: StageFolder, stage: Stage, events: Events) -> RunRecord:
     against = reference.stage().fields_as(ReferenceFields).fvd
     trained = run.stage().fields_as(DiTFields)
     latents = LatentSet(folder.parent("latents").path, held_out=True, patch=trained.dit.patch)
-    model, vae, network = load_dit(run, latents), load_vae(folder.parent("vae")), I3D().to(device())
+    model, vae, network = load_dit(run, latents), load_vae(folder.parent("vae")), I3D().to(current_device())
 
     index, data = load_index(reference.parent("data"))
     held_out = [clip.ordinal for clip in split(list_clips(index, data), data.holdout_every)[1]]
@@ -39,7 +40,7 @@ def work(folder: StageFolder, stage: Stage, events: Events) -> RunRecord:
             latents.text.rows([latents.entries[chosen[place]]["caption"] for place in places]),
             latents.shape(chosen[places[0]]),
             [(evaluation.seed, Stream.FVD, place) for place in places],
-            Sampler.of(evaluation),
+            Sampler.from_spec(evaluation),
         )
         for place, latent in zip(places, drawn, strict=True):
             frames = decode(vae, latent[None] * latents.std + latents.mean)
@@ -56,7 +57,7 @@ def work(folder: StageFolder, stage: Stage, events: Events) -> RunRecord:
         vae_id=stage.parents["vae"],
         data_id=reference.stage().parents["data"],
         metrics=distances(reference, generated, evaluation.seed, settings),
-        device=device().type,
+        device=current_device().type,
     )
 
 

@@ -9,7 +9,8 @@ from scaling.core.records import RunRecord
 from scaling.core.stage import Events, ReconstructionFields, ReferenceFields, Stage, StageFolder
 from scaling.core.store import write_bytes
 from scaling.data.clips import read
-from scaling.diffusion.inference import decode, device, encode, load_vae
+from scaling.diffusion.inference import decode, encode, load_vae
+from scaling.distributed.devices import current_device
 from scaling.metrics.i3d import I3D
 from scaling.stages.data import load_index
 from scaling.stages.reference import comparable, distances
@@ -21,7 +22,7 @@ def work(folder: StageFolder, stage: Stage, events: Events) -> RunRecord:
     against = reference.stage().fields_as(ReferenceFields).fvd
     index, data = load_index(reference.parent("data"))
     clips = comparable(index, data, against.clips, against.frames)
-    vae, network, features = load_vae(folder.parent("vae")), I3D().to(device()), []
+    vae, network, features = load_vae(folder.parent("vae")), I3D().to(current_device()), []
     for _, frames in read(clips):
         decoded = decode(vae, encode(vae, frames[None]))
         features.append(network.features(decoded[:, : against.frames]))
@@ -34,5 +35,5 @@ def work(folder: StageFolder, stage: Stage, events: Events) -> RunRecord:
         vae_id=stage.parents["vae"],
         data_id=reference.stage().parents["data"],
         metrics=distances(reference, decoded_features, fields.seed, {}, name="rfvd"),
-        device=device().type,
+        device=current_device().type,
     )

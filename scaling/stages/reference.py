@@ -16,7 +16,7 @@ from scaling.core.stage import Events, ReferenceFields, Stage, StageFolder
 from scaling.core.store import write_bytes
 from scaling.data.clips import Clip, list_clips, read, split, spread
 from scaling.data.index import Index
-from scaling.diffusion.inference import device
+from scaling.distributed.devices import current_device
 from scaling.metrics.fvd import MIN_CLIPS_TO_EXTRAPOLATE, frechet_distance, fvd_at_infinity
 from scaling.metrics.i3d import EXTRACTOR, I3D
 from scaling.stages.data import load_index
@@ -27,7 +27,7 @@ def work(folder: StageFolder, stage: Stage, events: Events) -> RunRecord:
     fields = stage.fields_as(ReferenceFields)
     index, data = load_index(folder.parent("data"))
     clips = comparable(index, data, fields.fvd.clips, fields.fvd.frames)
-    network, features = I3D().to(device()), []
+    network, features = I3D().to(current_device()), []
     for _, frames in read(clips):
         features.append(network.features(frames[None, : fields.fvd.frames]))
         events.progress(len(features), len(clips))
@@ -37,7 +37,7 @@ def work(folder: StageFolder, stage: Stage, events: Events) -> RunRecord:
         stage="reference",
         data_id=stage.parents["data"],
         shape={"clips": len(clips), "frames": fields.fvd.frames, "extractor": EXTRACTOR},
-        device=device().type,
+        device=current_device().type,
     )
 
 

@@ -15,7 +15,7 @@ from scaling.core.attempts import stage_to_try
 from scaling.core.errors import NoSpaceError, UserError
 from scaling.core.records import RunRecord, git_revision, versions, write_record
 from scaling.core.stage import Events, Stage, StageFolder
-from scaling.distributed.ranks import in_slurm, leave, leave_with_starter, rank, run_together
+from scaling.distributed.ranks import exit_now, exit_with_parent, in_slurm, rank, run_together
 
 WORDS = 2000
 """Characters of an error that are kept; all of it is in the job's own log."""
@@ -104,9 +104,9 @@ def train_together(folder: StageFolder, stage: Stage, events: Events) -> None:
 
 def run_rank(path: str) -> NoReturn:
     """Takes part in the training of a stage that another process has claimed, as the rank that the environment says."""
-    leave_with_starter()
+    exit_with_parent()
     take_part(StageFolder(Path(path)))
-    leave()
+    exit_now()
 
 
 def take_part(folder: StageFolder) -> None:

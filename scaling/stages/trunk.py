@@ -7,8 +7,8 @@ more than the longest (warmup-stable-decay, arXiv 2405.18392). A branch has the 
 from scaling.core.errors import UserError
 from scaling.core.records import RunRecord, read_record
 from scaling.core.stage import Events, Stage, StageFolder, TrainingFields
-from scaling.diffusion.inference import device
-from scaling.distributed.group import together
+from scaling.distributed.devices import current_device
+from scaling.distributed.group import process_group
 from scaling.stages.dit import Training
 from scaling.stages.run import train_together
 from scaling.training.optim import updates_before_decay
@@ -16,7 +16,7 @@ from scaling.training.optim import updates_before_decay
 
 def train(folder: StageFolder, stage: Stage, events: Events) -> None:
     """What every rank of a trunk does."""
-    with together():
+    with process_group():
         training = Training.of(folder, stage)
         training.run(folder, events, until=_until(training))
 
@@ -42,7 +42,7 @@ def work(folder: StageFolder, stage: Stage, events: Events) -> RunRecord:
         flop_budget=fields.flop_budget,
         spent_flops=budget.train_flops * (until - before) / budget.steps,
         steps=until,
-        device=device().type,
+        device=current_device().type,
     )
 
 

@@ -13,15 +13,16 @@ from scaling.core.stage import Events, Stage, StageFolder, VAEFields
 from scaling.core.store import write_bytes
 from scaling.data.clips import Clip, list_clips, read, split, spread
 from scaling.data.video import write_video
-from scaling.diffusion.inference import decode, device, encode, load_vae
-from scaling.distributed.group import together
+from scaling.diffusion.inference import decode, encode, load_vae
+from scaling.distributed.devices import current_device
+from scaling.distributed.group import process_group
 from scaling.distributed.ranks import rank, ranks
 from scaling.metrics.fidelity import Fidelity
 from scaling.models.causal import Causal
 from scaling.models.vae import VAE
 from scaling.stages.data import load_index
 from scaling.stages.run import train_together
-from scaling.training.crops import Crops, drawn
+from scaling.training.crops import Crops, draw_crops
 from scaling.training.engine import prepare
 from scaling.training.fit import fit
 from scaling.training.vae import VAEModule
@@ -39,7 +40,7 @@ def train(folder: StageFolder, stage: Stage, events: Events) -> None:
     fields = stage.fields_as(VAEFields)
     if 2 ** (stage.engine.micro_batch_halvings - 1) >= fields.train.batch_clips:
         raise UserError("vae_train: memory runs out even for micro-batches of one crop; lower crop or crop_frames")
-    with together():
+    with process_group():
         torch.manual_seed(fields.train.seed)
         vae = VAE(fields.vae)
         prepare(vae, _blocks(vae), stage.engine)
@@ -55,7 +56,7 @@ def train(folder: StageFolder, stage: Stage, events: Events) -> None:
 
 def work(folder: StageFolder, stage: Stage, events: Events) -> RunRecord:
     fields = stage.fields_as(VAEFields)
-    fidelity = Fidelity(device())  # before the training, because its weights may not be there
+    fidelity = Fidelity(current_device())  # before the training, because its weights may not be there
     train_together(folder, stage, events)
     vae = load_vae(folder)
     clips, held_out = _clips(folder)
@@ -71,7 +72,7 @@ def work(folder: StageFolder, stage: Stage, events: Events) -> RunRecord:
         learning_rate=fields.train.muon_lr,
         steps=fields.train.steps,
         metrics=_measure(folder, vae, held_out[:MEASURED], fidelity),
-        device=device().type,
+        device=current_device().type,
     )
 
 
@@ -104,6 +105,6 @@ def _train_flops(fields: VAEFields, clips: list[Clip]) -> float:
     sizes = Counter(
         (crop.frames, crop.side)
         for step in range(fields.train.steps)
-        for crop in drawn(shapes, fields.train, fields.vae.spatial_stride, step)
+        for crop in draw_crops(shapes, fields.train, fields.vae.spatial_stride, step)
     )
     return sum(count * flops.vae_training(fields.vae, frames, side, side) for (frames, side), count in sizes.items())

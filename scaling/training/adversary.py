@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from scaling.distributed.group import sum_over_ranks
 from scaling.models.discriminator import Discriminator
-from scaling.training.checkpoints import Groups, optimizer_tensors, restore_optimiser
+from scaling.training.checkpoints import Groups, optimizer_tensors, restore_optimizer
 
 RATE, BETAS = 1e-4, (0.0, 0.99)
 """Those of MAGVIT (arXiv 2212.05199), without a schedule."""
@@ -18,7 +18,7 @@ CLIP = 1.0
 
 
 @dataclass(frozen=True)
-class Pair:
+class ReconstructionPair:
     """Clips of one size, (b, t, h, w, 3), and what the VAE made of them; no gradient flows into either."""
 
     real: Tensor
@@ -44,7 +44,7 @@ class Adversary(nn.Module):
         self.discriminator.requires_grad_(True)
         return loss
 
-    def loss(self, pairs: Sequence[Pair]) -> Tensor:
+    def loss(self, pairs: Sequence[ReconstructionPair]) -> Tensor:
         """What the discriminator minimises: (max(0, 1 - D(real)) + max(0, 1 + D(restored))) / 2, each pair by its
         share."""
         losses = []
@@ -71,4 +71,4 @@ class Adversary(nn.Module):
     def restore(self, groups: Groups) -> None:
         """Puts back what `state` gave."""
         self.discriminator.load_state_dict(groups["discriminator"])
-        restore_optimiser(self.optimizer, groups["discriminator-adamw"])
+        restore_optimizer(self.optimizer, groups["discriminator-adamw"])

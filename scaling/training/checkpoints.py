@@ -21,9 +21,9 @@ from torch.distributed.tensor import DTensor
 from scaling.core.errors import UserError
 from scaling.core.specs import Spec, parse_spec
 from scaling.core.store import FULL, no_space, read_document, sync, temporary, write_document
-from scaling.distributed.group import everywhere
+from scaling.distributed.group import all_gather
 from scaling.distributed.ranks import rank, ranks
-from scaling.distributed.shards import local, part_of_whole
+from scaling.distributed.shards import local, shard
 
 KEEP = 2
 """The newest and the one before it, in case the newest turns out to be damaged."""
@@ -60,7 +60,7 @@ def save(folder: Path, step: int, groups: Groups) -> None:
             sync(path)
             digests.append(hashlib.sha256(content).digest())
         if divided > 1:
-            by_rank = everywhere(torch.tensor([list(digest) for digest in digests], dtype=torch.uint8))
+            by_rank = all_gather(torch.tensor([list(digest) for digest in digests], dtype=torch.uint8))
         else:
             by_rank = torch.tensor([[list(digest) for digest in digests]], dtype=torch.uint8)
         if rank() > 0:
@@ -110,13 +110,13 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     return {f"{number}.{key}": value for number, entry in state.items() for key, value in entry.items()}
 
 
-def restore_optimiser(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
     """Puts back what `optimizer_tensors` took out, given whole; the groups and their settings stay as constructed."""
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for name, value in tensors.items():
         number, key = name.split(".")
-        state.setdefault(int(number), {})[key] = part_of_whole(value, parameters[int(number)])
+        state.setdefault(int(number), {})[key] = shard(value, parameters[int(number)])
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
@@ -144,7 +144,7 @@ def _file(stem: str, number: int, divided: int) -> str:
 def _agreed(name: str) -> str:
     """The first rank's word for it."""
     width = 255  # bytes in a file name, at most
-    words = everywhere(torch.tensor(list(name.encode().ljust(width, b"\0")), dtype=torch.uint8))
+    words = all_gather(torch.tensor(list(name.encode().ljust(width, b"\0")), dtype=torch.uint8))
     return bytes(words[0].tolist()).rstrip(b"\0").decode()
 
 

@@ -40,7 +40,7 @@ class Crop:
     side: int
 
 
-def drawn(shapes: Sequence[Grid], train: VAETrainSpec, multiple: int, step: int) -> list[Crop]:
+def draw_crops(shapes: Sequence[Grid], train: VAETrainSpec, multiple: int, step: int) -> list[Crop]:
     """The crops of an update, over all ranks, from clips of these (frames, height, width); `multiple` divides sides."""
     rng = np.random.default_rng([train.seed, Stream.CROP, step])
     crops = []
@@ -73,7 +73,7 @@ class Crops:
 
     def __call__(self, step: int) -> list[CropBatch]:
         """Raises UserError where there are fewer crops than ranks."""
-        crops = drawn(self.shapes, self.train, self.multiple, step)
+        crops = draw_crops(self.shapes, self.train, self.multiple, step)
         mine = share_out([crop.frames * crop.side**2 for crop in crops], self.ranks)[self.rank]
         by_size: dict[tuple[int, int], list[int]] = {}
         for place in mine:

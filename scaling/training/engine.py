@@ -14,7 +14,7 @@ from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.utils.checkpoint import checkpoint
 
 from scaling.core.specs import EngineSpec
-from scaling.diffusion.inference import device
+from scaling.distributed.devices import current_device
 from scaling.distributed.ranks import ranks
 
 
@@ -29,7 +29,7 @@ def prepare(model: nn.Module, blocks: Iterable[nn.Module], engine: EngineSpec) -
             # nothing in a block is random, so no state of a generator has to be kept
             block.forward = partial(checkpoint, block.forward, use_reentrant=False, preserve_rng_state=False)
     if engine.sharding == "shard" and ranks() > 1:
-        kind = device().type
+        kind = current_device().type
         mesh = init_device_mesh(kind, (ranks(),))
         # Weights travel as bfloat16, which autocast would make of them anyhow. Activations keep the precision that
         # autocast gives them. A CPU's gloo gains nothing from it.

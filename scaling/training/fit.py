@@ -25,8 +25,8 @@ from torch.utils.data import DataLoader, Dataset
 from scaling.core import signals
 from scaling.core.specs import EngineSpec
 from scaling.core.stage import Events
-from scaling.diffusion.inference import device
-from scaling.distributed.group import everywhere
+from scaling.distributed.devices import current_device
+from scaling.distributed.group import all_gather
 from scaling.distributed.ranks import in_slurm, rank, ranks, ranks_on_node
 from scaling.distributed.shards import gathered
 from scaling.training import checkpoints
@@ -108,7 +108,7 @@ class Keeper(lightning.Callback):
                 self.events.log(done=module.done, total=self.until, loss=round(loss, 5), **self.told)
             self.losses, self.logged_at = [], now
         if module.stopping:
-            everywhere(torch.zeros(1))  # where one rank ends, the scheduler kills the others: not before all are done
+            all_gather(torch.zeros(1))  # where one rank ends, the scheduler kills the others: not before all are done
             raise signals.StoppedError(f"stopped after {module.done} of {self.until} updates")
 
     def _save(self, module: StepModule) -> None:
@@ -120,7 +120,7 @@ class Keeper(lightning.Callback):
 
     def _plan_save(self, done: int) -> None:
         """All ranks go by the clock of the first one."""
-        update, save = everywhere(torch.tensor([median(self.seconds[-SETTLED:]), self.save_seconds]))[0].tolist()
+        update, save = all_gather(torch.tensor([median(self.seconds[-SETTLED:]), self.save_seconds]))[0].tolist()
         self.next_save = done + max(1, round(seconds_between_saves(save) / update))
 
 
@@ -162,7 +162,7 @@ def fit(
         problems += found
     for problem in problems if rank() == 0 else []:
         events.log(warning=problem)
-    steps = everywhere(torch.tensor([step])).flatten().tolist()
+    steps = all_gather(torch.tensor([step])).flatten().tolist()
     assert len(set(steps)) == 1, f"the ranks found checkpoints of different steps: {steps}"
     if groups:
         module.restore(step, groups)
@@ -173,7 +173,7 @@ def fit(
     keeper = Keeper(folder, every, until, visits or {}, events)
     keeper.told["begun"] = module.done
     trainer = lightning.Trainer(
-        accelerator="gpu" if device().type == "cuda" else "cpu",
+        accelerator="gpu" if current_device().type == "cuda" else "cpu",
         devices=ranks_on_node(),
         num_nodes=ranks() // ranks_on_node(),
         strategy=_strategy(engine),

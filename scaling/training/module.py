@@ -14,10 +14,10 @@ from torch.distributed.fsdp import FSDPModule
 
 from scaling.core import signals
 from scaling.core.errors import DivergedError
-from scaling.distributed.group import everywhere, sum_over_ranks
+from scaling.distributed.group import all_gather, sum_over_ranks
 from scaling.distributed.ranks import ranks
-from scaling.distributed.shards import part_of_whole
-from scaling.training.checkpoints import Groups, optimizer_tensors, restore_optimiser
+from scaling.distributed.shards import shard
+from scaling.training.checkpoints import Groups, optimizer_tensors, restore_optimizer
 from scaling.training.optim import Muon, PowerEMA, schedule
 
 
@@ -134,7 +134,7 @@ class StepModule(lightning.LightningModule):
         have to do equally many: who has fewer does the last again, for nothing."""
         missing = 0
         if isinstance(self.model, FSDPModule):
-            missing = int(everywhere(torch.tensor([len(batch)])).max()) - len(batch)
+            missing = int(all_gather(torch.tensor([len(batch)])).max()) - len(batch)
         return [(part, 1.0) for part in batch] + [(batch[-1], 0.0)] * missing
 
     @contextmanager
@@ -165,9 +165,9 @@ class StepModule(lightning.LightningModule):
         """Puts back what `state` gave after `step` updates, as whole tensors."""
         self.done = step
         patterns = dict(self.model.named_parameters())
-        weights = {name: part_of_whole(groups["weights"][name], pattern) for name, pattern in patterns.items()}
+        weights = {name: shard(groups["weights"][name], pattern) for name, pattern in patterns.items()}
         self.model.load_state_dict(weights)
         for name, average in self.averages.items():  # files sort their names, the average keeps the model's order
-            average.weights = {key: part_of_whole(groups[name][key], pattern) for key, pattern in patterns.items()}
+            average.weights = {key: shard(groups[name][key], pattern) for key, pattern in patterns.items()}
         for name, optimizer in self.optimizer_by_name.items():
-            restore_optimiser(optimizer, groups[name])
+            restore_optimizer(optimizer, groups[name])

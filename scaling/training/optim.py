@@ -7,13 +7,13 @@ import torch
 from scipy.optimize import brentq
 from torch import Tensor, nn
 
-from scaling.distributed.shards import local, part_of_whole, whole_of_part
+from scaling.distributed.shards import local, shard, unshard
 
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 """Coefficients of the quintic iteration of Muon (Jordan et al. 2024): steep at zero rather than exact at one."""
 
 
-def orthogonalise(matrices: Tensor, steps: int = 5) -> Tensor:
+def orthogonalize(matrices: Tensor, steps: int = 5) -> Tensor:
     """Replaces the singular values of each matrix of a batch (n, rows, columns) by about one."""
     a, b, c = NEWTON_SCHULZ
     tall = matrices.shape[1] > matrices.shape[2]
@@ -26,10 +26,10 @@ def orthogonalise(matrices: Tensor, steps: int = 5) -> Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """Momentum whose update is orthogonalised, matrices of one shape as a batch. `torch.optim.Muon` does them one by
+    """Momentum whose update is orthogonalized, matrices of one shape as a batch. `torch.optim.Muon` does them one by
     one, which takes a large share of a small model's step.
 
-    A parameter of k matrices one above the other, such as queries, keys and values, is orthogonalised as k.
+    A parameter of k matrices one above the other, such as queries, keys and values, is orthogonalized as k.
     """
 
     def __init__(
@@ -62,15 +62,15 @@ class Muon(torch.optim.Optimizer):
         torch._foreach_lerp_(buffers, grads, 1 - group["momentum"])
         nesterov = torch._foreach_lerp(grads, buffers, group["momentum"])
         # bfloat16, as in the original: on a CPU three times faster than float32 on one thread, ten times on two.
-        # Of a matrix that is divided among ranks every rank orthogonalises the whole.
-        stacked = torch.stack([whole_of_part(n.bfloat16(), p) for n, p in zip(nesterov, parameters, strict=True)])
+        # Of a matrix that is divided among ranks every rank orthogonalizes the whole.
+        stacked = torch.stack([unshard(n.bfloat16(), p) for n, p in zip(nesterov, parameters, strict=True)])
         parts = group["parts"]
         stacked = stacked.reshape(len(parameters) * parts, rows // parts, columns)
         # The scale keeps the update's size per element equal over shapes (Muon, Jordan et al.: the root of
         # max(1, rows / columns)).
         scale = math.sqrt(max(1.0, rows / parts / columns))
-        update = orthogonalise(stacked).to(grads[0].dtype).reshape(len(parameters), rows, columns) * scale
-        updates = [local(part_of_whole(whole, p)) for whole, p in zip(update, parameters, strict=True)]
+        update = orthogonalize(stacked).to(grads[0].dtype).reshape(len(parameters), rows, columns) * scale
+        updates = [local(shard(whole, p)) for whole, p in zip(update, parameters, strict=True)]
         kept = [local(p) for p in parameters]
         if group["weight_decay"]:
             torch._foreach_mul_(kept, 1 - group["lr"] * group["weight_decay"])
