@@ -7,6 +7,7 @@ reads it whenever it reports its progress (`scaling.core.stage.Events.progress`)
 """
 
 import signal
+from types import FrameType
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR2)
 """The signals that SLURM sends before it kills a job: SIGTERM on preemption, on cancellation and at the time limit, and
@@ -51,3 +52,7 @@ def check() -> None:
     """Raises StoppedError if a signal has arrived."""
     if _received:
         raise StoppedError(f"stopped by {_received[0]}")
+
+
+def _record(number: int, frame: FrameType | None) -> None:
+    _received.append(signal.Signals(number).name)

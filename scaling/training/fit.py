@@ -192,7 +192,9 @@ def fit(
         # or end without a word and with exit code 0. No setting of its leaves the signal alone.
         trainer._signal_connector.register_signal_handlers = _nothing  # type: ignore[method-assign]
     updates = StepBatches(make_batch, module.done, until)
-    batches = DataLoader(updates, batch_size=None, shuffle=False, num_workers=engine.workers, worker_init_fn=_deafen)
+    batches = DataLoader(
+        updates, batch_size=None, shuffle=False, num_workers=engine.workers, worker_init_fn=_ignore_signals
+    )
     trainer.fit(module, batches)
     assert module.done == until
     return median(keeper.seconds)
@@ -202,8 +204,8 @@ def _nothing() -> None:
     pass
 
 
-def _deafen(worker: int) -> None:
-    signals.deafen()
+def _ignore_signals(worker: int) -> None:
+    signals.ignore()
 
 
 def _environment() -> ClusterEnvironment:
