@@ -111,9 +111,9 @@ def test_ranks_that_divide_a_model_leave_a_checkpoint_that_one_process_goes_on_f
 def test_a_checkpoint_that_lacks_the_part_of_a_rank_is_not_believed(two):
     folder = two / "fsdp" / "checkpoints"
     stems = {path.name.split(".")[0] for path in folder.glob("*/*.safetensors")} - {"ema-0"} | {"ema-0.1", "ema-0.05"}
-    assert checkpoints.newest(folder, stems)[0] == STEPS
+    assert checkpoints.load_newest(folder, stems)[0] == STEPS
     (folder / f"step-{STEPS:08d}" / "adamw.1-of-2.safetensors").unlink()
-    step, _, problems = checkpoints.newest(folder, stems)
+    step, _, problems = checkpoints.load_newest(folder, stems)
     assert step == STEPS - EVERY
     assert "adamw.1-of-2" in problems[0]
 

@@ -144,14 +144,14 @@ def test_guidance_is_the_papers():
 def test_given_frames_come_back_and_are_looked_at(solver, prediction, at, frames):
     model, words, how = dit(prediction=prediction), caption(2), Sampler(solver, 3, 2.0, (0.0, 1.0))
     one, other = (torch.randn(2, 4, 4, CHANNELS) for _ in range(2))
-    found = sample(model, words, SHAPE, SEEDS[:2], how, given=ConditioningFrames(one, at))
+    found = sample(model, words, SHAPE, SEEDS[:2], how, conditioning=ConditioningFrames(one, at))
     assert torch.equal(found[:, frames], one.expand(2, -1, -1, -1, -1))
-    changed = sample(model, words, SHAPE, SEEDS[:2], how, given=ConditioningFrames(other, at))
+    changed = sample(model, words, SHAPE, SEEDS[:2], how, conditioning=ConditioningFrames(other, at))
     rest = [frame for frame in range(3) if frame not in range(3)[frames]]
     assert not torch.allclose(found[:, rest], changed[:, rest])
     with torch.no_grad():
         model.given.zero_()
-    unmarked = sample(model, words, SHAPE, SEEDS[:2], how, given=ConditioningFrames(one, at))
+    unmarked = sample(model, words, SHAPE, SEEDS[:2], how, conditioning=ConditioningFrames(one, at))
     assert not torch.allclose(found[:, rest], unmarked[:, rest])
 
 

@@ -119,7 +119,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(train, tmp_path, whol
     else:
         manifest = json.loads((newest / "manifest.json").read_text())
         (newest / "manifest.json").write_text(json.dumps(MANIFESTS[damage](manifest)))
-    step, _, problems = checkpoints.newest(tmp_path / "checkpoints", whole.state())
+    step, _, problems = checkpoints.load_newest(tmp_path / "checkpoints", whole.state())
     assert step == 3
     assert "falling back" in problems[0]
     assert_same(run(train, tmp_path), whole)
@@ -132,7 +132,7 @@ def test_a_full_disk_is_said_and_harms_nothing(train, whole, small_disk):
     (disk / "others").write_bytes(bytes(shutil.disk_usage(disk).free - 300_000))  # less than a checkpoint
     with pytest.raises(UserError, match=r"step-00000006.*no space left"):
         run(train, disk)
-    assert checkpoints.newest(disk / "checkpoints", whole.state())[0] == 3
+    assert checkpoints.load_newest(disk / "checkpoints", whole.state())[0] == 3
     assert not list((disk / "checkpoints").glob(".*"))
     (disk / "others").unlink()
     assert_same(run(train, disk), whole)
@@ -174,18 +174,18 @@ def test_ranks_and_micro_batches_share_one_batch(train):
         assert len(parts) > 2
         assert sum(part.share for part in parts) == pytest.approx(1)
         assert sorted(clip for part in parts for clip in part.packed.clips) == sorted(whole.packed.clips)
-        for field in ("t_flow", "noise", "given"):
-            together = torch.cat([getattr(part, field) for part in parts])
-            assert torch.equal(together.sort(0).values, getattr(whole, field).sort(0).values)
+        for field in ("t_flow", "noise", "conditioning"):
+            joined = torch.cat([getattr(part, field) for part in parts])
+            assert torch.equal(joined.sort(0).values, getattr(whole, field).sort(0).values)
 
 
-def test_given_frames_are_the_first_or_the_last(train):
+def test_conditioning_frames_are_the_first_or_the_last(train):
     batches = FlowBatches(train, DIT, OPTIM.replace(conditioning_frames=0.99), seed=0)
     first = last = 0
     for step in range(40):
         (batch,) = batches(step)
         lengths = [t * h * w for t, h, w in batch.packed.grids]
-        for (t, _, _), marks in zip(batch.packed.grids, batch.given.split(lengths), strict=True):
+        for (t, _, _), marks in zip(batch.packed.grids, batch.conditioning.split(lengths), strict=True):
             frames = marks.reshape(t, -1)
             assert torch.equal(frames.all(1), frames.any(1))
             assert not frames.all()
@@ -193,7 +193,7 @@ def test_given_frames_are_the_first_or_the_last(train):
     assert first > last > 0
 
 
-def test_latents_are_normalised_and_packed_by_shape(train):
+def test_latents_are_normalized_and_packed_by_shape(train):
     values = train.pack(list(range(len(train)))).patches.reshape(-1, train.channels)
     torch.testing.assert_close(values.mean(0), torch.zeros(3), rtol=0, atol=1e-4)
     packed = train.pack([0, 1, 2, 3])
@@ -262,7 +262,7 @@ def test_the_budget_is_met_to_half_an_update(train):
     one, ten = batches.steps_within(1e7), batches.steps_within(1e8)
     assert abs(ten.train_flops / 1e8 - 1) < 0.02
     assert ten.steps > one.steps
-    with pytest.raises(UserError, match="do not pay for one update"):
+    with pytest.raises(UserError, match=r"flop_budget is 1, but one update alone costs .* FLOPs: raise the budget"):
         batches.steps_within(1.0)
 
 

@@ -88,7 +88,7 @@ def decode_stream(vae: VAE, parts: Iterable[torch.Tensor]) -> Iterator[np.ndarra
     cache, stride = FeatureCache(), vae.spec.spatial_stride
     for part in parts:
         _, h, w, _ = part.shape
-        for chunk in part.split(_latents_at_once(vae, h * stride, w * stride)):
+        for chunk in torch.split(part, _latents_at_once(vae, h * stride, w * stride)):
             yield _decode(vae, chunk[None], cache)[0]
 
 

@@ -56,7 +56,8 @@ class LatentSet:
             (shape, shard): load_file(_shard_path(folder, shape, held_out, shard))["latents"]
             for shape, shard in {(entry["shape"], entry["shard"]) for entry in self.entries}
         }
-        """The latents of each shard by shape and shard number. The files are memory-mapped: only what is used is read."""
+        """The latents of each shard, by shape and shard number. The files are memory-mapped, so that only what is used
+        is read."""
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -155,7 +156,7 @@ class LatentWriter:
         key = shape, held_out
         rows = self.open.setdefault(key, [])
         number = self.captions.setdefault(caption, len(self.captions))
-        entry = {"shape": shape, "shard": self.shards[key], "row": len(rows)}
+        entry: dict[str, str | int] = {"shape": shape, "shard": self.shards[key], "row": len(rows)}
         self.entries.append({**entry, "caption": number, "held_out": held_out})
         rows.append(latent)
         if not held_out:

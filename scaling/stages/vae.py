@@ -48,7 +48,7 @@ def train(folder: StageFolder, stage: Stage, events: Events) -> None:
         every = max(1, fields.train.steps // CHECKPOINTS)
         pixels = [frames for _, frames in read(_clips(folder)[0])]
         most = math.ceil(fields.train.batch_clips / 2**stage.engine.micro_batch_halvings)
-        crops = Crops(pixels, fields.train, fields.vae.spatial_stride, rank=rank(), ranks=ranks(), most=most)
+        crops = Crops(pixels, fields.train, fields.vae.spatial_stride, rank=rank(), ranks=ranks(), micro_crops=most)
         fit(module, crops, folder.path / "checkpoints", events, every=every, engine=stage.engine)
         if rank() == 0:
             write_bytes(folder.path / "model.safetensors", save(module.ema.weights))
