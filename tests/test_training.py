@@ -273,7 +273,7 @@ def test_validation_is_fixed_and_paired(latents):
     first, again = (validation_loss(model, held_out, evaluation)[0] for _ in range(2))
     assert first == again
     assert first.n == 4
-    # An untrained model answers zero, and the velocity's mean square is that of noise plus that of normalised data.
+    # An untrained model answers zero, and the velocity's mean square is that of noise plus that of normalized data.
     assert first.value == pytest.approx(2.0, abs=0.5)
 
 
