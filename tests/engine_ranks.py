@@ -1,4 +1,4 @@
-"""What every rank does in test_engine.py: `python -m tests.engine_ranks LATENTS OUT`, started by `run_together`."""
+"""The program of each rank in test_engine.py: `python -m tests.engine_ranks LATENTS OUT`, by `run_together`."""
 
 import shutil
 import sys
@@ -26,7 +26,7 @@ from scaling.training.vae import VAEModule
 STEPS, EVERY = 6, 2
 DIT = DiTSpec(width=32, depth=2, head_dim=16)
 OPTIM = {
-    # clipping is at work in every update
+    # max_grad_norm is so small that every update is clipped
     kind: OptimSpec(
         optimizer=kind,
         adamw_lr=1e-3,
@@ -44,7 +44,7 @@ class Killed(BaseException):
 
 
 def train(latents, folder, engine, optimizer="adamw", precision="32-true", until=STEPS, visits=None):
-    """Trains; raises Killed before the update `until`, as if the process had died there."""
+    """Trains a DiT. Raises Killed before the update `until`, as if the process had died there."""
     torch.manual_seed(0)
     data, optim = LatentSet(latents, held_out=False, patch=2), OPTIM[optimizer]
     model = DiT(DIT, data.channels, data.text_dim)
@@ -65,7 +65,7 @@ def train(latents, folder, engine, optimizer="adamw", precision="32-true", until
 
 
 def train_vae(folder):
-    """Trains a VAE on images and clips of two sizes, in float32, with its opponent from the beginning."""
+    """Trains a VAE on images and clips of several sizes, in float32, with its discriminator from the beginning."""
     torch.manual_seed(0)
     spec = VAETrainSpec(steps=1, batch_clips=5, crop=16, crop_frames=5, gan_weight=0.1, gan_from=0.0)
     vae = VAE(VAESpec(patch=4, stages=(VAEStage(width=8, down="time"), VAEStage(width=16, down="time"))))
@@ -81,12 +81,12 @@ def train_vae(folder):
 
 
 def weights(module):
-    """All that a training ends with, on the first rank."""
-    found = {}
+    """The full state at the end of a training, on the first rank."""
+    full_tensors = {}
     for group, tensors in module.state().items():
         for name, tensor in gathered(tensors).items():
-            found[f"{group}/{name}"] = tensor.detach().clone().contiguous()
-    return found
+            full_tensors[f"{group}/{name}"] = tensor.detach().clone().contiguous()
+    return full_tensors
 
 
 REPLICATE, SHARD = EngineSpec(processes=2), EngineSpec(processes=2, sharding="shard")
@@ -120,9 +120,9 @@ def main(latents, out):
 
 
 def keep(out, name, module):
-    found = weights(module)
+    tensors = weights(module)
     if rank() == 0:
-        save_file(found, out / f"{name}.safetensors")
+        save_file(tensors, out / f"{name}.safetensors")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""Exact resume: an interrupted run equals an uninterrupted one, bit for bit, even after a damaged checkpoint."""
+"""Training of the DiT: an interrupted run equals an uninterrupted one bit for bit, even after a damaged checkpoint; its
+batches, latents, validation loss and optimizers."""
 
 import json
 import shutil
@@ -35,7 +36,7 @@ DIT = DiTSpec(width=32, depth=1, head_dim=16)
 
 @pytest.fixture(scope="module")
 def latents(tmp_path_factory):
-    """A cache of latents of two shapes with made-up captions."""
+    """A folder of cached latents of two shapes with invented captions."""
     folder = tmp_path_factory.mktemp("latents")
     write_latents(folder)
     return folder
@@ -99,7 +100,7 @@ MANIFESTS = {
     "another step": lambda manifest: {**manifest, "step": 9},
     "no step": lambda manifest: {"files": manifest["files"]},
 }
-"""Manifests that must not be believed, made from the true one."""
+"""Manifests that must be rejected, made from the correct one."""
 
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "no manifest", *MANIFESTS])
@@ -125,7 +126,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(train, tmp_path, whol
     assert_same(run(train, tmp_path), whole)
 
 
-def test_a_full_disk_is_said_and_harms_nothing(train, whole, small_disk):
+def test_a_full_disk_is_reported_and_loses_nothing(train, whole, small_disk):
     disk = small_disk("4m")
     with pytest.raises(Killed):
         run(train, disk, until=4)
@@ -138,7 +139,7 @@ def test_a_full_disk_is_said_and_harms_nothing(train, whole, small_disk):
     assert_same(run(train, disk), whole)
 
 
-def test_latents_on_a_full_disk_are_said_and_not_believed(small_disk):
+def test_latents_on_a_full_disk_are_reported_and_not_kept(small_disk):
     disk = small_disk("200k")
     writer = LatentWriter(disk)
     for number in range(2):
@@ -163,7 +164,8 @@ def test_shards_hold_what_one_file_holds(latents, tmp_path, monkeypatch):
 
 
 def test_ranks_and_micro_batches_share_one_batch(train):
-    """Every token of the update is somewhere once, with the time and the noise that it has on one rank."""
+    """Every token of the update is in exactly one micro-batch of one rank, with the same time and noise as on a single
+    rank."""
     for step in range(5):
         (whole,) = FlowBatches(train, DIT, OPTIM, seed=0)(step)
         parts = [
@@ -314,7 +316,7 @@ def test_muon_orthogonalizes_each_of_fused_matrices():
 
 
 def test_a_branch_has_the_bits_of_the_run_that_never_left(train, tmp_path):
-    """Two lengths from one trunk; the second goes on where the first branched off."""
+    """Two runs of different lengths branch off one trunk, which continues for the longer one."""
     optim = OPTIM.replace(warmup_steps=2, decay_fraction=0.25)
     batches = FlowBatches(train, DIT, optim, seed=0)
 
