@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 from typing import NoReturn
 
 from scaling.core.errors import NoSpaceError, StageError, UserError
-from scaling.distributed.ranks import leave
+from scaling.distributed.ranks import exit_now
 from scaling.stages.modules import TRAINING_KINDS
 from slurm import request as requests
 from slurm.array_submission import SubmitResult
@@ -104,7 +104,7 @@ def run_controller_job(path: str) -> NoReturn:
     print(message, flush=True)
     with suppress(OSError, NoSpaceError):
         write_controller_message(out, message, failed=code != 0)
-    leave(code)
+    exit_now(code)
 
 
 def _take_step(out: Path) -> tuple[int, str]:

@@ -14,7 +14,7 @@ from typing import NoReturn
 from scaling.core import signals
 from scaling.core.attempts import attempts, disk_space, given_up
 from scaling.core.stage import StageFolder
-from scaling.distributed.ranks import join_slurm, leave, rank
+from scaling.distributed.ranks import exit_now, join_slurm, rank
 from scaling.stages.run import run_stage
 from scaling.stages.training_ranks import train_as_rank
 from slurm.cancellation import is_cancelled
@@ -35,7 +35,7 @@ def work(path: str) -> NoReturn:
     """Completes the stage in this folder, as one of the tasks of a job. Ends the process."""
     signals.listen()
     join_slurm()
-    leave(_exit_code(StageFolder(Path(path))))
+    exit_now(_exit_code(StageFolder(Path(path))))
 
 
 def _exit_code(folder: StageFolder) -> int:

@@ -1,4 +1,4 @@
-"""What every rank does in test_engine.py: `python -m tests.engine_ranks LATENTS OUT`, started by `run_together`."""
+"""The program of each rank in test_engine.py: `python -m tests.engine_ranks LATENTS OUT`, by `run_together`."""
 
 import shutil
 import sys
@@ -11,8 +11,8 @@ from scaling.core.specs import DiTSpec, EngineSpec, OptimSpec, VAESpec, VAEStage
 from scaling.core.stage import Events
 from scaling.diffusion.flow import seeded_noise
 from scaling.diffusion.latents import LatentSet
-from scaling.distributed.group import everywhere, together
-from scaling.distributed.ranks import leave, leave_with_starter, rank, ranks
+from scaling.distributed.group import all_gather, process_group
+from scaling.distributed.ranks import exit_now, exit_with_parent, rank, ranks
 from scaling.distributed.shards import gathered
 from scaling.models.dit import DiT
 from scaling.models.vae import VAE
@@ -26,7 +26,7 @@ from scaling.training.vae import VAEModule
 STEPS, EVERY = 6, 2
 DIT = DiTSpec(width=32, depth=2, head_dim=16)
 OPTIM = {
-    # clipping is at work in every update
+    # max_grad_norm is so small that every update is clipped
     kind: OptimSpec(
         optimizer=kind,
         adamw_lr=1e-3,
@@ -44,7 +44,7 @@ class Killed(BaseException):
 
 
 def train(latents, folder, engine, optimizer="adamw", precision="32-true", until=STEPS, visits=None):
-    """Trains; raises Killed before the update `until`, as if the process had died there."""
+    """Trains a DiT. Raises Killed before the update `until`, as if the process had died there."""
     torch.manual_seed(0)
     data, optim = LatentSet(latents, held_out=False, patch=2), OPTIM[optimizer]
     model = DiT(DIT, data.channels, data.text_dim)
@@ -65,7 +65,7 @@ def train(latents, folder, engine, optimizer="adamw", precision="32-true", until
 
 
 def train_vae(folder):
-    """Trains a VAE on images and clips of two sizes, in float32, with its opponent from the beginning."""
+    """Trains a VAE on images and clips of several sizes, in float32, with its discriminator from the beginning."""
     torch.manual_seed(0)
     spec = VAETrainSpec(steps=1, batch_clips=5, crop=16, crop_frames=5, gan_weight=0.1, gan_from=0.0)
     vae = VAE(VAESpec(patch=4, stages=(VAEStage(width=8, down="time"), VAEStage(width=16, down="time"))))
@@ -81,12 +81,12 @@ def train_vae(folder):
 
 
 def weights(module):
-    """All that a training ends with, on the first rank."""
-    found = {}
+    """The full state at the end of a training, on the first rank."""
+    full_tensors = {}
     for group, tensors in module.state().items():
         for name, tensor in gathered(tensors).items():
-            found[f"{group}/{name}"] = tensor.detach().clone().contiguous()
-    return found
+            full_tensors[f"{group}/{name}"] = tensor.detach().clone().contiguous()
+    return full_tensors
 
 
 REPLICATE, SHARD = EngineSpec(processes=2), EngineSpec(processes=2, sharding="shard")
@@ -112,21 +112,21 @@ def main(latents, out):
         try:
             train(latents, folder, **WHOLE[name], until=5)
         except Killed:
-            everywhere(torch.zeros(1))  # the first rank has written its checkpoint
+            all_gather(torch.zeros(1))  # the first rank has written its checkpoint
             if rank() == 0:
                 shutil.copytree(folder, out / f"{name}-left")
-            everywhere(torch.zeros(1))
+            all_gather(torch.zeros(1))
         keep(out, f"{name}-killed", train(latents, folder, **WHOLE[name]))
 
 
 def keep(out, name, module):
-    found = weights(module)
+    tensors = weights(module)
     if rank() == 0:
-        save_file(found, out / f"{name}.safetensors")
+        save_file(tensors, out / f"{name}.safetensors")
 
 
 if __name__ == "__main__":
-    leave_with_starter()
-    with together():
+    exit_with_parent()
+    with process_group():
         main(*map(Path, sys.argv[1:]))
-    leave()
+    exit_now()

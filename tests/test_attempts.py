@@ -164,9 +164,9 @@ def test_memory_that_runs_out_halves_the_micro_batch_and_nothing_else(run_folder
     whole, room, seen = DiTModule.loss, 20, []
 
     def loss(self, batch, step):
-        if len(batch.given) > room:
+        if len(batch.conditioning) > room:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
-        seen.append(len(batch.given))
+        seen.append(len(batch.conditioning))
         return whole(self, batch, step)
 
     monkeypatch.setattr(DiTModule, "loss", loss)

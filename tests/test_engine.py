@@ -1,4 +1,5 @@
-"""The engine changes how the work is done, not the result: ranks, sharding, accumulation, recomputation, workers."""
+"""The engine's settings do not change the result of a training: ranks, sharding, accumulation, activation checkpointing
+and data-loading workers."""
 
 import signal
 import subprocess
@@ -39,7 +40,7 @@ def latents(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def two(latents, tmp_path_factory):
-    """What two ranks left of everything in `engine_ranks`: to start them takes longest, so they do it once."""
+    """The output folder of `engine_ranks` with two ranks. It runs once for all tests, because it is slow."""
     out = tmp_path_factory.mktemp("two")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OMP_NUM_THREADS", "1")
@@ -50,7 +51,7 @@ def two(latents, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def one(latents, tmp_path_factory):
-    """What one process ends with, by optimizer and precision."""
+    """A function that returns the state that one process ends with, by optimizer and precision."""
     made = {}
 
     def get(optimizer="adamw", precision="32-true"):
@@ -63,7 +64,7 @@ def one(latents, tmp_path_factory):
 
 
 def difference(found, expected, group):
-    """Largest of the tensors of a group of the state."""
+    """The largest difference between the tensors of a group of the state."""
     assert found.keys() == expected.keys()
     return max((found[name] - expected[name]).abs().max().item() for name in found if name.startswith(group))
 
@@ -74,7 +75,7 @@ def test_two_ranks_do_what_one_does(two, one, name):
     found, expected = load_file(two / f"{name}.safetensors"), one(**how)
     rounded = how.get("precision") == "bf16-mixed"
     assert difference(found, expected, "adamw/") < (1e-4 if rounded else 1e-6)
-    # Muon rounds to bfloat16 before it orthogonalises, so a last bit of the gradient can become a third digit
+    # Muon rounds to bfloat16 before it orthogonalizes, so that the last bit of a gradient can change the third digit.
     muon = how.get("optimizer") == "muon"
     for group in ("weights/", "ema-0.1/", "ema-0.05/"):
         assert difference(found, expected, group) < (1e-2 if muon else 1e-5)
@@ -83,7 +84,7 @@ def test_two_ranks_do_what_one_does(two, one, name):
 
 
 def test_two_ranks_train_a_vae_and_its_opponent_as_one_does(two, tmp_path):
-    """One update, so that what is compared is gradients, in the optimizers' moments."""
+    """After one update, the optimizers' moments are the gradients."""
     found, expected = load_file(two / "vae.safetensors"), weights(train_vae(tmp_path))
     for group in ("muon/", "adamw/", "discriminator-adamw/"):
         assert max(value.abs().max() for name, value in expected.items() if name.startswith(group)) > 1e-4
@@ -108,12 +109,12 @@ def test_ranks_that_divide_a_model_leave_a_checkpoint_that_one_process_goes_on_f
     assert difference(resumed, load_file(two / "fsdp-muon.safetensors"), "weights/") < 1e-2
 
 
-def test_a_checkpoint_that_lacks_the_part_of_a_rank_is_not_believed(two):
+def test_a_checkpoint_that_lacks_the_shards_of_a_rank_is_not_loaded(two):
     folder = two / "fsdp" / "checkpoints"
     stems = {path.name.split(".")[0] for path in folder.glob("*/*.safetensors")} - {"ema-0"} | {"ema-0.1", "ema-0.05"}
-    assert checkpoints.newest(folder, stems)[0] == STEPS
+    assert checkpoints.load_newest(folder, stems)[0] == STEPS
     (folder / f"step-{STEPS:08d}" / "adamw.1-of-2.safetensors").unlink()
-    step, _, problems = checkpoints.newest(folder, stems)
+    step, _, problems = checkpoints.load_newest(folder, stems)
     assert step == STEPS - EVERY
     assert "adamw.1-of-2" in problems[0]
 
@@ -153,7 +154,7 @@ def test_compiled_blocks_compute_the_same(latents, checkpoint_activations):
 
 @pytest.mark.slow
 def test_compiled_blocks_are_not_compiled_anew_for_every_mixture(tmp_path):
-    """torch.compile gives up after eight programs, and leaves the rest of a training uncompiled with a warning."""
+    """torch.compile stops after eight programs: it only warns, and the rest of the training is not compiled."""
     writer = LatentWriter(tmp_path)
     for number in range(24):
         writer.add(seeded_noise((1 + number % 6, 4, 4, 3), 1, number), "", number % 6 == 5)
@@ -184,7 +185,7 @@ def test_a_killed_rank_takes_the_others_down(tmp_path):
     assert time.monotonic() - began < 60
 
 
-def test_what_a_rank_says_is_wrong_is_passed_on(tmp_path):
+def test_the_user_error_of_a_rank_is_raised(tmp_path):
     code = "import os, sys, time; os.environ['RANK'] == '0' and (print('lower it') or sys.exit(2)); time.sleep(600)"
     with pytest.raises(UserError, match=r"^lower it$"):
         run_together([sys.executable, "-c", code], 2, tmp_path)
@@ -192,7 +193,7 @@ def test_what_a_rank_says_is_wrong_is_passed_on(tmp_path):
 
 def test_ranks_die_with_the_process_that_started_them(tmp_path):
     rank = (
-        "import os, pathlib, time; from scaling.distributed.ranks import leave_with_starter; leave_with_starter(); "
+        "import os, pathlib, time; from scaling.distributed.ranks import exit_with_parent; exit_with_parent(); "
         f"pathlib.Path({str(tmp_path)!r}, os.environ['RANK']).write_text(str(os.getpid())); time.sleep(600)"
     )
     starter = (
@@ -216,7 +217,7 @@ def wait_for(condition):
 
 
 def is_alive(pid):
-    """Whether a process still runs; one that nobody has waited for yet does not."""
+    """Whether a process still runs. A zombie, which has ended without being waited for, does not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:

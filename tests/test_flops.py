@@ -106,7 +106,7 @@ def test_forwards_are_those_that_sampling_makes(solver, guidance, interval):
     clips = []
     model.register_forward_pre_hook(lambda _, inputs: clips.append(len(inputs[1])))
     caption = EncodedCaptions(torch.zeros(1, 4, TEXT_DIM), torch.ones(1, 4, dtype=torch.bool), torch.zeros(1, TEXT_DIM))
-    sample(model, caption, (2, 4, 4), [(0,)], Sampler.of(evaluation))
+    sample(model, caption, (2, 4, 4), [(0,)], Sampler.from_spec(evaluation))
     least, most = flops.sampling_forwards(evaluation)
     assert least <= sum(clips) <= most
     assert least == most or interval != (0.0, 1.0)

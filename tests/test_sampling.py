@@ -1,5 +1,5 @@
-"""What samples promise: solvers of their order, given frames that stay as they are, guidance only where it is wanted;
-and `scaling sample`, from a prompt to a file."""
+"""Sampling: the order of each solver, conditioning frames that stay unchanged, guidance only in its interval; and
+`scaling sample`, from a prompt to a file."""
 
 import json
 import math
@@ -15,24 +15,24 @@ from PIL import Image
 from scaling.cli.main import main
 from scaling.core.specs import EvalSpec, Prediction
 from scaling.core.stage import StageFolder
-from scaling.data.frames import read_video
+from scaling.data.clips import read_whole
 from scaling.data.video import write_video
 from scaling.diffusion.flow import mix, seeded_noise, to_velocity
 from scaling.diffusion.inference import decode, encode, load_vae
-from scaling.diffusion.sampling import Edit, Given, Sampler, sample
+from scaling.diffusion.sampling import ConditioningFrames, Edit, Sampler, sample
 from scaling.diffusion.solvers import integrate, times
-from scaling.diffusion.video_sampling import Order, TrainedRun
+from scaling.diffusion.video_sampling import SampleRequest, TrainedRun
 from scaling.stages.run import run_stage
 from sweeps.load import load_sweep
 from tests.sweep_stages import ladder_stages, shared_stages
 from tests.test_models import CHANNELS, caption, dit
 
 SOLVERS = {"euler": 1, "heun": 2, "multistep": 2}
-"""With the order of each."""
+"""Every solver and its order."""
 SHAPE = (3, 4, 4)
-"""Of latents: t, h, w."""
+"""Size of the sampled latents: t, h, w."""
 SEEDS = [(0, 5, 0), (0, 5, 1), (0, 5, 2)]
-HOW = Sampler("euler", 3, 2.0, (0.0, 1.0))
+SAMPLER = Sampler("euler", 3, 2.0, (0.0, 1.0))
 
 
 @pytest.mark.parametrize("tokens", [64, 256, 4096])
@@ -67,7 +67,8 @@ def test_a_solver_has_its_order(solver, order):
 @pytest.mark.parametrize("solver", SOLVERS)
 @pytest.mark.parametrize("steps", [1, 2, 7, 50])
 def test_a_straight_path_is_exact(solver, steps):
-    """By a perfect network of either prediction, and on the times of a clip so short that the last are near 0."""
+    """A perfect network is integrated exactly for both predictions, also with few tokens, where the last times are near
+    0."""
     clean, noise = torch.randn(2, 50)
     answers: dict[Prediction, torch.Tensor] = {"velocity": noise - clean, "clean": clean}
     for prediction, answer in answers.items():
@@ -92,18 +93,18 @@ def test_a_solver_costs_what_it_says(solver, evaluations):
 @pytest.mark.parametrize("prediction", ["velocity", "clean"])
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_a_sample_does_not_depend_on_its_batch(prediction, solver):
-    model, words, how = dit(prediction=prediction), caption(3), Sampler(solver, 3, 2.0, (0.0, 1.0))
-    together = sample(model, words, SHAPE, SEEDS, how)
-    assert together.shape == (3, *SHAPE, CHANNELS)
-    assert together.dtype == torch.float32
-    alone = sample(model, words.rows([1]), SHAPE, SEEDS[1:2], how)
+    model, words, sampler = dit(prediction=prediction), caption(3), Sampler(solver, 3, 2.0, (0.0, 1.0))
+    batch = sample(model, words, SHAPE, SEEDS, sampler)
+    assert batch.shape == (3, *SHAPE, CHANNELS)
+    assert batch.dtype == torch.float32
+    alone = sample(model, words.rows([1]), SHAPE, SEEDS[1:2], sampler)
     # bfloat16 arithmetic, so equal to its rounding
-    torch.testing.assert_close(together[1:2], alone, rtol=0.05, atol=0.05)
-    assert not torch.allclose(together[0], together[1])
+    torch.testing.assert_close(batch[1:2], alone, rtol=0.05, atol=0.05)
+    assert not torch.allclose(batch[0], batch[1])
 
 
 def counted(model):
-    """The numbers of clips of every forward, as they happen."""
+    """A list to which every forward pass of the model appends its number of clips."""
     counts = []
     model.register_forward_pre_hook(lambda _, arguments: counts.append(len(arguments[1])))
     return counts
@@ -113,59 +114,61 @@ def test_guidance_acts_in_its_interval_alone_and_costs_nothing_elsewhere():
     model, words = dit(shift_tokens=12), caption(1)
     counts = counted(model)
 
-    def drawn(guidance, interval):
+    def sampled(guidance, interval):
         counts.clear()
         return sample(model, words, SHAPE, SEEDS[:1], Sampler("euler", 4, guidance, interval)), list(counts)
 
-    plain, cost = drawn(3.0, (0.0, 1.0))
+    plain, cost = sampled(3.0, (0.0, 1.0))
     assert cost == [2, 2, 2, 2]
-    told, cost = drawn(1.0, (0.0, 1.0))
+    conditional, cost = sampled(1.0, (0.0, 1.0))
     assert cost == [1, 1, 1, 1]
-    inside, cost = drawn(3.0, (0.3, 0.8))  # of the times 1, .75, .5 and .25
+    inside, cost = sampled(3.0, (0.3, 0.8))  # of the times 1, .75, .5 and .25
     assert cost == [1, 2, 2, 1]
     assert not torch.allclose(inside, plain)
-    assert not torch.allclose(inside, told)
-    torch.testing.assert_close(drawn(3.0, (0.05, 0.1))[0], told)
+    assert not torch.allclose(inside, conditional)
+    torch.testing.assert_close(sampled(3.0, (0.05, 0.1))[0], conditional)
 
 
 def test_guidance_is_the_papers():
-    """One step from noise: z - ((1 - w) v_untold + w v_told), w = 3."""
+    """One step from noise: z - ((1 - w) v_unconditional + w v_conditional) with w = 3."""
     model, words = dit(), caption(1)
-    noise, none = seeded_noise((*SHAPE, CHANNELS), *SEEDS[0])[None], torch.ones(1, dtype=torch.bool)
-    how = Sampler("euler", 1, 1.0, (0.0, 1.0))
-    told, untold = (noise - sample(model, one, SHAPE, SEEDS[:1], how) for one in (words, words.dropped(none)))
+    noise, every = seeded_noise((*SHAPE, CHANNELS), *SEEDS[0])[None], torch.ones(1, dtype=torch.bool)
+    sampler = Sampler("euler", 1, 1.0, (0.0, 1.0))
+    conditional, unconditional = (
+        noise - sample(model, caption, SHAPE, SEEDS[:1], sampler) for caption in (words, words.dropped(every))
+    )
     guided = noise - sample(model, words, SHAPE, SEEDS[:1], Sampler("euler", 1, 3.0, (0.0, 1.0)))
-    torch.testing.assert_close(guided, -2 * untold + 3 * told, rtol=0.05, atol=0.05)
+    torch.testing.assert_close(guided, -2 * unconditional + 3 * conditional, rtol=0.05, atol=0.05)
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
 @pytest.mark.parametrize("prediction", ["velocity", "clean"])
 @pytest.mark.parametrize(("at", "frames"), [("start", slice(2)), ("end", slice(-2, None))])
-def test_given_frames_come_back_and_are_looked_at(solver, prediction, at, frames):
-    model, words, how = dit(prediction=prediction), caption(2), Sampler(solver, 3, 2.0, (0.0, 1.0))
+def test_conditioning_frames_stay_unchanged_and_change_the_others(solver, prediction, at, frames):
+    model, words, sampler = dit(prediction=prediction), caption(2), Sampler(solver, 3, 2.0, (0.0, 1.0))
     one, other = (torch.randn(2, 4, 4, CHANNELS) for _ in range(2))
-    found = sample(model, words, SHAPE, SEEDS[:2], how, given=Given(one, at))
+    found = sample(model, words, SHAPE, SEEDS[:2], sampler, conditioning=ConditioningFrames(one, at))
     assert torch.equal(found[:, frames], one.expand(2, -1, -1, -1, -1))
-    changed = sample(model, words, SHAPE, SEEDS[:2], how, given=Given(other, at))
+    changed = sample(model, words, SHAPE, SEEDS[:2], sampler, conditioning=ConditioningFrames(other, at))
     rest = [frame for frame in range(3) if frame not in range(3)[frames]]
     assert not torch.allclose(found[:, rest], changed[:, rest])
     with torch.no_grad():
         model.given.zero_()
-    unmarked = sample(model, words, SHAPE, SEEDS[:2], how, given=Given(one, at))
+    unmarked = sample(model, words, SHAPE, SEEDS[:2], sampler, conditioning=ConditioningFrames(one, at))
     assert not torch.allclose(found[:, rest], unmarked[:, rest])
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_an_edit_goes_from_nothing_to_a_fresh_sample(solver):
-    model, words, how = dit(), caption(2), Sampler(solver, 4, 2.0, (0.0, 1.0))
+    model, words, sampler = dit(), caption(2), Sampler(solver, 4, 2.0, (0.0, 1.0))
     latents = torch.randn(*SHAPE, CHANNELS)
-    hardly = sample(model, words, SHAPE, SEEDS[:2], how, edit=Edit(latents, 1e-5))
+    hardly = sample(model, words, SHAPE, SEEDS[:2], sampler, edit=Edit(latents, 1e-5))
     torch.testing.assert_close(hardly, latents.expand(2, -1, -1, -1, -1), rtol=0, atol=1e-3)
-    fresh = sample(model, words, SHAPE, SEEDS[:2], how)
-    assert torch.equal(sample(model, words, SHAPE, SEEDS[:2], how, edit=Edit(latents, 1.0)), fresh)
+    fresh = sample(model, words, SHAPE, SEEDS[:2], sampler)
+    assert torch.equal(sample(model, words, SHAPE, SEEDS[:2], sampler, edit=Edit(latents, 1.0)), fresh)
     # a later start leaves more of the video
     distances = [
-        (sample(model, words, SHAPE, SEEDS[:2], how, edit=Edit(latents, strength)) - latents).square().mean()
+        (sample(model, words, SHAPE, SEEDS[:2], sampler, edit=Edit(latents, strength)) - latents).square().mean()
         for strength in (0.2, 0.5, 0.8)
     ]
     assert distances == sorted(distances)
@@ -177,20 +180,20 @@ def test_an_edit_starts_from_the_flows_own_mixture():
     with torch.no_grad():
         model.head.weight.zero_()
         model.head.bias.zero_()
-    found = sample(model, caption(1), SHAPE, SEEDS[:1], HOW, edit=Edit(latents, 0.3))
+    found = sample(model, caption(1), SHAPE, SEEDS[:1], SAMPLER, edit=Edit(latents, 0.3))
     noise = seeded_noise((*SHAPE, CHANNELS), *SEEDS[0])
     torch.testing.assert_close(found[0], mix(latents, noise, torch.tensor(0.3)))
 
 
 @pytest.mark.parametrize("shape", [(1, 4, 4), (1, 2, 10), (9, 2, 2), (2, 12, 6)])
-def test_any_size_can_be_drawn(shape):
+def test_any_size_can_be_sampled(shape):
     """An image is a video of one latent frame."""
-    assert sample(dit(), caption(1), shape, SEEDS[:1], HOW).isfinite().all()
+    assert sample(dit(), caption(1), shape, SEEDS[:1], SAMPLER).isfinite().all()
 
 
-def test_the_way_of_drawing_is_the_evaluations():
+def test_the_sampler_of_an_evaluation_has_its_settings():
     evaluation = EvalSpec(solver="heun", sample_steps=7, guidance=3.0, guidance_interval=(0.1, 0.9))
-    assert Sampler.of(evaluation) == Sampler("heun", 7, 3.0, (0.1, 0.9))
+    assert Sampler.from_spec(evaluation) == Sampler("heun", 7, 3.0, (0.1, 0.9))
 
 
 SIZE = (64, 64)
@@ -199,11 +202,11 @@ SIZE = (64, 64)
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """Folders of the smallest runs that there are, one trained with given frames and one without, by name."""
+    """Folders of two of the smallest runs by name: one trained with conditioning frames and one without."""
     folder, sweep = tmp_path_factory.mktemp("runs"), load_sweep("tiny")
     common = shared_stages(sweep)
     found = {}
-    for name, chance in (("given", 0.5), ("plain", 0.0)):
+    for name, chance in (("conditioned", 0.5), ("plain", 0.0)):
         optim = sweep.optim.replace(conditioning_frames=chance)
         evaluation = sweep.evaluation.replace(prompt_count=1, sample_steps=1, sample_at=(1.0,))
         changes = {"optim": optim, "evaluation": evaluation, "base_flops": 2e9}
@@ -217,7 +220,7 @@ def runs(tmp_path_factory):
 @pytest.fixture(scope="module")
 def files(runs):
     """A video of 12 frames and a still, larger than the clips and of another shape, at twice their rate."""
-    folder = runs["given"].parent
+    folder = runs["conditioned"].parent
     rows, columns = np.mgrid[:96, :160]
     moving = [np.stack([(columns + 3 * t) % 256, rows * 2, np.full_like(rows, 90)], axis=-1) for t in range(24)]
     pictures = np.stack(moving).astype(np.uint8)
@@ -226,7 +229,7 @@ def files(runs):
     return {"video": folder / "video.mp4", "still": folder / "still.png"}
 
 
-def command(runs, out, *options, run="given"):
+def command(runs, out, *options, run="conditioned"):
     """The exit code of `scaling sample`."""
     fixed = ["--prompt", "a red ball", "--steps", 2, "--out", out, "--json"]
     return main(list(map(str, ["sample", runs[run], *fixed, *options])))
@@ -251,23 +254,23 @@ def test_a_file_goes_on_in_both_directions(runs, files, tmp_path, capsys, option
     file, out = files[name], tmp_path / "out.mp4"
     assert command(runs, out, options[0], file, *options[2:]) == 0
     document = json.loads(capsys.readouterr().out)
-    found, true = read_video(out, SIZE, 8), read_video(file, SIZE, 8)
+    found, true = read_whole(out, SIZE, 8), read_whole(file, SIZE, 8)
     assert document["frames"] == len(found) == length
-    vae = load_vae(StageFolder(runs["given"]).parent("vae"))
+    vae = load_vae(StageFolder(runs["conditioned"]).parent("vae"))
     through_vae = decode(vae, encode(vae, true[None, : (len(true) - 1) // 4 * 4 + 1]))[0]
     assert psnr(found[place], true) > 35 > psnr(through_vae, true[: len(through_vae)])
 
 
-def test_what_is_drawn_follows_what_is_given(runs, files):
-    """The given frames of the clip are the file's, through the VAE; those that are drawn depend on them."""
-    folder = StageFolder(runs["given"])
-    drawer, video = TrainedRun(folder), read_video(files["video"], SIZE, 8)
-    order = Order("a red ball", 0, 17, 64, 64, Sampler("euler", 2, 1.0, (0.0, 1.0)))
-    for draw in (drawer.after, drawer.before):
-        found = draw(order, video, 5)
+def test_new_frames_depend_on_the_conditioning_frames(runs, files):
+    """Other conditioning frames give other new frames; the same ones give the same."""
+    folder = StageFolder(runs["conditioned"])
+    trained, video = TrainedRun(folder), read_whole(files["video"], SIZE, 8)
+    request = SampleRequest("a red ball", 0, 17, 64, 64, Sampler("euler", 2, 1.0, (0.0, 1.0)))
+    for continue_video in (trained.after, trained.before):
+        found = continue_video(request, video, 5)
         assert found.shape == (12, 64, 64, 3)
-        assert not np.array_equal(found, draw(order, video[::-1].copy(), 5))
-        assert np.array_equal(found, draw(order, video, 5))
+        assert not np.array_equal(found, continue_video(request, video[::-1].copy(), 5))
+        assert np.array_equal(found, continue_video(request, video, 5))
 
 
 def test_an_edit_is_as_long_as_its_file(runs, files, tmp_path, capsys):
@@ -276,7 +279,7 @@ def test_an_edit_is_as_long_as_its_file(runs, files, tmp_path, capsys):
         out = tmp_path / f"{number}.mp4"
         assert command(runs, out, "--edit", files["video"], "--strength", strength, run="plain") == 0
         assert json.loads(capsys.readouterr().out)["frames"] == 9  # 1 + 4k of 12
-        distances.append(psnr(read_video(out, SIZE, 8), read_video(files["video"], SIZE, 8)[:9]))
+        distances.append(psnr(read_whole(out, SIZE, 8), read_whole(files["video"], SIZE, 8)[:9]))
     assert distances[0] > distances[1]
     assert command(runs, tmp_path / "still.mp4", "--edit", files["still"], run="plain") == 0
     assert json.loads(capsys.readouterr().out)["frames"] == 1
@@ -338,7 +341,7 @@ def test_mistakes_are_one_line(runs, files, tmp_path, capsys, options, fragment)
 
 
 @pytest.mark.parametrize("option", ["--start", "--end"])
-def test_a_run_that_never_saw_given_frames_says_so(runs, files, tmp_path, capsys, option):
+def test_a_run_trained_without_conditioning_frames_says_so(runs, files, tmp_path, capsys, option):
     assert command(runs, tmp_path / "out.mp4", option, files["video"], run="plain") == 2
     said = capsys.readouterr().err
     assert "optim.conditioning_frames" in said

@@ -1,4 +1,5 @@
-"""Exact resume: an interrupted run equals an uninterrupted one, bit for bit, even after a damaged checkpoint."""
+"""Training of the DiT: an interrupted run equals an uninterrupted one bit for bit, even after a damaged checkpoint; its
+batches, latents, validation loss and optimizers."""
 
 import json
 import shutil
@@ -24,7 +25,7 @@ from scaling.training import checkpoints
 from scaling.training.batches import FlowBatches
 from scaling.training.dit import DiTModule, flow_losses
 from scaling.training.fit import fit
-from scaling.training.optim import Muon, PowerEMA, orthogonalise, schedule, updates_before_decay
+from scaling.training.optim import Muon, PowerEMA, orthogonalize, schedule, updates_before_decay
 from scaling.training.validation import validation_loss
 from tests.tiny_run import write_latents
 
@@ -35,7 +36,7 @@ DIT = DiTSpec(width=32, depth=1, head_dim=16)
 
 @pytest.fixture(scope="module")
 def latents(tmp_path_factory):
-    """A cache of latents of two shapes with made-up captions."""
+    """A folder of cached latents of two shapes with invented captions."""
     folder = tmp_path_factory.mktemp("latents")
     write_latents(folder)
     return folder
@@ -99,7 +100,7 @@ MANIFESTS = {
     "another step": lambda manifest: {**manifest, "step": 9},
     "no step": lambda manifest: {"files": manifest["files"]},
 }
-"""Manifests that must not be believed, made from the true one."""
+"""Manifests that must be rejected, made from the correct one."""
 
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "no manifest", *MANIFESTS])
@@ -119,26 +120,26 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(train, tmp_path, whol
     else:
         manifest = json.loads((newest / "manifest.json").read_text())
         (newest / "manifest.json").write_text(json.dumps(MANIFESTS[damage](manifest)))
-    step, _, problems = checkpoints.newest(tmp_path / "checkpoints", whole.state())
+    step, _, problems = checkpoints.load_newest(tmp_path / "checkpoints", whole.state())
     assert step == 3
     assert "falling back" in problems[0]
     assert_same(run(train, tmp_path), whole)
 
 
-def test_a_full_disk_is_said_and_harms_nothing(train, whole, small_disk):
+def test_a_full_disk_is_reported_and_loses_nothing(train, whole, small_disk):
     disk = small_disk("4m")
     with pytest.raises(Killed):
         run(train, disk, until=4)
     (disk / "others").write_bytes(bytes(shutil.disk_usage(disk).free - 300_000))  # less than a checkpoint
     with pytest.raises(UserError, match=r"step-00000006.*no space left"):
         run(train, disk)
-    assert checkpoints.newest(disk / "checkpoints", whole.state())[0] == 3
+    assert checkpoints.load_newest(disk / "checkpoints", whole.state())[0] == 3
     assert not list((disk / "checkpoints").glob(".*"))
     (disk / "others").unlink()
     assert_same(run(train, disk), whole)
 
 
-def test_latents_on_a_full_disk_are_said_and_not_believed(small_disk):
+def test_latents_on_a_full_disk_are_reported_and_not_kept(small_disk):
     disk = small_disk("200k")
     writer = LatentWriter(disk)
     for number in range(2):
@@ -163,7 +164,8 @@ def test_shards_hold_what_one_file_holds(latents, tmp_path, monkeypatch):
 
 
 def test_ranks_and_micro_batches_share_one_batch(train):
-    """Every token of the update is somewhere once, with the time and the noise that it has on one rank."""
+    """Every token of the update is in exactly one micro-batch of one rank, with the same time and noise as on a single
+    rank."""
     for step in range(5):
         (whole,) = FlowBatches(train, DIT, OPTIM, seed=0)(step)
         parts = [
@@ -174,18 +176,18 @@ def test_ranks_and_micro_batches_share_one_batch(train):
         assert len(parts) > 2
         assert sum(part.share for part in parts) == pytest.approx(1)
         assert sorted(clip for part in parts for clip in part.packed.clips) == sorted(whole.packed.clips)
-        for field in ("t_flow", "noise", "given"):
-            together = torch.cat([getattr(part, field) for part in parts])
-            assert torch.equal(together.sort(0).values, getattr(whole, field).sort(0).values)
+        for field in ("t_flow", "noise", "conditioning"):
+            joined = torch.cat([getattr(part, field) for part in parts])
+            assert torch.equal(joined.sort(0).values, getattr(whole, field).sort(0).values)
 
 
-def test_given_frames_are_the_first_or_the_last(train):
+def test_conditioning_frames_are_the_first_or_the_last(train):
     batches = FlowBatches(train, DIT, OPTIM.replace(conditioning_frames=0.99), seed=0)
     first = last = 0
     for step in range(40):
         (batch,) = batches(step)
         lengths = [t * h * w for t, h, w in batch.packed.grids]
-        for (t, _, _), marks in zip(batch.packed.grids, batch.given.split(lengths), strict=True):
+        for (t, _, _), marks in zip(batch.packed.grids, batch.conditioning.split(lengths), strict=True):
             frames = marks.reshape(t, -1)
             assert torch.equal(frames.all(1), frames.any(1))
             assert not frames.all()
@@ -193,7 +195,7 @@ def test_given_frames_are_the_first_or_the_last(train):
     assert first > last > 0
 
 
-def test_latents_are_normalised_and_packed_by_shape(train):
+def test_latents_are_normalized_and_packed_by_shape(train):
     values = train.pack(list(range(len(train)))).patches.reshape(-1, train.channels)
     torch.testing.assert_close(values.mean(0), torch.zeros(3), rtol=0, atol=1e-4)
     packed = train.pack([0, 1, 2, 3])
@@ -261,7 +263,7 @@ def test_the_budget_is_met_to_half_an_update(train):
     one, ten = batches.steps_within(1e7), batches.steps_within(1e8)
     assert abs(ten.train_flops / 1e8 - 1) < 0.02
     assert ten.steps > one.steps
-    with pytest.raises(UserError, match="do not pay for one update"):
+    with pytest.raises(UserError, match=r"flop_budget is 1, but one update alone costs .* FLOPs: raise the budget"):
         batches.steps_within(1.0)
 
 
@@ -272,7 +274,7 @@ def test_validation_is_fixed_and_paired(latents):
     first, again = (validation_loss(model, held_out, evaluation)[0] for _ in range(2))
     assert first == again
     assert first.n == 4
-    # An untrained model answers zero, and the velocity's mean square is that of noise plus that of normalised data.
+    # An untrained model answers zero, and the velocity's mean square is that of noise plus that of normalized data.
     assert first.value == pytest.approx(2.0, abs=0.5)
 
 
@@ -301,9 +303,9 @@ def test_longer_clips_take_more_noise():
     assert longer[5].item() == pytest.approx(0.8)  # 4 t / (1 + 3 t)
 
 
-def test_muon_orthogonalises_each_of_fused_matrices():
+def test_muon_orthogonalizes_each_of_fused_matrices():
     torch.manual_seed(0)
-    values = torch.linalg.svdvals(orthogonalise(torch.randn(3, 32, 16)))
+    values = torch.linalg.svdvals(orthogonalize(torch.randn(3, 32, 16)))
     assert 0.6 < values.min() < values.max() < 1.3
     fused = torch.nn.Parameter(torch.zeros(48, 16))
     fused.grad = torch.cat([torch.randn(16, 16) * scale for scale in (1e-3, 1.0, 1e3)])
@@ -313,7 +315,7 @@ def test_muon_orthogonalises_each_of_fused_matrices():
 
 
 def test_a_branch_has_the_bits_of_the_run_that_never_left(train, tmp_path):
-    """Two lengths from one trunk; the second goes on where the first branched off."""
+    """Two runs of different lengths branch off one trunk, which continues for the longer one."""
     optim = OPTIM.replace(warmup_steps=2, decay_fraction=0.25)
     batches = FlowBatches(train, DIT, optim, seed=0)
 

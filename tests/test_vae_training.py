@@ -1,4 +1,4 @@
-"""The VAE's losses: each weight brings in its part and nothing else, and all of it resumes bit for bit."""
+"""Training of the VAE: each weight adds its own loss term and nothing else, and training resumes bit for bit."""
 
 import copy
 from collections import Counter
@@ -13,7 +13,7 @@ from scaling.core.stage import Events
 from scaling.metrics.lpips import LPIPS
 from scaling.models.discriminator import Discriminator
 from scaling.models.vae import VAE
-from scaling.training.adversary import Pair
+from scaling.training.adversary import ReconstructionPair
 from scaling.training.crops import Crops
 from scaling.training.fit import fit
 from scaling.training.vae import LPIPS_FRAMES, VAEModule, some_frames
@@ -36,7 +36,7 @@ def videos():
 
 
 class Watched(VAEModule):
-    """Keeps its state after each update."""
+    """A VAEModule that keeps a copy of its state after each update."""
 
     def __init__(self, model, train):
         super().__init__(model, train)
@@ -81,7 +81,7 @@ def whole(tmp_path_factory):
 
 @pytest.mark.parametrize("killed_at", [3, 5, 7])
 def test_interrupted_equals_uninterrupted_with_every_loss(tmp_path, whole, killed_at):
-    """Before, at and after the update at which the discriminator begins."""
+    """The interruption is before, at or after the update at which the discriminator begins."""
     with pytest.raises(Killed):
         run(ALL, tmp_path, until=killed_at)
     resumed = run(ALL, tmp_path)
@@ -93,7 +93,7 @@ def test_interrupted_equals_uninterrupted_with_every_loss(tmp_path, whole, kille
 
 
 def test_both_networks_are_updated_only_after_the_gan_begins(tmp_path):
-    """Until then the VAE is what it is without; from then on each update moves both."""
+    """Before that, the VAE is the same as without a discriminator; afterwards each update changes both."""
     plain, late = (run(train, tmp_path / name).states for name, train in (("plain", PLAIN), ("late", GAN)))
     begins = round(GAN.gan_from * GAN.steps)
     for before in range(begins):
@@ -114,7 +114,7 @@ def test_without_a_gan_there_is_nothing_of_it():
 
 
 def test_the_losses_add_up():
-    """Of one batch at one step: the difference to the plain loss is the weighted part."""
+    """The loss of one batch is the plain loss plus the weighted additional terms."""
     (batch,) = Crops(videos(), PLAIN, VAE_SPEC.spatial_stride)(6)
     plain, both = module(PLAIN), module(ALL)
     loss = plain.loss(batch, 6)
@@ -140,7 +140,7 @@ def test_the_vae_s_part_leaves_no_gradient_on_the_discriminator():
 def test_the_discriminator_learns_to_tell():
     adversary = module(GAN).adversary
     real = torch.rand(2, 5, 16, 16, 3, generator=torch.Generator().manual_seed(0))
-    pair = [Pair(real, real.mean(dim=(2, 3), keepdim=True).expand_as(real), share=1.0)]
+    pair = [ReconstructionPair(real, real.mean(dim=(2, 3), keepdim=True).expand_as(real), share=1.0)]
     losses = []
     for _ in range(12):
         losses.append(adversary.loss(pair))
@@ -164,7 +164,7 @@ def test_frames_are_drawn_by_seed_and_step_and_place():
 
 
 def test_images_and_clips_of_any_size_are_all_trained_on_as_they_are():
-    """An image among the clips once made one-frame crops of all of them."""
+    """Each clip is cropped to its own size: in an earlier version, one image made all crops one frame long."""
     shapes = [(1, 24, 24), (5, 24, 32), (9, 16, 24), (17, 32, 32)]
     clips = [np.full((*shape, 3), number, np.uint8) for number, shape in enumerate(shapes)]
     train = PLAIN.replace(batch_clips=6, crop=24, crop_frames=9)

@@ -9,7 +9,7 @@ from benchmarks.survival.task import DIES_IN_SAVE, Case, die_in, disturbed, stag
 from scaling.core.attempts import attempts
 from scaling.core.records import read_record
 from scaling.core.stage import StageFolder
-from scaling.distributed.ranks import leave
+from scaling.distributed.ranks import exit_now
 from slurm import submit as launching
 from slurm import worker
 from slurm.arrays import StageJob
@@ -72,8 +72,8 @@ def controller(path: str) -> NoReturn:
         _submit(Case.read(Path(path).parent), os.environ["SLURM_JOB_NAME"])
     except SchedulerDownError as down:
         print(down, flush=True)
-        leave(worker.REQUEUE)
-    leave(0)
+        exit_now(worker.REQUEUE)
+    exit_now(0)
 
 
 def _submit(case: Case, own_name: str = "") -> None:

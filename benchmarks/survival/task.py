@@ -81,8 +81,8 @@ def disturbed(case: Case, loss: Callable[[Any, int], Any]) -> Callable[[Any, int
             append_jsonl(case.path / "updates.jsonl", {"job": job, "pid": os.getpid(), "step": step, "at": time.time()})
             time.sleep(case.sleep)
             latest = step
-        if case.out_of_memory and step >= STRIKE and len(batch.given) > MOST_TOKENS:
-            raise torch.OutOfMemoryError(f"CUDA out of memory: {len(batch.given)} tokens (simulated)")
+        if case.out_of_memory and step >= STRIKE and len(batch.conditioning) > MOST_TOKENS:
+            raise torch.OutOfMemoryError(f"CUDA out of memory: {len(batch.conditioning)} tokens (simulated)")
         value = loss(batch, step)
         return value * float("nan") if case.nan and step >= STRIKE else value
 

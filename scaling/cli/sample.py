@@ -127,13 +127,13 @@ def _sample(trained: "StageFolder", options: SampleOptions) -> tuple["Frames", f
     from scaling.core.stage import DataFields
     from scaling.data.frames import read_video
     from scaling.diffusion.sampling import Sampler
-    from scaling.diffusion.video_sampling import Order, TrainedRun
+    from scaling.diffusion.video_sampling import SampleRequest, TrainedRun
 
     fps = trained.parent("latents").parent("data").stage().fields_as(DataFields).data.fps
     video = None if options.file is None else read_video(options.file, (options.width, options.height), fps)
     frames = _num_frames(options, video, fps)
     sampler = Sampler(options.solver, options.steps, options.guidance, options.guidance_interval)
-    request = Order(options.prompt, options.seed, frames, options.height, options.width, sampler)
+    request = SampleRequest(options.prompt, options.seed, frames, options.height, options.width, sampler)
     if video is None:
         return TrainedRun(trained).new(request), fps
     if options.edit:

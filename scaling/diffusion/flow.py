@@ -25,28 +25,28 @@ def stratified_times(count: int, generator: torch.Generator) -> Tensor:
 
 
 def shift(t_flow: Tensor, tokens: Tensor, shift_tokens: int) -> Tensor:
-    """Moves times towards noise for clips of many tokens: neighbouring tokens of a large clip tell of each other, so
-    the same noise hides less of it. t' = a t / (1 + (a - 1) t) with a = sqrt(tokens / shift_tokens), the resolution
+    """Moves times towards noise for clips of many tokens: the neighboring tokens of a large clip are redundant, so the
+    same noise hides less of it. t' = a t / (1 + (a - 1) t) with a = sqrt(tokens / shift_tokens), the resolution
     shift of Stable Diffusion 3 (arXiv 2403.03206, equation 23) with a clip's tokens for an image's pixels.
 
-    t_flow and tokens: (clips,), or broadcasting. Monotone, and keeps 0 and 1.
+    t_flow and tokens: (clips,), or broadcasting. The shift is monotone and keeps 0 and 1.
     """
     a = (tokens / shift_tokens).sqrt()
     return a * t_flow / (1 + (a - 1) * t_flow)
 
 
 def mix(clean: Tensor, noise: Tensor, t_flow: Tensor) -> Tensor:
-    """The noisy latents at time t_flow, which broadcasts against them."""
+    """The noisy latents at time t_flow. The time broadcasts against the latents."""
     return (1 - t_flow) * clean + t_flow * noise
 
 
 def to_velocity(
     output: Tensor, noisy: Tensor, t_flow: Tensor, prediction: Prediction, smallest_time: float = 0.0
 ) -> Tensor:
-    """What the network's output says of the velocity; t_flow, above 0, broadcasts against it.
+    """The velocity that the network's output predicts. t_flow is above 0 and broadcasts against the output.
 
-    A loss gives SMALLEST_TIME: near t = 0 the error of a clean prediction would outweigh all others. A sampler must
-    not, or the last of the noise would stay.
+    A loss gives SMALLEST_TIME, because near t = 0 the error of a clean prediction would outweigh all others. A sampler
+    must not give it, because then the last of the noise would remain.
     """
     if prediction == "velocity":
         return output
@@ -54,12 +54,12 @@ def to_velocity(
 
 
 def seeded_noise(shape: Sequence[int], *seed: int) -> Tensor:
-    """Standard normal noise that depends on the seed's numbers alone: drawn on the CPU in float32 by a generator of its
-    own, so that a sample is the same in any batch, on any device, in any world size."""
+    """Standard normal noise that depends on the seed's numbers alone: it is drawn on the CPU in float32 by a generator
+    of its own, so a sample is the same in any batch, on any device and for any number of ranks."""
     return torch.randn(tuple(shape), generator=seeded(*seed))
 
 
 def seeded(*seed: int) -> torch.Generator:
-    """A CPU generator for a tuple of non-negative numbers; neighbouring tuples give unrelated streams."""
+    """A CPU generator for a tuple of non-negative numbers. Neighboring tuples give unrelated streams."""
     state = np.random.SeedSequence(seed).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(state >> np.uint64(1)))

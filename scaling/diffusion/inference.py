@@ -1,4 +1,5 @@
-"""Trained models of complete stages, for use: load them, encode and decode clips. Nothing here trains."""
+"""Inference: loads the trained models of complete stages, and encodes and decodes clips with the VAE. Sampling is in
+`scaling.diffusion.sampling`; nothing here trains."""
 
 from collections.abc import Iterable, Iterator
 from itertools import islice
@@ -14,8 +15,8 @@ from scaling.models.dit import DiT
 from scaling.models.vae import VAE, to_float, to_uint8
 
 CHUNK_PIXELS = 2**22
-"""Most pixels, over frames and clips, that are in the VAE at once, or four frames where those have more. Four frames of
-720p fit, or eight of 480p; the largest activation of `base`, in its decoder, is then 1.6 GB in bfloat16."""
+"""The largest number of pixels, over frames and clips, that go through the VAE at once; but four frames always do. Four
+frames of 720p fit, or eight of 480p; the largest activation of `base`, in its decoder, is then 1.6 GB in bfloat16."""
 
 
 def device() -> torch.device:
@@ -40,31 +41,32 @@ def load_dit(folder: StageFolder, data: LatentSet) -> DiT:
 
 
 def encode(vae: VAE, clips: np.ndarray) -> torch.Tensor:
-    """uint8 (b, t, h, w, 3) -> posterior means (b, t, h, w, c), float32 on the CPU. Large clips go through in chunks.
+    """Clips, uint8 (b, t, h, w, 3), to posterior means (b, t, h, w, c), float32 on the CPU. Large clips go through the
+    VAE in chunks.
 
-    Raises ValueError if a size does not divide (see `VAE.encode`).
+    Raises ValueError if a size is not divisible as `VAE.encode` requires.
     """
     _, t, h, w, _ = clips.shape
-    stride, room = vae.spec.temporal_stride, _latents_at_once(vae, h, w)
+    stride, chunk_latents = vae.spec.temporal_stride, _latents_at_once(vae, h, w)
     encoded = []
-    for group in np.split(clips, range(room, len(clips), room)):
-        latents, cache = max(1, room // len(group)), FeatureCache()
+    for group in np.split(clips, range(chunk_latents, len(clips), chunk_latents)):
+        latents, cache = max(1, chunk_latents // len(group)), FeatureCache()
         starts = range(1 + stride * (latents - 1), t, stride * latents)
         encoded.append(torch.cat([_encode(vae, chunk, cache) for chunk in np.split(group, starts, axis=1)], dim=1))
     return torch.cat(encoded)
 
 
 def decode(vae: VAE, latents: torch.Tensor) -> np.ndarray:
-    """Latents (b, t, h, w, c) -> uint8 (b, t, h, w, 3), a clip at a time: a picture never depends on its batch. Large
-    clips go through in chunks."""
+    """Latents (b, t, h, w, c) to clips, uint8 (b, t, h, w, 3). Clips are decoded one at a time, so a picture never
+    depends on its batch; large clips go through the VAE in chunks."""
     return np.stack([np.concatenate(list(decode_stream(vae, [latent]))) for latent in latents])
 
 
 def encode_stream(vae: VAE, frames: Iterable[np.ndarray]) -> Iterator[torch.Tensor]:
-    """Frames of one video, each uint8 (h, w, 3) -> its posterior means in parts (t, h, w, c), float32 on the CPU.
+    """The frames of one video, each uint8 (h, w, 3), to its posterior means in parts (t, h, w, c), float32 on the CPU.
 
-    However long the video, one chunk of it is in memory. The parts joined are what `encode` gives for the whole; raises
-    ValueError where that would, which for a number of frames that is not 1 + 4k is at the end.
+    However long the video is, only one chunk of it is in memory. The concatenated parts equal what `encode` returns for
+    the whole video. Raises ValueError where `encode` would; for a number of frames other than 1 + 4k, at the end.
     """
     source, cache, stride = iter(frames), FeatureCache(), vae.spec.temporal_stride
     chunk = list(islice(source, 1))
@@ -78,19 +80,20 @@ def encode_stream(vae: VAE, frames: Iterable[np.ndarray]) -> Iterator[torch.Tens
 
 
 def decode_stream(vae: VAE, parts: Iterable[torch.Tensor]) -> Iterator[np.ndarray]:
-    """Latents of one video in parts (t, h, w, c) of any lengths -> its frames in parts, uint8 (t, h, w, 3).
+    """The latents of one video in parts (t, h, w, c) of any lengths to its frames in parts, uint8 (t, h, w, 3).
 
-    However long the video, one chunk of it is in memory. The frames joined are what `decode` gives for the whole.
+    However long the video is, only one chunk of it is in memory. The concatenated frames equal what `decode` returns
+    for the whole video.
     """
     cache, stride = FeatureCache(), vae.spec.spatial_stride
     for part in parts:
         _, h, w, _ = part.shape
-        for chunk in part.split(_latents_at_once(vae, h * stride, w * stride)):
+        for chunk in torch.split(part, _latents_at_once(vae, h * stride, w * stride)):
             yield _decode(vae, chunk[None], cache)[0]
 
 
 def _latents_at_once(vae: VAE, height: int, width: int) -> int:
-    """Latent frames of a chunk; heights and widths in pixels."""
+    """The number of latent frames in a chunk. The height and the width are in pixels."""
     return max(1, CHUNK_PIXELS // (vae.spec.temporal_stride * height * width))
 
 

@@ -1,9 +1,11 @@
 """Cached latents: every clip is encoded once, and every model of a sweep trains on the same numbers.
 
-A folder holds for each shape shards `latents-train-<t>x<h>x<w>-<number>.safetensors` and
-`latents-held-out-<t>x<h>x<w>-<number>.safetensors`, as the VAE gave them; `text.safetensors` with the token states of
-every distinct caption; and clips.json, which says of each clip its shape, its shard and row, its caption and whether it
-is held out, and gives each channel's mean and deviation.
+The folder of a cache holds:
+- for each shape, shards `latents-train-<t>x<h>x<w>-<number>.safetensors` and
+  `latents-held-out-<t>x<h>x<w>-<number>.safetensors` of latents, not normalized;
+- `text.safetensors`, the token states of every distinct caption;
+- `clips.json`, which names the shape, the shard, the row and the caption of each clip and whether it is held out, and
+  the mean and standard deviation of each channel.
 """
 
 from collections import Counter
@@ -22,21 +24,25 @@ from scaling.models.dit import patchify
 from scaling.text.encoded_captions import EncodedCaptions
 
 SHARD_BYTES = 2**28
-"""Size of a shard, at most, or one clip."""
+"""Largest size of a shard, unless a single clip is larger."""
 
 
 @dataclass(frozen=True)
 class Packed:
-    """Clips one after another: patches (tokens, c), the grid of each clip, its captions, its numbers."""
+    """A batch of clips of different sizes, packed one after another along the token axis without padding."""
 
     patches: Tensor
+    """Normalized patches, (tokens, c)."""
     grids: list[Grid]
+    """The number of tokens of each clip along t, h and w."""
     caption: EncodedCaptions
+    """The captions, one row for each clip."""
     clips: list[int]
+    """The number of each clip in its `LatentSet`."""
 
 
 class LatentSet:
-    """The latents of one half of the data (training or held out); batches of them are normalised per channel."""
+    """The latents of the training clips, or those of the held-out clips. Batches are normalized per channel."""
 
     def __init__(self, folder: Path, *, held_out: bool, patch: int) -> None:
         document = read_document(folder / "clips.json")
@@ -47,10 +53,11 @@ class LatentSet:
         text = load_file(folder / "text.safetensors")
         self.text = EncodedCaptions(text["states"], text["mask"], text["pooled"])
         self.latents = {
-            (shape, shard): load_file(_file(folder, shape, held_out, shard))["latents"]
+            (shape, shard): load_file(_shard_path(folder, shape, held_out, shard))["latents"]
             for shape, shard in {(entry["shape"], entry["shard"]) for entry in self.entries}
         }
-        """By shape and shard: mapped files, of which memory holds what is in use."""
+        """The latents of each shard, by shape and shard number. The files are memory-mapped, so that only what is used
+        is read."""
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -69,19 +76,21 @@ class LatentSet:
 
     @cached_property
     def grids(self) -> list[Grid]:
-        """Tokens along t, h, w of every clip."""
+        """The number of tokens of every clip along t, h and w."""
         return [token_grid(self.shape(clip), self.patch) for clip in range(len(self))]
 
     def caption(self, clip: int) -> str:
-        return self.captions[self.entries[clip]["caption"]]
+        """The caption of a clip as text."""
+        number: int = self.entries[clip]["caption"]
+        return self.captions[number]
 
     def shape(self, clip: int) -> Grid:
-        """Latent size (t, h, w) of a clip."""
+        """The latent size (t, h, w) of a clip."""
         t, h, w = map(int, self.entries[clip]["shape"].split("x"))
         return t, h, w
 
     def by_shape(self, clips: list[int]) -> list[int]:
-        """These clips with those of one shape beside each other, as packing wants them."""
+        """These clips sorted so that clips of one shape are neighbors, which packing requires."""
         return sorted(clips, key=lambda clip: self.entries[clip]["shape"])
 
     def pack(self, clips: list[int]) -> Packed:
@@ -96,68 +105,69 @@ class LatentSet:
         return Packed(torch.cat(patches), [self.grids[clip] for clip in clips], text, clips)
 
 
-def _file(folder: Path, shape: str, held_out: bool, shard: int) -> Path:
+def _shard_path(folder: Path, shape: str, held_out: bool, shard: int) -> Path:
     return folder / f"latents-{'held-out' if held_out else 'train'}-{shape}-{shard:04d}.safetensors"
 
 
 class Moments:
-    """Mean and variance per channel of values that come in parts, in float64 (Chan, Golub & LeVeque 1983)."""
+    """Running mean and standard deviation per channel, in float64 (Chan, Golub & LeVeque 1983)."""
 
     def __init__(self) -> None:
         self.count = 0
         self.mean = self.squares = torch.zeros((), dtype=torch.float64)
-        """Mean, and sum of squared differences from it, of the values so far: (c,)."""
+        """The mean of the values so far, and the sum of their squared differences from it, each (c,)."""
 
     def add(self, values: Tensor) -> None:
-        """values: (n, c)."""
+        """Takes in values (n, c)."""
         values = values.double()
         count, mean = self.count + len(values), values.mean(0)
         shift = mean - self.mean
-        among = (values - mean).square().sum(0)
-        self.squares = self.squares + among + shift.square() * (self.count * len(values) / count)
+        new_squares = (values - mean).square().sum(0)
+        self.squares = self.squares + new_squares + shift.square() * (self.count * len(values) / count)
         self.mean = self.mean + shift * (len(values) / count)
         self.count = count
 
     @property
     def std(self) -> Tensor:
-        """(c,), with one value less in the denominator."""
+        """The standard deviation (c,), with n - 1 in the denominator."""
         return (self.squares / (self.count - 1)).sqrt()
 
 
 class LatentWriter:
-    """Writes the folder as latents come, shard by shard, so that a shard of each shape is all it holds; clips.json
-    comes last."""
+    """Writes the folder of a cache while the clips are encoded. It holds at most one shard of each shape in memory, and
+    writes clips.json last."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.open: dict[tuple[str, bool], list[Tensor]] = {}
-        """By shape and half, the latents of the shard that is not full yet."""
+        """The latents of the shards that are not full yet, by shape and whether they are held out."""
         self.shards: Counter[tuple[str, bool]] = Counter()
-        """How many are written."""
+        """The number of shards written, by shape and whether they are held out."""
         self.moments = Moments()
-        """Of the training clips."""
-        self.entries: list[dict] = []
+        """The channel statistics of the training clips."""
+        self.entries: list[dict[str, str | int]] = []
+        """The entries of clips.json, one for each clip."""
         self.captions: dict[str, int] = {}
+        """The number of each distinct caption."""
 
     def add(self, latent: Tensor, caption: str, held_out: bool) -> None:
-        """latent: (t, h, w, c). Raises UserError if the disk is full."""
+        """Adds the latent (t, h, w, c) of a clip. Raises UserError if the disk is full."""
         shape = "x".join(str(size) for size in latent.shape[:3])
-        kind = shape, held_out
-        rows = self.open.setdefault(kind, [])
+        key = shape, held_out
+        rows = self.open.setdefault(key, [])
         number = self.captions.setdefault(caption, len(self.captions))
-        place = {"shape": shape, "shard": self.shards[kind], "row": len(rows)}
-        self.entries.append({**place, "caption": number, "held_out": held_out})
+        entry: dict[str, str | int] = {"shape": shape, "shard": self.shards[key], "row": len(rows)}
+        self.entries.append({**entry, "caption": number, "held_out": held_out})
         rows.append(latent)
         if not held_out:
             self.moments.add(latent.flatten(0, 2))
         if (len(rows) + 1) * latent.nbytes > SHARD_BYTES:
-            self._close(kind)
+            self._write_shard(key)
 
     def finish(self, text: EncodedCaptions) -> None:
-        """Writes the rest; the channel statistics are those of the training clips. Raises UserError if the disk is
-        full."""
-        for kind in list(self.open):
-            self._close(kind)
+        """Writes the shards that are not full, the text and clips.json. Raises UserError if the disk is full."""
+        for key in list(self.open):
+            self._write_shard(key)
         states = save({"states": text.states, "mask": text.mask, "pooled": text.pooled})
         write_bytes(self.folder / "text.safetensors", states)
         document = {
@@ -168,7 +178,7 @@ class LatentWriter:
         }
         write_document(self.folder / "clips.json", document)
 
-    def _close(self, kind: tuple[str, bool]) -> None:
-        latents = torch.stack(self.open.pop(kind))
-        write_bytes(_file(self.folder, *kind, self.shards[kind]), save({"latents": latents}))
-        self.shards[kind] += 1
+    def _write_shard(self, key: tuple[str, bool]) -> None:
+        latents = torch.stack(self.open.pop(key))
+        write_bytes(_shard_path(self.folder, *key, self.shards[key]), save({"latents": latents}))
+        self.shards[key] += 1

@@ -1,8 +1,9 @@
-"""Ways to integrate the flow's velocity dz/dt from noise at t = 1 to data at t = 0, all on one grid of times.
+"""Solvers: methods that integrate the flow's velocity dz/dt from noise at t = 1 to data at t = 0, all on one grid of
+times.
 
-A solver knows nothing of networks or guidance: it takes a velocity, a state in float32, and falling times of any
-spacing. On a straight path each is exact. Where the velocity jumps, as at the ends of a guidance interval, one step
-has the error of the first order, whatever the solver.
+A solver knows nothing of networks or guidance. It takes a velocity, a state in float32, and falling times of any
+spacing. On a straight path every solver is exact. Where the velocity jumps, as at the ends of a guidance interval, one
+step of any solver has a first-order error.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,13 +16,13 @@ from scaling.core.specs import Solver
 from scaling.diffusion.flow import shift
 
 Velocity = Callable[[Tensor, float], Tensor]
-"""dz/dt of a state at a flow time."""
+"""A function that returns dz/dt for a state and a flow time."""
 
 
 def times(steps: int, tokens: int, shift_tokens: int, start: float = 1.0) -> list[float]:
-    """steps + 1 flow times that fall from `start` to 0: equal steps, shifted for a clip of so many tokens as the times
-    of its training are (`scaling.diffusion.flow.shift`). From a later start, the grid is as dense as a whole one
-    there."""
+    """steps + 1 flow times that fall from `start` to 0. They are equally spaced and then shifted for a clip of `tokens`
+    tokens, as the times of training are (`scaling.diffusion.flow.shift`). With a start below 1, the grid has the same
+    distribution as the part of the full grid from there on."""
     assert steps > 0
     assert 0 < start <= 1, f"start is {start}"
     length, short = torch.tensor(tokens), torch.tensor(shift_tokens)
@@ -31,23 +32,24 @@ def times(steps: int, tokens: int, shift_tokens: int, start: float = 1.0) -> lis
 
 
 def integrate(solver: Solver, velocity: Velocity, z: Tensor, times: Sequence[float]) -> Tensor:
-    """The state at the last of the times, from the state z at the first one."""
+    """Integrates from the state z at the first of the times, and returns the state at the last."""
     return _SOLVERS[solver](velocity, z.float(), times)
 
 
 def _euler(velocity: Velocity, z: Tensor, times: Sequence[float]) -> Tensor:
-    """First order, one evaluation a step."""
+    """Euler's method: first order, one evaluation of the velocity in each step."""
     for now, then in pairwise(times):
         z = z + (then - now) * velocity(z, now)
     return z
 
 
 def _heun(velocity: Velocity, z: Tensor, times: Sequence[float]) -> Tensor:
-    """Second order, two evaluations a step: the mean of the velocities at both ends, the far one where Euler's step
-    leads (EDM, arXiv 2206.00364, algorithm 1 without its noise).
+    """Heun's method: second order, two evaluations of the velocity in each step. It takes the mean of the velocities at
+    both ends of the step, the second at the point where Euler's step ends (EDM, arXiv 2206.00364, algorithm 1 without
+    its noise).
 
-    As there, the last step is Euler's: at t = 0 nothing is left to predict, and a clean prediction says nothing of the
-    velocity. One such step has an error of second order, so the whole keeps its order.
+    As in EDM, the last step is Euler's: at t = 0 there is no noise to predict, and a clean prediction does not
+    determine the velocity. One such step has a second-order error, so the solver keeps its order.
     """
     for now, then in pairwise(times):
         slope = velocity(z, now)
@@ -57,13 +59,14 @@ def _heun(velocity: Velocity, z: Tensor, times: Sequence[float]) -> Tensor:
 
 
 def _multistep(velocity: Velocity, z: Tensor, times: Sequence[float]) -> Tensor:
-    """Second order, one evaluation a step: the integral of the line through the last two velocities,
+    """A multistep method: second order, one evaluation of the velocity in each step. It integrates the line through the
+    last two velocities,
 
         z' = z + h (v + (h / 2 h_before) (v - v_before))        h = then - now,
 
     the two-step method of Adams and Bashforth with variable steps (Hairer, Norsett & Wanner, Solving Ordinary
-    Differential Equations I, section III.5). PNDM (arXiv 2202.09778) brought such methods to diffusion. The first
-    step, which has no velocity before it, is Euler's.
+    Differential Equations I, section III.5). PNDM (arXiv 2202.09778) introduced such methods to diffusion. The first
+    step has no previous velocity and is Euler's.
     """
     slope_before, h_before = None, 0.0
     for now, then in pairwise(times):

@@ -1,17 +1,19 @@
-"""Videos from a trained run: from a prompt alone, on from given pictures or up to them, or by editing. Pictures in and
-out; how the flow is integrated is in `scaling.diffusion.sampling`.
+"""Samples videos from a trained run: from a prompt alone, as the continuation or the beginning of a video, or by
+editing one. Videos are pixels here; how the flow is integrated is in `scaling.diffusion.sampling`.
 
-The VAE is causal: the first latent of a clip stands for one frame, every other for four. So what can be given is this:
+The VAE is causal: the first latent of a clip stands for one frame, every other for four. This limits what the
+conditioning frames can be:
 
-- What comes after a video: its last 1 + 4k frames are encoded as a clip of their own and become the first 1 + k latents
-  of the clip that is drawn, in the very form in which training gave them. All that the model knows of the video is
-  these frames. At the joint, the video's own pictures meet the decoder's: motion goes on, but sharpness and
-  colour change at once by as much as the VAE loses.
-- What comes before a video: its first 1 + 4k frames are encoded likewise, but the first of these latents stands for one
-  frame, and no such latent is found inside a clip. So only the k others are given, at the end. They do not hold the
-  video's first frame, but only what its successors tell of it; the last frame that the model draws is its own idea of
-  that first frame, and makes room for the true one. And they were encoded without the past that is now drawn
-  for them. So this joint is the weaker one: beside the change of sharpness, things may jump a little.
+- To continue a video, its last 1 + 4k frames are encoded as a clip of their own and become the first 1 + k latents of
+  the sampled clip, in the same form as in training. The model knows nothing else of the video. The result has the
+  video's own frames, not the decoder's, up to the joint. So the motion continues, but sharpness and color change at the
+  joint by as much as the VAE loses.
+- To sample what comes before a video, its first 1 + 4k frames are encoded in the same way. The first of these latents
+  stands for one frame, and there is no such latent inside a clip, so only the k others are used, at the end of the
+  clip. They do not contain the video's first frame, only what the next frames reveal of it. The last frame that the
+  model samples is the model's own version of that first frame, and the true one replaces it. Also, the latents were
+  encoded without the past that the model now samples. So this joint is the weaker one: besides the change in sharpness,
+  objects may jump a little.
 """
 
 from dataclasses import dataclass
@@ -22,65 +24,74 @@ from scaling.accounting.geometry import latent_size
 from scaling.core.stage import DiTFields, StageFolder
 from scaling.core.streams import Stream
 from scaling.data.video import Frames
-from scaling.diffusion.inference import decode, device, encode, load_dit, load_vae
+from scaling.diffusion.inference import decode, encode, load_dit, load_vae
 from scaling.diffusion.latents import LatentSet
-from scaling.diffusion.sampling import Edit, Given, Sampler, sample
+from scaling.diffusion.sampling import ConditioningFrames, Edit, Sampler, sample
+from scaling.distributed.devices import current_device
 from scaling.text.load import load_text_encoder
 
 
 @dataclass(frozen=True)
-class Order:
-    """One clip to draw."""
+class SampleRequest:
+    """A request for one sampled clip."""
 
     prompt: str
+    """The caption of the clip."""
     seed: int
+    """The seed of the noise that the clip starts from."""
     frames: int
-    """1 + 4k, given ones included."""
+    """The number of frames of the clip, 1 + 4k, conditioning frames included."""
     height: int
-    """Pixels; a multiple of the VAE's spatial stride times the DiT's patch."""
+    """The height in pixels, a multiple of the VAE's spatial stride times the DiT's patch."""
     width: int
-    """Like the height."""
-    how: Sampler
+    """The width in pixels, a multiple of the same number."""
+    sampler: Sampler
+    """How the flow is integrated."""
 
 
 class TrainedRun:
-    """A complete `dit` stage with its VAE and text encoder. Videos are uint8 (t, h, w, 3) of the order's size."""
+    """A complete `dit` stage with its VAE and text encoder. Videos are uint8 (t, h, w, 3) of the requested size."""
 
     def __init__(self, folder: StageFolder) -> None:
         fields = folder.stage().fields_as(DiTFields)
         latents = folder.parent("latents")
         self.data = LatentSet(latents.path, held_out=True, patch=fields.dit.patch)
         self.model, self.vae = load_dit(folder, self.data), load_vae(folder.parent("vae"))
-        self.encoder = load_text_encoder(latents.stage()).to(device())
+        self.encoder = load_text_encoder(latents.stage()).to(current_device())
 
-    def new(self, order: Order) -> Frames:
-        """A video of the prompt."""
-        return self._draw(order)
+    def new(self, request: SampleRequest) -> Frames:
+        """Samples a video of the prompt."""
+        return self._sample(request)
 
-    def after(self, order: Order, video: Frames, given: int) -> Frames:
-        """What comes after a video or a still, of which the clip takes up the last `given` = 1 + 4k frames:
-        order.frames - given new frames."""
-        latents = self._encode(video[len(video) - given :])
-        return self._draw(order, given=Given(latents, "start"))[given:]
+    def after(self, request: SampleRequest, video: Frames, num_conditioning: int) -> Frames:
+        """Samples what comes after a video or a still. The last `num_conditioning` = 1 + 4k frames of the video are the
+        conditioning frames; the result is the request.frames - num_conditioning new frames."""
+        latents = self._encode(video[len(video) - num_conditioning :])
+        return self._sample(request, conditioning=ConditioningFrames(latents, "start"))[num_conditioning:]
 
-    def before(self, order: Order, video: Frames, given: int) -> Frames:
-        """What comes before a video, of which the clip takes up the first `given` = 5 + 4k frames: order.frames - given
-        new frames."""
-        latents = self._encode(video[:given])[1:]
-        return self._draw(order, given=Given(latents, "end"))[: order.frames - given]
+    def before(self, request: SampleRequest, video: Frames, num_conditioning: int) -> Frames:
+        """Samples what comes before a video. The first `num_conditioning` = 5 + 4k frames of the video are the
+        conditioning frames; the result is the request.frames - num_conditioning new frames."""
+        latents = self._encode(video[:num_conditioning])[1:]
+        frames = self._sample(request, conditioning=ConditioningFrames(latents, "end"))
+        return frames[: request.frames - num_conditioning]
 
-    def edited(self, order: Order, video: Frames, strength: float) -> Frames:
-        """The first order.frames frames of a video, made noisy to flow time `strength` and drawn anew from there."""
-        latents = self._encode(video[: order.frames])
-        return self._draw(order, edit=Edit(latents, strength))
+    def edited(self, request: SampleRequest, video: Frames, strength: float) -> Frames:
+        """Adds noise to the first request.frames frames of a video, up to flow time `strength`, and samples from
+        there."""
+        latents = self._encode(video[: request.frames])
+        return self._sample(request, edit=Edit(latents, strength))
 
     def _encode(self, frames: Frames) -> Tensor:
-        """Normalised latents (t, h, w, c)."""
+        """The normalized latents (t, h, w, c) of a video."""
         return (encode(self.vae, frames[None])[0] - self.data.mean) / self.data.std
 
-    def _draw(self, order: Order, given: Given | None = None, edit: Edit | None = None) -> Frames:
-        caption = self.encoder.encode([order.prompt], self.data.text_tokens)
-        shape = latent_size(order.frames, order.height, order.width, self.vae.spec)
-        noise = (order.seed, Stream.GRID)
-        drawn = sample(self.model, caption, shape, [noise], order.how, given=given, edit=edit)
-        return decode(self.vae, drawn * self.data.std + self.data.mean)[0]
+    def _sample(
+        self, request: SampleRequest, conditioning: ConditioningFrames | None = None, edit: Edit | None = None
+    ) -> Frames:
+        caption = self.encoder.encode([request.prompt], self.data.text_tokens)
+        shape = latent_size(request.frames, request.height, request.width, self.vae.spec)
+        seeds = [(request.seed, Stream.GRID)]
+        latents = sample(self.model, caption, shape, seeds, request.sampler, conditioning=conditioning, edit=edit)
+        frames: Frames = decode(self.vae, latents * self.data.std + self.data.mean)[0]
+        return frames

@@ -1,7 +1,7 @@
-"""How the ranks that train one model meet and what they tell each other. Works in a process that is alone, too.
+"""The process group of the ranks that train one model, and the collectives that they use. All of it works in a process
+without other ranks, too.
 
-Not how ranks are started, which is `scaling.distributed.ranks`; not what they do to a model, which is
-`scaling.training.engine`.
+How ranks are started is in `scaling.distributed.ranks`; how they divide a model is in `scaling.training.engine`.
 """
 
 from collections.abc import Iterator
@@ -15,15 +15,17 @@ from torch import Tensor
 from scaling.core.errors import UserError
 from scaling.distributed.ranks import rank_on_node, ranks, ranks_on_node
 
-PATIENCE = timedelta(minutes=30)
-"""How long a rank waits for the others: the first one draws samples and writes files meanwhile."""
+TIMEOUT = timedelta(minutes=30)
+"""How long a rank waits for the others in a collective. It is long because the first rank draws samples and writes
+files while the others wait."""
 
 
 @contextmanager
-def together() -> Iterator[None]:
-    """The ranks meet and, if nothing fails, part again. After a failure a rank just ends, and the others with it.
+def process_group() -> Iterator[None]:
+    """Joins the process group, and leaves it if the body succeeds. If the body fails, the rank just ends, and whoever
+    started the ranks ends the others.
 
-    Raises UserError where there are fewer GPUs than ranks.
+    Raises UserError where the node has fewer GPUs than ranks.
     """
     if ranks() == 1:
         yield
@@ -36,13 +38,13 @@ def together() -> Iterator[None]:
                 "lower engine.processes, or raise hardware.gpus"
             )
         torch.cuda.set_device(rank_on_node())
-    dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=PATIENCE)
+    dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=TIMEOUT)
     yield
     dist.destroy_process_group()
 
 
-def everywhere(values: Tensor) -> Tensor:
-    """A small CPU tensor of every rank -> (ranks, ...), on each of them. Nobody pickles anything."""
+def all_gather(values: Tensor) -> Tensor:
+    """Collects a small CPU tensor of the same shape from every rank: (ranks, ...) on each rank. Nothing is pickled."""
     if ranks() == 1:
         return values[None]
     parts = [torch.empty_like(values) for _ in range(ranks())]
@@ -51,7 +53,7 @@ def everywhere(values: Tensor) -> Tensor:
 
 
 def sum_over_ranks(value: Tensor) -> Tensor:
-    """On each of the ranks."""
+    """The sum of the tensors of all ranks, on each rank."""
     if ranks() > 1:
         value = value.clone()
         dist.all_reduce(value)

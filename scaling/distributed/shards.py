@@ -1,6 +1,6 @@
-"""Tensors of which each rank keeps a part, by rows (DTensor); a tensor that is not divided passes through unchanged.
+"""Tensors whose rows are sharded among the ranks (DTensor). A tensor that is not sharded passes through unchanged.
 
-Not who divides them, which is `scaling.training.engine`.
+The sharding of a model itself is in `scaling.training.engine`.
 """
 
 from collections.abc import Mapping
@@ -12,37 +12,34 @@ from scaling.distributed.ranks import rank
 
 
 def local(tensor: Tensor) -> Tensor:
-    """The part that this rank keeps; it shares memory with the whole."""
+    """The shard that this rank holds. It shares memory with the sharded tensor."""
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
-def whole(tensor: Tensor) -> Tensor:
-    """The parts of all ranks. All of them have to ask."""
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
-
-
-def whole_of_part(part: Tensor, pattern: Tensor) -> Tensor:
-    """The whole of what each rank has a part of, divided as `pattern` is. All of them have to ask."""
-    if not isinstance(pattern, DTensor):
+def unshard(part: Tensor, like: Tensor) -> Tensor:
+    """The full tensor from each rank's part of it, which is sharded as `like` is. All ranks have to call this."""
+    if not isinstance(like, DTensor):
         return part
-    mesh, placements = pattern.device_mesh, pattern.placements
-    return DTensor.from_local(part, mesh, placements, shape=pattern.shape, stride=pattern.stride()).full_tensor()
+    mesh, placements = like.device_mesh, like.placements
+    full: Tensor = DTensor.from_local(part, mesh, placements, shape=like.shape, stride=like.stride()).full_tensor()
+    return full
 
 
-def part_of_whole(full: Tensor, pattern: Tensor) -> Tensor:
-    """A whole tensor divided as `pattern` is. What has another shape stays whole, as an optimizer's count of steps
-    does."""
-    if not isinstance(pattern, DTensor) or full.shape != pattern.shape:
+def shard(full: Tensor, like: Tensor) -> Tensor:
+    """A full tensor sharded as `like` is. A tensor of another shape stays full, such as an optimizer's step count."""
+    if not isinstance(like, DTensor) or full.shape != like.shape:
         return full
-    full = full.to(pattern.device)
-    return distribute_tensor(full, pattern.device_mesh, pattern.placements, src_data_rank=None)
+    full = full.to(like.device)
+    return distribute_tensor(full, like.device_mesh, like.placements, src_data_rank=None)
 
 
 def gathered(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """All of them whole on the first rank's CPU, and nothing on the others, which have to ask too."""
-    found = {}
-    for name in sorted(tensors):  # an order that all agree on: optimizers' states come in any
-        full = whole(tensors[name])
+    """All tensors in full on the CPU of the first rank, and an empty dictionary on the others. All ranks have to call
+    this."""
+    full_tensors = {}
+    for name in sorted(tensors):  # an order that all ranks share: the states of optimizers come in any order
+        tensor = tensors[name]
+        full = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
         if rank() == 0:
-            found[name] = full.cpu()
-    return found
+            full_tensors[name] = full.cpu()
+    return full_tensors

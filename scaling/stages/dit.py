@@ -15,10 +15,10 @@ from scaling.core.errors import DivergedError
 from scaling.core.records import Metric, RunRecord
 from scaling.core.stage import DiTFields, Events, Stage, StageFolder
 from scaling.core.store import write_bytes
-from scaling.diffusion.inference import device, load_dit
+from scaling.diffusion.inference import load_dit
 from scaling.diffusion.latents import LatentSet
-from scaling.distributed.devices import peak_flops
-from scaling.distributed.group import together
+from scaling.distributed.devices import current_device, peak_flops
+from scaling.distributed.group import process_group
 from scaling.distributed.ranks import rank
 from scaling.distributed.shards import gathered
 from scaling.stages import training_ranks
@@ -32,7 +32,7 @@ from scaling.training.validation import validation_loss
 def train(folder: StageFolder, stage: Stage, events: Events) -> None:
     """What every rank does. The first rank writes the sample grids, the averaged weights and the training's result."""
     fields = stage.fields_as(DiTFields)
-    with together():
+    with process_group():
         training = DiTTraining.set_up(folder, stage)
         try:
             update_seconds = training.run(events, _sample_visits(folder, fields, training.budget.steps))
@@ -77,7 +77,7 @@ def work(folder: StageFolder, stage: Stage, events: Events) -> RunRecord:
         shape={"width": fields.dit.width, "depth": fields.dit.depth, "prediction": fields.dit.prediction},
         metrics=() if result.diverged else _measure(folder, fields),
         diverged_at=result.updates_done if result.diverged else None,
-        device=device().type,
+        device=current_device().type,
         flops_per_second=flops_per_second,
         mfu=flops_per_second / (peak * stage.engine.processes) if flops_per_second and peak else None,
     )

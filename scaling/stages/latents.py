@@ -11,8 +11,9 @@ from scaling.core.stage import Events, LatentsFields, Stage, StageFolder
 from scaling.data.clips import Clip
 from scaling.data.frames import read_frames
 from scaling.data.video import Frames
-from scaling.diffusion.inference import device, encode, load_vae
+from scaling.diffusion.inference import encode, load_vae
 from scaling.diffusion.latents import LatentWriter
+from scaling.distributed.devices import current_device
 from scaling.stages.data import load_clips
 from scaling.text.load import load_text_encoder
 
@@ -31,7 +32,7 @@ def work(folder: StageFolder, stage: Stage, events: Events) -> RunRecord:
                 writer.add(latent, clip.caption, clip.ordinal in clip_list.held_out_ordinals)
             done += len(batch)
             events.progress(done, len(clip_list.clips))
-    encoder = load_text_encoder(stage).to(device())
+    encoder = load_text_encoder(stage).to(current_device())
     writer.finish(encoder.encode(list(writer.captions), fields.text.max_tokens))
     return RunRecord(
         run_id=stage.id,
@@ -40,7 +41,7 @@ def work(folder: StageFolder, stage: Stage, events: Events) -> RunRecord:
         data_id=stage.parents["data"],
         unique_clips=len(clip_list.training),
         shape={"held_out": len(clip_list.held_out), "captions": len(writer.captions)},
-        device=device().type,
+        device=current_device().type,
     )
 
 

@@ -9,9 +9,10 @@ from scaling.accounting.geometry import Grid
 from scaling.core.records import RunRecord
 from scaling.core.stage import DiTFields, Events, MetricsFields, ReferenceFields, Stage, StageFolder
 from scaling.core.streams import Stream
-from scaling.diffusion.inference import decode, device, load_dit, load_vae
+from scaling.diffusion.inference import decode, load_dit, load_vae
 from scaling.diffusion.latents import LatentSet
 from scaling.diffusion.sampling import BATCH_CLIPS, Sampler, sample
+from scaling.distributed.devices import current_device
 from scaling.metrics.i3d import I3D
 from scaling.stages.data import load_clips
 from scaling.stages.reference import distance_to_reference, reference_clips, save_features
@@ -24,7 +25,7 @@ def work(folder: StageFolder, stage: Stage, events: Events) -> RunRecord:
     fvd = reference.stage().fields_as(ReferenceFields).fvd
     patch = run.stage().fields_as(DiTFields).dit.patch
     latents = LatentSet(folder.parent("latents").path, held_out=True, patch=patch)
-    model, vae, network = load_dit(run, latents), load_vae(folder.parent("vae")), I3D().to(device())
+    model, vae, network = load_dit(run, latents), load_vae(folder.parent("vae")), I3D().to(current_device())
 
     clip_list = load_clips(reference.parent("data"))
     row_of = {
@@ -39,7 +40,7 @@ def work(folder: StageFolder, stage: Stage, events: Events) -> RunRecord:
             latents.text.rows([latents.entries[rows[place]]["caption"] for place in places]),
             latents.shape(rows[places[0]]),
             [(evaluation.seed, Stream.FVD, place) for place in places],
-            Sampler.of(evaluation),
+            Sampler.from_spec(evaluation),
         )
         for place, latent in zip(places, sampled, strict=True):
             frames = decode(vae, latent[None] * latents.std + latents.mean)
@@ -56,7 +57,7 @@ def work(folder: StageFolder, stage: Stage, events: Events) -> RunRecord:
         vae_id=stage.parents["vae"],
         data_id=reference.stage().parents["data"],
         metrics=distance_to_reference(reference, all_features, evaluation.seed, settings),
-        device=device().type,
+        device=current_device().type,
     )
 
 

@@ -6,7 +6,8 @@ import numpy as np
 from scaling.core.records import RunRecord
 from scaling.core.stage import Events, ReconstructionFields, ReferenceFields, Stage, StageFolder
 from scaling.data.frames import read_frames
-from scaling.diffusion.inference import decode, device, encode, load_vae
+from scaling.diffusion.inference import decode, encode, load_vae
+from scaling.distributed.devices import current_device
 from scaling.metrics.i3d import I3D
 from scaling.stages.data import load_clips
 from scaling.stages.reference import distance_to_reference, reference_clips, save_features
@@ -18,7 +19,7 @@ def work(folder: StageFolder, stage: Stage, events: Events) -> RunRecord:
     reference = folder.parent("reference")
     fvd = reference.stage().fields_as(ReferenceFields).fvd
     clips = reference_clips(load_clips(reference.parent("data")), fvd)
-    vae, network, feature_rows = load_vae(folder.parent("vae")), I3D().to(device()), []
+    vae, network, feature_rows = load_vae(folder.parent("vae")), I3D().to(current_device()), []
     for _, frames in read_frames(clips):
         decoded = decode(vae, encode(vae, frames[None]))
         feature_rows.append(network.features(decoded[:, : fvd.frames]))
@@ -31,5 +32,5 @@ def work(folder: StageFolder, stage: Stage, events: Events) -> RunRecord:
         vae_id=stage.parents["vae"],
         data_id=reference.stage().parents["data"],
         metrics=distance_to_reference(reference, features, fields.seed, {}, name="rfvd"),
-        device=device().type,
+        device=current_device().type,
     )

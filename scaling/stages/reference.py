@@ -16,7 +16,7 @@ from scaling.core.store import write_bytes
 from scaling.data.clip_list import ClipList
 from scaling.data.clips import Clip, evenly_spaced
 from scaling.data.frames import read_frames
-from scaling.diffusion.inference import device
+from scaling.distributed.devices import current_device
 from scaling.metrics.fvd import MIN_CLIPS_TO_EXTRAPOLATE, Features, frechet_distance, fvd_at_infinity
 from scaling.metrics.i3d import EXTRACTOR, I3D
 from scaling.stages.data import load_clips
@@ -26,7 +26,7 @@ def work(folder: StageFolder, stage: Stage, events: Events) -> RunRecord:
     """Raises UserError where fewer held-out clips than an extrapolation needs are long enough."""
     fields = stage.fields_as(ReferenceFields)
     clips = reference_clips(load_clips(folder.parent("data")), fields.fvd)
-    network, features = I3D().to(device()), []
+    network, features = I3D().to(current_device()), []
     for _, frames in read_frames(clips):
         features.append(network.features(frames[None, : fields.fvd.frames]))
         events.progress(len(features), len(clips))
@@ -36,7 +36,7 @@ def work(folder: StageFolder, stage: Stage, events: Events) -> RunRecord:
         stage="reference",
         data_id=stage.parents["data"],
         shape={"clips": len(clips), "frames": fields.fvd.frames, "extractor": EXTRACTOR},
-        device=device().type,
+        device=current_device().type,
     )
 
 

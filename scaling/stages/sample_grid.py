@@ -10,9 +10,10 @@ from scaling.core.stage import DataFields, DiTFields, StageFolder, moment
 from scaling.core.store import write_document
 from scaling.core.streams import Stream
 from scaling.data.video import write_video
-from scaling.diffusion.inference import decode, device, load_vae
+from scaling.diffusion.inference import decode, load_vae
 from scaling.diffusion.latents import LatentSet
 from scaling.diffusion.sampling import Sampler, sample
+from scaling.distributed.devices import current_device
 from scaling.models.dit import DiT
 from scaling.text.load import load_text_encoder
 
@@ -44,7 +45,7 @@ class SampleGrid:
         are all reached after the same update."""
         model = DiT(self.dit, self.held_out.channels, self.held_out.text_dim)
         model.load_state_dict(weights)
-        model.to(device()).eval()
+        model.to(current_device()).eval()
         samples = self.folder.path / "samples"
         seed = self.evaluation.seed
         document = [{"text": text, "seed": seed + number} for number, text in enumerate(self.prompts)]
@@ -55,7 +56,7 @@ class SampleGrid:
                 self.captions.rows([number]),
                 shape,
                 [(seed + number, Stream.GRID)],
-                Sampler.of(self.evaluation),
+                Sampler.from_spec(self.evaluation),
             )
             frames = decode(self.vae, latents * self.held_out.std + self.held_out.mean)[0]
             for share in shares:

@@ -11,7 +11,7 @@ from pathlib import Path
 from scaling.core.attempts import stage_to_try
 from scaling.core.errors import UserError
 from scaling.core.stage import Events, Stage, StageFolder
-from scaling.distributed.ranks import in_slurm, leave, leave_with_starter, rank, run_together
+from scaling.distributed.ranks import exit_now, exit_with_parent, in_slurm, rank, run_together
 from scaling.stages.failures import failure_event
 from scaling.stages.modules import training_module
 
@@ -41,10 +41,10 @@ def train_as_rank(folder: StageFolder) -> None:
 
 
 if __name__ == "__main__":
-    leave_with_starter()
+    exit_with_parent()
     try:
         train_as_rank(StageFolder(Path(sys.argv[1])))
     except UserError as mistake:
         print(mistake, file=sys.stderr)
         sys.exit(2)
-    leave()
+    exit_now()

@@ -9,8 +9,8 @@ trained alone.
 from scaling.core.errors import UserError
 from scaling.core.records import RunRecord
 from scaling.core.stage import Events, Stage, StageFolder, TrainingFields
-from scaling.diffusion.inference import device
-from scaling.distributed.group import together
+from scaling.distributed.devices import current_device
+from scaling.distributed.group import process_group
 from scaling.distributed.ranks import rank
 from scaling.stages import training_ranks
 from scaling.stages.dit_training import DiTTraining, updates_of_trunk
@@ -23,7 +23,7 @@ def train(folder: StageFolder, stage: Stage, events: Events) -> None:
 
     Raises UserError where the learning rate would still rise when it should fall.
     """
-    with together():
+    with process_group():
         training = DiTTraining.set_up(folder, stage)
         module = training.module
         until = updates_before_decay(module.steps, module.decay_steps)
@@ -51,5 +51,5 @@ def work(folder: StageFolder, stage: Stage, events: Events) -> RunRecord:
         flop_budget=fields.flop_budget,
         spent_flops=result.spent_flops(updates_of_trunk(folder, stage)),
         steps=result.updates_done,
-        device=device().type,
+        device=current_device().type,
     )

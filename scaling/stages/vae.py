@@ -19,8 +19,9 @@ from scaling.core.store import write_bytes
 from scaling.data.clips import Clip, evenly_spaced
 from scaling.data.frames import read_frames
 from scaling.data.video import write_video
-from scaling.diffusion.inference import decode, device, encode, load_vae
-from scaling.distributed.group import together
+from scaling.diffusion.inference import decode, encode, load_vae
+from scaling.distributed.devices import current_device
+from scaling.distributed.group import process_group
 from scaling.distributed.ranks import rank, ranks
 from scaling.metrics.fidelity import Fidelity
 from scaling.models.causal import Causal
@@ -28,7 +29,7 @@ from scaling.models.vae import VAE
 from scaling.stages import training_ranks
 from scaling.stages.data import load_clips
 from scaling.stages.training_result import TrainingResult
-from scaling.training.crops import Crops, drawn
+from scaling.training.crops import Crops, draw_crops
 from scaling.training.engine import prepare
 from scaling.training.fit import fit
 from scaling.training.vae import VAEModule
@@ -49,7 +50,7 @@ def train(folder: StageFolder, stage: Stage, events: Events) -> None:
     fields = stage.fields_as(VAEFields)
     if 2 ** (stage.engine.micro_batch_halvings - 1) >= fields.train.batch_clips:
         raise UserError("vae_train: memory runs out even for micro-batches of one crop; lower crop or crop_frames")
-    with together():
+    with process_group():
         torch.manual_seed(fields.train.seed)
         vae = VAE(fields.vae)
         n_params = sum(parameter.numel() for parameter in vae.parameters())
@@ -58,7 +59,9 @@ def train(folder: StageFolder, stage: Stage, events: Events) -> None:
         clips = evenly_spaced(load_clips(folder.parent("data")).training, MOST_TRAINING_CLIPS)
         pixels = [frames for _, frames in read_frames(clips)]
         micro_batch = math.ceil(fields.train.batch_clips / 2**stage.engine.micro_batch_halvings)
-        crops = Crops(pixels, fields.train, fields.vae.spatial_stride, rank=rank(), ranks=ranks(), most=micro_batch)
+        crops = Crops(
+            pixels, fields.train, fields.vae.spatial_stride, rank=rank(), ranks=ranks(), micro_crops=micro_batch
+        )
         every = max(1, fields.train.steps // CHECKPOINTS)
         fit(module, crops, folder.path / "checkpoints", events, every=every, engine=stage.engine)
         if rank() == 0:
@@ -71,7 +74,7 @@ def train(folder: StageFolder, stage: Stage, events: Events) -> None:
 def work(folder: StageFolder, stage: Stage, events: Events) -> RunRecord:
     """Trains and measures."""
     fields = stage.fields_as(VAEFields)
-    fidelity = Fidelity(device())  # before the training, because its weights may not be available
+    fidelity = Fidelity(current_device())  # before the training, because its weights may not be available
     training_ranks.train(folder, stage, events)
     result = TrainingResult.load(folder)
     held_out = load_clips(folder.parent("data")).held_out
@@ -87,7 +90,7 @@ def work(folder: StageFolder, stage: Stage, events: Events) -> RunRecord:
         learning_rate=fields.train.muon_lr,
         steps=fields.train.steps,
         metrics=_measure(folder, held_out[:MEASURED_CLIPS], fidelity),
-        device=device().type,
+        device=current_device().type,
     )
 
 
@@ -114,6 +117,6 @@ def _train_flops(fields: VAEFields, shapes: Sequence[Grid]) -> float:
     sizes = Counter(
         (crop.frames, crop.side)
         for step in range(fields.train.steps)
-        for crop in drawn(shapes, fields.train, fields.vae.spatial_stride, step)
+        for crop in draw_crops(shapes, fields.train, fields.vae.spatial_stride, step)
     )
     return sum(count * flops.vae_training(fields.vae, frames, side, side) for (frames, side), count in sizes.items())

@@ -1,7 +1,7 @@
-"""From the number of an update to the crops that a rank trains the VAE on.
+"""The batches of the VAE's updates: from the number of an update to the crops that a rank trains on.
 
-Clips keep what they have: one that is shorter or smaller than the crop gives all of it, and crops of one size are a
-micro-batch. All of it depends on (seed, step) and on a crop's place in the update alone, not on ranks.
+Nothing is padded: a clip that is shorter or smaller than the crop is used whole, and crops of one size form a
+micro-batch. All of it depends only on (seed, step) and on a crop's place in the update, not on the number of ranks.
 """
 
 from collections.abc import Sequence
@@ -19,29 +19,33 @@ from scaling.data.batching import share_out
 
 @dataclass(frozen=True)
 class CropBatch:
-    """Crops of one size."""
+    """Crops of one size: a micro-batch."""
 
     pixels: Tensor
-    """uint8 (b, t, h, w, 3)."""
+    """The crops, uint8 (b, t, h, w, 3)."""
     places: tuple[int, ...]
-    """Of each among the crops of the update: what is random about it follows from that."""
+    """The place of each crop among the crops of the update. Everything random about the crop follows from it."""
     share: float
-    """Of the crops of the whole update."""
+    """The number of these crops divided by that of the whole update."""
 
 
 @dataclass(frozen=True)
 class Crop:
-    """Where a crop is cut from."""
+    """The place where a crop is cut from, and its size."""
 
     clip: int
+    """The number of the clip."""
     start: tuple[int, int, int]
-    """First frame, row and column."""
+    """The first frame, row and column in the clip."""
     frames: int
+    """The number of frames."""
     side: int
+    """The height and width in pixels."""
 
 
-def drawn(shapes: Sequence[Grid], train: VAETrainSpec, multiple: int, step: int) -> list[Crop]:
-    """The crops of an update, over all ranks, from clips of these (frames, height, width); `multiple` divides sides."""
+def draw_crops(shapes: Sequence[Grid], train: VAETrainSpec, multiple: int, step: int) -> list[Crop]:
+    """Draws the crops of an update, over all ranks, from clips of these (frames, height, width). Their sides are
+    multiples of `multiple`."""
     rng = np.random.default_rng([train.seed, Stream.CROP, step])
     crops = []
     for clip in rng.integers(len(shapes), size=train.batch_clips).tolist():
@@ -53,7 +57,7 @@ def drawn(shapes: Sequence[Grid], train: VAETrainSpec, multiple: int, step: int)
 
 
 class Crops:
-    """Random crops in space and time of clips of any size: (step) -> the micro-batches of one rank."""
+    """The micro-batches of every update for one rank: random crops, in space and time, of clips of any size."""
 
     def __init__(
         self,
@@ -63,20 +67,20 @@ class Crops:
         *,
         rank: int = 0,
         ranks: int = 1,
-        most: int | None = None,
+        micro_crops: int | None = None,
     ) -> None:
-        """clips: uint8 (t, h, w, 3), t = 1 + 4k; `multiple` divides the sides of every crop. A micro-batch has `most`
-        crops at most."""
-        self.most = most or train.batch_clips
+        """The clips are uint8 (t, h, w, 3) with t = 1 + 4k. The sides of a crop are multiples of `multiple`. A
+        micro-batch has at most `micro_crops` crops, if given."""
+        self.micro_crops = micro_crops or train.batch_clips
         self.clips, self.train, self.multiple, self.rank, self.ranks = clips, train, multiple, rank, ranks
         self.shapes = [clip.shape[:3] for clip in clips]
 
     def __call__(self, step: int) -> list[CropBatch]:
-        """Raises UserError where there are fewer crops than ranks."""
-        crops = drawn(self.shapes, self.train, self.multiple, step)
-        mine = share_out([crop.frames * crop.side**2 for crop in crops], self.ranks)[self.rank]
+        """The micro-batches of update `step`, counted from 0. Raises UserError if there are fewer crops than ranks."""
+        crops = draw_crops(self.shapes, self.train, self.multiple, step)
+        rank_places = share_out([crop.frames * crop.side**2 for crop in crops], self.ranks)[self.rank]
         by_size: dict[tuple[int, int], list[int]] = {}
-        for place in mine:
+        for place in rank_places:
             by_size.setdefault((crops[place].frames, crops[place].side), []).append(place)
         return [
             CropBatch(
@@ -85,7 +89,7 @@ class Crops:
                 len(places) / len(crops),
             )
             for same in by_size.values()
-            for places in (same[first : first + self.most] for first in range(0, len(same), self.most))
+            for places in (same[first : first + self.micro_crops] for first in range(0, len(same), self.micro_crops))
         ]
 
     def _cut(self, crop: Crop) -> np.ndarray:

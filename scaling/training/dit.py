@@ -1,4 +1,7 @@
-"""The DiT's LightningModule: a thin joint between the model and the flow's loss on packed clips."""
+"""The DiT's LightningModule, which joins the model, its optimizer settings and the flow-matching loss on packed clips.
+
+The model is in `scaling.models.dit`, the update in `scaling.training.module`.
+"""
 
 import torch
 from torch import Tensor
@@ -8,38 +11,40 @@ from scaling.diffusion.flow import SMALLEST_TIME, mix, to_velocity
 from scaling.diffusion.latents import Packed
 from scaling.models.dit import DiT
 from scaling.training.batches import FlowBatch
-from scaling.training.module import Rates, StepModule
+from scaling.training.module import OptimizerSettings, StepModule
 
 BETAS = (0.9, 0.95)
+"""AdamW's betas."""
 
 
 class DiTModule(StepModule):
-    """Rectified-flow training."""
+    """Trains a DiT with the rectified-flow loss."""
 
     def __init__(self, model: DiT, optim: OptimSpec, steps: int) -> None:
         super().__init__(
             model,
-            rates=Rates(
-                muon=optim.muon_lr,
-                adamw=optim.adamw_lr,
-                wide=1.0 if optim.base_width is None else optim.base_width / model.spec.width,
+            settings=OptimizerSettings(
+                muon_lr=optim.muon_lr,
+                adamw_lr=optim.adamw_lr,
+                output_lr_factor=1.0 if optim.base_width is None else optim.base_width / model.spec.width,
                 betas=BETAS,
                 weight_decay=optim.weight_decay,
             ),
-            matrices=model.matrices() if optim.optimizer == "muon" else {},
-            wide=model.wide_matrices() + ([] if optim.optimizer == "muon" else list(model.matrices())),
+            muon_matrices=model.matrices() if optim.optimizer == "muon" else {},
+            output_matrices=model.wide_matrices() + ([] if optim.optimizer == "muon" else list(model.matrices())),
             steps=steps,
             warmup_steps=optim.warmup_fraction * steps if optim.warmup_steps is None else optim.warmup_steps,
             decay_steps=optim.decay_fraction * steps,
-            clip=optim.max_grad_norm,
+            max_grad_norm=optim.max_grad_norm,
             ema_widths=optim.ema_widths,
         )
         self.dit = model
 
     def loss(self, batch: FlowBatch, step: int) -> Tensor:
-        """Mean squared error of the velocity over the predicted tokens of the whole update, this batch's part of it."""
-        losses = flow_losses(self.dit, batch.packed, batch.t_flow, batch.noise, batch.dropped, batch.given)
-        predicted = ~batch.given.to(losses.device)
+        """This batch's part of the update's loss: the mean squared error of the velocity over the predicted tokens of
+        the whole update."""
+        losses = flow_losses(self.dit, batch.packed, batch.t_flow, batch.noise, batch.dropped, batch.conditioning)
+        predicted = ~batch.conditioning.to(losses.device)
         return (losses * predicted).sum() / predicted.sum() * batch.share
 
 
@@ -49,11 +54,13 @@ def flow_losses(
     t_flow: Tensor,
     noise: Tensor,
     dropped: Tensor | None = None,
-    given: Tensor | None = None,
+    conditioning: Tensor | None = None,
 ) -> Tensor:
-    """Squared error of the velocity per token, (tokens,), of which those of given frames mean nothing.
+    """The squared error of the velocity of each token, (tokens,). The values of tokens of conditioning frames have no
+    meaning.
 
-    t_flow and dropped: (clips,); noise: like the patches; given: (tokens,).
+    t_flow: (clips,); noise: in the shape of the patches; dropped: (clips,) True where the caption is dropped;
+    conditioning: (tokens,) True for tokens of conditioning frames.
     """
     device = next(model.parameters()).device
     patches, noise, caption = batch.patches.to(device), noise.to(device), batch.caption.to(device)
@@ -62,9 +69,9 @@ def flow_losses(
     lengths = torch.tensor([t * h * w for t, h, w in batch.grids])
     t_token = t_flow.repeat_interleave(lengths).to(device)[:, None]
     noisy = mix(patches, noise, t_token)
-    if given is not None:
-        given = given.to(device)
-        noisy = torch.where(given[:, None], patches, noisy)
-    output = model(noisy, batch.grids, t_flow.to(device), caption.states, caption.mask, caption.pooled, given)
+    if conditioning is not None:
+        conditioning = conditioning.to(device)
+        noisy = torch.where(conditioning[:, None], patches, noisy)
+    output = model(noisy, batch.grids, t_flow.to(device), caption.states, caption.mask, caption.pooled, conditioning)
     velocity = to_velocity(output, noisy, t_token, model.spec.prediction, SMALLEST_TIME)
     return (velocity - (noise - patches)).square().mean(dim=1)

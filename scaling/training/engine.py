@@ -1,6 +1,6 @@
-"""What an EngineSpec does to a model before it is trained: recomputed activations, compiled blocks, divided weights.
+"""Prepares a model for training as an EngineSpec says: activation checkpointing, compiled blocks, sharded weights.
 
-None of it changes names, shapes or, but for the last bits, values. Not the training itself, which is
+None of these changes names or shapes, and values change by rounding only. The training itself is in
 `scaling.training.fit`.
 """
 
@@ -14,26 +14,27 @@ from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.utils.checkpoint import checkpoint
 
 from scaling.core.specs import EngineSpec
-from scaling.diffusion.inference import device
+from scaling.distributed.devices import current_device
 from scaling.distributed.ranks import ranks
 
 
 def prepare(model: nn.Module, blocks: Iterable[nn.Module], engine: EngineSpec) -> None:
-    """Changes a model in place. Its optimizers and averages are made afterwards: sharding replaces parameters by this
-    rank's parts of them. Where it shards, every rank calls it, with the same weights."""
+    """Changes a model in place. Its optimizers and averages have to be made afterwards, because sharding replaces each
+    parameter by this rank's shard of it. For sharding, every rank calls this, with the same weights."""
     blocks = list(blocks)
     for block in blocks:
         if engine.compile:
             block.forward = torch.compile(block.forward)
-        if engine.checkpoint_activations:  # around what is compiled: inside, torch.compile would leave the block alone
-            # nothing in a block is random, so no state of a generator has to be kept
+        if engine.checkpoint_activations:
+            # The checkpoint is outside the compiled function, because with it inside torch.compile would not compile
+            # the block. Nothing in a block is random, so no state of a generator has to be preserved.
             block.forward = partial(checkpoint, block.forward, use_reentrant=False, preserve_rng_state=False)
     if engine.sharding == "shard" and ranks() > 1:
-        kind = device().type
+        kind = current_device().type
         mesh = init_device_mesh(kind, (ranks(),))
-        # Weights travel as bfloat16, which autocast would make of them anyhow. Activations keep the precision that
-        # autocast gives them. A CPU's gloo gains nothing from it.
-        half = torch.bfloat16 if kind == "cuda" else None
-        policy = MixedPrecisionPolicy(param_dtype=half, reduce_dtype=torch.float32, cast_forward_inputs=False)
-        for part in [*blocks, model]:
-            fully_shard(part, mesh=mesh, mp_policy=policy)
+        # Weights are gathered in bfloat16, to which autocast would cast them anyway. Activations keep the precision
+        # that autocast gives them. On a CPU, gloo gains nothing from bfloat16.
+        dtype = torch.bfloat16 if kind == "cuda" else None
+        policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32, cast_forward_inputs=False)
+        for module in [*blocks, model]:
+            fully_shard(module, mesh=mesh, mp_policy=policy)

@@ -1,6 +1,8 @@
-"""Runs a StepModule to its last step with Lightning's Trainer, from its newest checkpoint, saving others on the way.
+"""Trains a StepModule from its newest checkpoint to its last step with Lightning's Trainer, and saves checkpoints in
+between. What an update does is in `scaling.training.module`.
 
-Several ranks run it together: gradients are exchanged as the engine says, and the first rank alone writes and speaks.
+With several ranks, all of them call `fit`. They exchange gradients as the engine says, and only the first rank writes
+files and logs.
 """
 
 import math
@@ -12,12 +14,10 @@ from typing import Any, Literal
 
 import lightning
 import torch
-from lightning.pytorch.plugins.environments import (
-    ClusterEnvironment,
-    LightningEnvironment,
-    SLURMEnvironment,
-    TorchElasticEnvironment,
-)
+from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, Strategy
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -25,72 +25,77 @@ from torch.utils.data import DataLoader, Dataset
 from scaling.core import signals
 from scaling.core.specs import EngineSpec
 from scaling.core.stage import Events
-from scaling.diffusion.inference import device
-from scaling.distributed.group import everywhere
+from scaling.distributed.devices import current_device
+from scaling.distributed.group import all_gather
 from scaling.distributed.ranks import in_slurm, rank, ranks, ranks_on_node
 from scaling.distributed.shards import gathered
 from scaling.training import checkpoints
 from scaling.training.module import StepModule
 
 LOG_SECONDS = 1.0, 30.0
-"""How often progress is logged: the first at first, the second in the end, between them after every hundredth of the
-time so far."""
+"""Smallest and largest time between two log rows. Between these limits, it is a hundredth of the time since the start
+of the attempt."""
 HOURS_BETWEEN_FAULTS = 6.0
-"""Of one job, preemptions included. Not measured: an assumption! Checkpoints become rarer with its square root."""
-SETTLED = 8
-"""Updates after which an attempt knows how long one takes."""
+"""Mean time between the faults of one job, preemptions included. This is an assumption, not a measurement! The time
+between checkpoints grows with its square root."""
+TIMED_UPDATES = 8
+"""Number of updates whose median duration plans the next checkpoint."""
 FIRST_SAVE_SECONDS = 5.0
-"""What a checkpoint is thought to take before one was written."""
+"""Assumed duration of saving a checkpoint, until one was saved."""
 
 Precision = Literal["bf16-mixed", "32-true"]
-"""bfloat16 products of float32 weights; or float32 throughout, to tell rounding from mistakes."""
+"""Float32 weights with bfloat16 products; or float32 throughout, for tests that must tell rounding from mistakes."""
 
 Visit = Callable[[dict[str, Tensor]], None]
-"""What happens in the course of a training, with the averaged weights of that moment, whole; on the first rank."""
+"""A function that is called on the first rank at some point of the training, with the full averaged weights at that
+point."""
 
 
-class StepBatches(Dataset):
-    """The batches of the updates from `start` to `until`, each made from its number alone."""
+class StepBatches(Dataset[list[Any]]):
+    """A data set of the batches of the updates from `start` to `until`, each made from the number of its update."""
 
-    def __init__(self, make: Callable[[int], Any], start: int, until: int) -> None:
+    def __init__(self, make: Callable[[int], list[Any]], start: int, until: int) -> None:
         self.make, self.start, self.until = make, start, until
 
     def __len__(self) -> int:
         return self.until - self.start
 
-    def __getitem__(self, index: int) -> Any:
+    def __getitem__(self, index: int) -> list[Any]:
         return self.make(self.start + index)
 
 
-class Keeper(lightning.Callback):
-    """Saves checkpoints, calls back at some steps, and says how far the training is.
+class SaveAndLog(lightning.Callback):
+    """A callback that saves checkpoints, calls the visits and logs the progress.
 
-    Checkpoints are saved after every `every` updates, where the ranks were asked to stop, and so often that faults cost
-    least: see `seconds_between_saves`. `visits` maps a number of updates to what happens after them, once per attempt.
+    Checkpoints are saved after every `every` updates, when the ranks were asked to stop, and at the interval of
+    `seconds_between_saves`. `visits` maps a number of updates to the function that is called after it.
     """
 
     def __init__(self, folder: Path, every: int, until: int, visits: Mapping[int, Visit], events: Events) -> None:
         self.folder, self.every, self.until, self.visits, self.events = folder, every, until, visits, events
         self.losses: list[float] = []
-        self.started, self.logged_at, self.began = time.monotonic(), 0.0, 0.0
-        self.told: dict[str, int] = {}
-        """What every log row says: with how many updates the attempt began, and how many are saved."""
-        self.seconds: list[float] = []
-        """Of each update."""
+        """The losses of the updates since the last log row."""
+        self.fit_start, self.logged_at, self.update_start = time.monotonic(), 0.0, 0.0
+        self.log_fields: dict[str, int] = {}
+        """Fields that every log row has: the number of updates at the beginning of the attempt, and the number of
+        updates in the newest checkpoint of the attempt, if there is one."""
+        self.update_seconds: list[float] = []
+        """The duration of each update of the attempt."""
         self.save_seconds = FIRST_SAVE_SECONDS
         self.next_save: int | None = None
+        """The number of updates after which the next checkpoint is planned."""
 
     def on_train_batch_start(
         self, trainer: lightning.Trainer, module: lightning.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        self.began = time.monotonic()
+        self.update_start = time.monotonic()
 
     def on_train_batch_end(
         self, trainer: lightning.Trainer, module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         assert isinstance(module, StepModule)
         self.losses.append(float(outputs["loss"]))
-        self.seconds.append(time.monotonic() - self.began)
+        self.update_seconds.append(time.monotonic() - self.update_start)
         if module.done in self.visits:
             weights = gathered(module.ema.weights)
             if rank() == 0:
@@ -98,35 +103,37 @@ class Keeper(lightning.Callback):
         save = module.done % self.every == 0 or module.done in (self.until, self.next_save) or module.stopping
         if save:
             self._save(module)
-        elif len(self.seconds) == SETTLED:
+        elif len(self.update_seconds) == TIMED_UPDATES:
             self._plan_save(module.done)
         now = time.monotonic()
-        pause = min(max(LOG_SECONDS[0], (now - self.started) / 100), LOG_SECONDS[1])
+        pause = min(max(LOG_SECONDS[0], (now - self.fit_start) / 100), LOG_SECONDS[1])
         if save or now - self.logged_at > pause:
             loss = sum(self.losses) / len(self.losses)
             if rank() == 0:
-                self.events.log(done=module.done, total=self.until, loss=round(loss, 5), **self.told)
+                self.events.log(done=module.done, total=self.until, loss=round(loss, 5), **self.log_fields)
             self.losses, self.logged_at = [], now
         if module.stopping:
-            everywhere(torch.zeros(1))  # where one rank ends, the scheduler kills the others: not before all are done
+            all_gather(torch.zeros(1))  # wait for all ranks, because the scheduler kills the others when one ends
             raise signals.StoppedError(f"stopped after {module.done} of {self.until} updates")
 
     def _save(self, module: StepModule) -> None:
-        began = time.monotonic()
+        start = time.monotonic()
         checkpoints.save(self.folder, module.done, module.state())
-        self.save_seconds = time.monotonic() - began
-        self.told["saved"] = module.done
+        self.save_seconds = time.monotonic() - start
+        self.log_fields["saved"] = module.done
         self._plan_save(module.done)
 
     def _plan_save(self, done: int) -> None:
-        """All ranks go by the clock of the first one."""
-        update, save = everywhere(torch.tensor([median(self.seconds[-SETTLED:]), self.save_seconds]))[0].tolist()
-        self.next_save = done + max(1, round(seconds_between_saves(save) / update))
+        """Plans the next checkpoint. All ranks use the durations of the first rank, so that they plan the same."""
+        durations = torch.tensor([median(self.update_seconds[-TIMED_UPDATES:]), self.save_seconds])
+        update_seconds, save_seconds = all_gather(durations)[0].tolist()
+        self.next_save = done + max(1, round(seconds_between_saves(save_seconds) / update_seconds))
 
 
 def seconds_between_saves(save_seconds: float) -> float:
-    """The interval at which saving and losing work to faults cost least together: Young's first-order optimum
-    sqrt(2 x save_seconds x seconds between faults) (Communications of the ACM 17(9), 1974, p. 530)."""
+    """The interval between checkpoints that minimizes the time spent on saving plus the time lost to faults: Young's
+    first-order optimum sqrt(2 x save_seconds x seconds between faults) (Communications of the ACM 17(9), 1974,
+    p. 530)."""
     return math.sqrt(2 * save_seconds * HOURS_BETWEEN_FAULTS * 3600)
 
 
@@ -143,37 +150,40 @@ def fit(
     engine: EngineSpec | None = None,
     precision: Precision = "bf16-mixed",
 ) -> float | None:
-    """Trains to the last step, or to `until`. `folder` holds the checkpoints, one for every `every` updates at least;
-    `make_batch` maps the number of an update to this rank's micro-batches. Where `folder` has no checkpoint, the one in
-    `start` is where training goes on from. What of the engine concerns the model, `scaling.training.engine` has done.
+    """Trains to the last step, or to `until`. `make_batch` maps the number of an update to this rank's micro-batches.
+    `folder` holds the checkpoints, at least one for every `every` updates; if it has none, training continues from the
+    checkpoint in `start`. `scaling.training.engine` has already prepared the model for the engine.
 
-    Interrupted at any point and called again, it ends with the same bits on a CPU; on a GPU, whose attention adds its
-    gradients up in any order, on more than two ranks, whose order of sums is the communication library's, and after a
-    change of engine, with all but the last ones. What is trained on is the same everywhere.
+    If training is interrupted at any point and `fit` is called again, the result has the same bits on a CPU. It differs
+    by rounding on a GPU, where attention sums its gradients in any order; with more than two ranks, where the
+    communication library decides the order of sums; and after a change of the engine. The data and the noise are always
+    the same.
 
-    Raises StoppedError where any rank was asked to stop: all have saved their last update then. Raises DivergedError.
+    Raises StoppedError if any rank was asked to stop, after a checkpoint of the last update was saved. Raises
+    DivergedError if the loss is not finite.
 
-    Returns the median seconds of an update in this attempt, data and callbacks left out; None if none was needed."""
+    Returns the median duration of an update in this attempt in seconds, without loading data and callbacks, or None if
+    no update was left to do."""
     engine = engine or EngineSpec()
     until, stems = until or module.steps, module.state().keys()
-    step, groups, problems = checkpoints.newest(folder, stems)
+    step, groups, problems = checkpoints.load_newest(folder, stems)
     if not groups and start is not None:
-        step, groups, found = checkpoints.newest(start, stems)
-        problems += found
+        step, groups, start_problems = checkpoints.load_newest(start, stems)
+        problems += start_problems
     for problem in problems if rank() == 0 else []:
         events.log(warning=problem)
-    steps = everywhere(torch.tensor([step])).flatten().tolist()
-    assert len(set(steps)) == 1, f"the ranks found checkpoints of different steps: {steps}"
+    steps = all_gather(torch.tensor([step])).flatten().tolist()
+    assert len(set(steps)) == 1, f"the ranks loaded checkpoints of different steps: {steps}"
     if groups:
         module.restore(step, groups)
     if rank() == 0:
         events.log(done=module.done, total=until, begun=module.done)
     if module.done == until:
         return None
-    keeper = Keeper(folder, every, until, visits or {}, events)
-    keeper.told["begun"] = module.done
+    callback = SaveAndLog(folder, every, until, visits or {}, events)
+    callback.log_fields["begun"] = module.done
     trainer = lightning.Trainer(
-        accelerator="gpu" if device().type == "cuda" else "cpu",
+        accelerator="gpu" if current_device().type == "cuda" else "cpu",
         devices=ranks_on_node(),
         num_nodes=ranks() // ranks_on_node(),
         strategy=_strategy(engine),
@@ -185,36 +195,37 @@ def fit(
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
-        callbacks=[keeper],
+        callbacks=[callback],
     )
     if signals.is_listening():
-        # Lightning's handler for SIGTERM broadcasts from inside itself, whatever the ranks are at: they wait for ever,
-        # or end without a word and with exit code 0. No setting of its leaves the signal alone.
-        trainer._signal_connector.register_signal_handlers = _nothing  # type: ignore[method-assign]
+        # Lightning's handler for SIGTERM broadcasts from inside the handler, whatever the ranks are doing. They then
+        # wait without end, or end without a message and with exit code 0. No setting of Lightning switches it off.
+        trainer._signal_connector.register_signal_handlers = _do_nothing  # type: ignore[method-assign]
     updates = StepBatches(make_batch, module.done, until)
-    batches = DataLoader(updates, batch_size=None, shuffle=False, num_workers=engine.workers, worker_init_fn=_deafen)
+    batches = DataLoader(updates, batch_size=None, num_workers=engine.workers, worker_init_fn=_ignore_signals)
     trainer.fit(module, batches)
     assert module.done == until
-    return median(keeper.seconds)
+    return median(callback.update_seconds)
 
 
-def _nothing() -> None:
+def _do_nothing() -> None:
     pass
 
 
-def _deafen(worker: int) -> None:
+def _ignore_signals(worker: int) -> None:
     signals.ignore()
 
 
 def _environment() -> ClusterEnvironment:
-    """Who started the ranks. Under SLURM Lightning must not requeue the job as well: see `slurm.worker`."""
+    """Tells Lightning what started the ranks. Under SLURM, Lightning must not requeue the job, because `slurm.worker`
+    does."""
     if ranks() == 1:
         return LightningEnvironment()
     return SLURMEnvironment(auto_requeue=False) if in_slurm() else TorchElasticEnvironment()
 
 
 def _strategy(engine: EngineSpec) -> Strategy | str:
-    """Who exchanges gradients: DDP, or, where the model is divided already (FSDP2), the model itself."""
+    """Tells Lightning how gradients are exchanged: by DDP, or by the model itself if it is sharded (FSDP2)."""
     if ranks() == 1:
         return "auto"
     if engine.sharding == "shard":

@@ -1,4 +1,6 @@
-"""What the VAE's and the DiT's training share: two optimizers, a schedule, an average of the weights, exact resume."""
+"""The update that the training of the VAE and of the DiT share: two optimizers, a learning-rate schedule, averages of
+the weights, and the state from which training resumes exactly. The loop over the updates is in `scaling.training.fit`.
+"""
 
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,113 +16,126 @@ from torch.distributed.fsdp import FSDPModule
 
 from scaling.core import signals
 from scaling.core.errors import DivergedError
-from scaling.distributed.group import everywhere, sum_over_ranks
+from scaling.distributed.group import all_gather, sum_over_ranks
 from scaling.distributed.ranks import ranks
-from scaling.distributed.shards import part_of_whole
-from scaling.training.checkpoints import Groups, optimizer_tensors, restore_optimiser
+from scaling.distributed.shards import shard
+from scaling.training.checkpoints import Groups, optimizer_tensors, restore_optimizer
 from scaling.training.optim import Muon, PowerEMA, schedule
 
 
 @dataclass(frozen=True)
-class Rates:
-    """Peak learning rates and what belongs to them."""
+class OptimizerSettings:
+    """The settings of the two optimizers."""
 
-    muon: float
-    adamw: float
-    wide: float = 1.0
-    """Factor on AdamW's rate for matrices whose inputs are as many as the model is wide."""
+    muon_lr: float
+    """Muon's peak learning rate."""
+    adamw_lr: float
+    """AdamW's peak learning rate."""
+    output_lr_factor: float = 1.0
+    """Factor on AdamW's learning rate for the output matrices, in the sense of muP (arXiv 2203.03466): those whose
+    number of inputs grows with the model's width."""
     betas: tuple[float, float] = (0.9, 0.95)
+    """AdamW's betas."""
     weight_decay: float = 0.0
+    """The weight decay of both optimizers."""
 
 
 class StepModule(lightning.LightningModule):
-    """One update per batch, which comes as micro-batches. A subclass gives the model, says which matrices Muon trains,
-    and computes the loss.
+    """A LightningModule that does one update for each batch, which is a list of micro-batches. A subclass provides the
+    model and the matrices that Muon trains, and computes the loss.
 
-    The learning rate, the data and the noise of an update depend on (seed, step) alone, so a checkpoint is the weights,
-    their averages, the optimizers' moments and the number of updates done. The losses of all micro-batches of all ranks
-    add up to that of the update.
+    The learning rate, the data and the noise of an update depend only on (seed, step). So a checkpoint consists of the
+    weights, their averages, the optimizers' moments and the number of updates done. The losses of all micro-batches of
+    all ranks add up to the loss of the update.
     """
 
     def __init__(
         self,
         model: nn.Module,
         *,
-        rates: Rates,
-        matrices: Mapping[nn.Parameter, int],
-        wide: list[nn.Parameter],
+        settings: OptimizerSettings,
+        muon_matrices: Mapping[nn.Parameter, int],
+        output_matrices: list[nn.Parameter],
         steps: int,
         warmup_steps: float,
         decay_steps: float,
-        clip: float,
+        max_grad_norm: float,
         ema_widths: Sequence[float],
     ) -> None:
-        """`matrices` are Muon's, with how many each parameter holds; of AdamW's, `wide` have the smaller rate. `clip`
-        is the largest gradient norm."""
+        """`muon_matrices` maps each parameter that Muon trains to the number of matrices that it holds. AdamW trains
+        the others; of these, `output_matrices` have a learning rate of their own."""
         super().__init__()
         self.automatic_optimization = False
         self.model = model
         self.steps, self.done = steps, 0
         self.stopping = False
-        """Whether any rank was asked to stop before the end of the latest update: the same answer on all of them."""
-        self.warmup_steps, self.decay_steps, self.clip = warmup_steps, decay_steps, clip
+        """Whether any rank had received a signal to stop by the end of the latest update. It is the same on all
+        ranks."""
+        self.warmup_steps, self.decay_steps, self.max_grad_norm = warmup_steps, decay_steps, max_grad_norm
         self.averages = {f"ema-{width:g}": PowerEMA(model, width) for width in ema_widths}
-        taken = {id(parameter) for parameter in [*matrices, *wide]}
-        rest = [parameter for parameter in model.parameters() if id(parameter) not in taken]
+        assigned = {id(parameter) for parameter in [*muon_matrices, *output_matrices]}
+        others = [parameter for parameter in model.parameters() if id(parameter) not in assigned]
         self.optimizer_by_name: dict[str, torch.optim.Optimizer] = {}
-        if matrices:
-            self.optimizer_by_name["muon"] = Muon(matrices, lr=rates.muon, weight_decay=rates.weight_decay)
-        groups = [{"params": rest, "lr": rates.adamw}, {"params": wide, "lr": rates.adamw * rates.wide}]
+        if muon_matrices:
+            self.optimizer_by_name["muon"] = Muon(
+                muon_matrices, lr=settings.muon_lr, weight_decay=settings.weight_decay
+            )
+        output_lr = settings.adamw_lr * settings.output_lr_factor
+        groups = [{"params": others, "lr": settings.adamw_lr}, {"params": output_matrices, "lr": output_lr}]
         self.optimizer_by_name["adamw"] = torch.optim.AdamW(
             [group for group in groups if group["params"]],
-            betas=rates.betas,
-            weight_decay=rates.weight_decay,
+            betas=settings.betas,
+            weight_decay=settings.weight_decay,
             fused=True,
         )
-        self.peaks = [group["lr"] for group in self._groups()]
+        self.peak_lrs = [group["lr"] for group in self._param_groups()]
 
     @abstractmethod
     def loss(self, batch: Any, step: int) -> Tensor:
-        """What a micro-batch of update `step` adds to its loss, a scalar. Every random number in it comes from (seed,
-        step)."""
+        """The part of the loss of update `step` that a micro-batch contributes, a scalar. Everything random in it
+        depends only on (seed, step)."""
 
     @property
     def ema(self) -> PowerEMA:
-        """The average that is measured and sampled."""
+        """The first average, with which the model is evaluated."""
         return next(iter(self.averages.values()))
 
     def on_fit_start(self) -> None:
-        """The averages follow the model to its device."""
+        """Moves the averages to the device of the model."""
         for average in self.averages.values():
             average.weights = {name: value.to(self.device) for name, value in average.weights.items()}
 
     def configure_model(self) -> None:
-        """Lightning asks for this where ranks divide the model, which `scaling.training.engine` has done by then."""
+        """Does nothing. Lightning requires this method of a model that is sharded among ranks, and
+        `scaling.training.engine` has sharded it before."""
 
-    def configure_optimizers(self) -> Any:
+    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
+        """All optimizers, for Lightning."""
         return list(self.optimizer_by_name.values())
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        """The loss moves what it needs; Lightning would refuse a frozen batch."""
+        """Leaves the batch as it is: the loss moves the tensors that it needs, and Lightning cannot move a frozen
+        dataclass."""
         return batch
 
     def training_step(self, batch: list[Any], batch_idx: int) -> Tensor:
-        """One update. Raises DivergedError where the loss is not finite."""
+        """Does one update and returns its loss. Raises DivergedError if the loss is not finite."""
         factor = schedule(self.done, self.steps, self.warmup_steps, self.decay_steps)
-        for group, peak in zip(self._groups(), self.peaks, strict=True):
-            group["lr"] = peak * factor
+        for group, peak_lr in zip(self._param_groups(), self.peak_lrs, strict=True):
+            group["lr"] = peak_lr * factor
         total = torch.zeros((), device=self.device)
-        for number, (part, weight) in enumerate(parts := self._parts(batch), start=1):
-            with self._exchange(number == len(parts)):
-                loss = self.loss(part, self.done) * weight
-                self.manual_backward(loss * ranks())  # ranks take the mean of their gradients
+        weighted = self._weighted_micro_batches(batch)
+        for number, (micro_batch, weight) in enumerate(weighted, start=1):
+            with self._gradient_sync(number == len(weighted)):
+                loss = self.loss(micro_batch, self.done) * weight
+                self.manual_backward(loss * ranks())  # DDP and FSDP2 average gradients, but we need their sum
             total += loss.detach()
-        asked = torch.tensor(float(signals.requested()), device=self.device)
-        total, stopping = sum_over_ranks(torch.stack([total, asked]))
-        self.stopping = bool(stopping)
+        stop_requested = torch.tensor(float(signals.requested()), device=self.device)
+        total, stop_requests = sum_over_ranks(torch.stack([total, stop_requested])).unbind()
+        self.stopping = bool(stop_requests)
         if not torch.isfinite(total):
-            raise DivergedError(total.item(), self.done, " and ".join(f"{peak:g}" for peak in self.peaks))
-        nn.utils.clip_grad_norm_(self.model.parameters(), self.clip)
+            raise DivergedError(total.item(), self.done, " and ".join(f"{lr:g}" for lr in self.peak_lrs))
+        nn.utils.clip_grad_norm_(self.model.parameters(), self.max_grad_norm)
         for optimizer in self.optimizer_by_name.values():
             optimizer.step()
             optimizer.zero_grad()
@@ -129,17 +144,18 @@ class StepModule(lightning.LightningModule):
             average.update(self.model, self.done)
         return total
 
-    def _parts(self, batch: list[Any]) -> list[tuple[Any, float]]:
-        """Micro-batches and what they weigh. Ranks that divide the model gather its weights in every forward, so they
-        have to do equally many: who has fewer does the last again, for nothing."""
+    def _weighted_micro_batches(self, batch: list[Any]) -> list[tuple[Any, float]]:
+        """The micro-batches and the weights of their losses. Ranks with a sharded model gather its weights in every
+        forward pass, so all of them need the same number of passes: a rank with fewer micro-batches repeats its last
+        one with weight 0."""
         missing = 0
         if isinstance(self.model, FSDPModule):
-            missing = int(everywhere(torch.tensor([len(batch)])).max()) - len(batch)
-        return [(part, 1.0) for part in batch] + [(batch[-1], 0.0)] * missing
+            missing = int(all_gather(torch.tensor([len(batch)])).max()) - len(batch)
+        return [(micro_batch, 1.0) for micro_batch in batch] + [(batch[-1], 0.0)] * missing
 
     @contextmanager
-    def _exchange(self, last: bool) -> Iterator[None]:
-        """Ranks exchange gradients in the backward pass of the last micro-batch alone."""
+    def _gradient_sync(self, last: bool) -> Iterator[None]:
+        """Makes the ranks exchange gradients only in the backward pass of the last micro-batch."""
         strategy = self.trainer.strategy
         if isinstance(self.model, FSDPModule):
             self.model.set_requires_gradient_sync(last)
@@ -150,11 +166,11 @@ class StepModule(lightning.LightningModule):
             with strategy.block_backward_sync():
                 yield
 
-    def _groups(self) -> list[dict[str, Any]]:
+    def _param_groups(self) -> list[dict[str, Any]]:
         return [group for optimizer in self.optimizer_by_name.values() for group in optimizer.param_groups]
 
     def state(self) -> Groups:
-        """Everything that the next update depends on, besides the spec and the number of updates done."""
+        """Everything that the next update depends on, except the spec and the number of updates done."""
         return {
             "weights": {name: p.detach() for name, p in self.model.named_parameters()},
             **{name: average.weights for name, average in self.averages.items()},
@@ -162,12 +178,12 @@ class StepModule(lightning.LightningModule):
         }
 
     def restore(self, step: int, groups: Groups) -> None:
-        """Puts back what `state` gave after `step` updates, as whole tensors."""
+        """Restores what `state` returned after `step` updates, from full tensors."""
         self.done = step
-        patterns = dict(self.model.named_parameters())
-        weights = {name: part_of_whole(groups["weights"][name], pattern) for name, pattern in patterns.items()}
+        parameters = dict(self.model.named_parameters())
+        weights = {name: shard(groups["weights"][name], parameter) for name, parameter in parameters.items()}
         self.model.load_state_dict(weights)
-        for name, average in self.averages.items():  # files sort their names, the average keeps the model's order
-            average.weights = {key: part_of_whole(groups[name][key], pattern) for key, pattern in patterns.items()}
+        for name, average in self.averages.items():  # in the model's order, because files are sorted by name
+            average.weights = {key: shard(groups[name][key], parameter) for key, parameter in parameters.items()}
         for name, optimizer in self.optimizer_by_name.items():
-            restore_optimiser(optimizer, groups[name])
+            restore_optimizer(optimizer, groups[name])

@@ -1,20 +1,25 @@
-"""Muon for matrices and AdamW for the rest, the schedule, and the average of the weights."""
+"""The Muon optimizer, the learning-rate schedule, and the power-function average of the weights.
+
+Which parameters Muon trains and which AdamW trains is decided in `scaling.training.module`.
+"""
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from scipy.optimize import brentq
 from torch import Tensor, nn
 
-from scaling.distributed.shards import local, part_of_whole, whole_of_part
+from scaling.distributed.shards import local, shard, unshard
 
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
-"""Coefficients of the quintic iteration of Muon (Jordan et al. 2024): steep at zero rather than exact at one."""
+"""Coefficients of Muon's quintic Newton-Schulz iteration (Jordan et al. 2024). They make the polynomial steep at zero
+and not exact at one."""
 
 
-def orthogonalise(matrices: Tensor, steps: int = 5) -> Tensor:
-    """Replaces the singular values of each matrix of a batch (n, rows, columns) by about one."""
+def orthogonalize(matrices: Tensor, steps: int = 5) -> Tensor:
+    """Replaces the singular values of each matrix of a batch (n, rows, columns) by values of about one."""
     a, b, c = NEWTON_SCHULZ
     tall = matrices.shape[1] > matrices.shape[2]
     x = matrices.mT if tall else matrices
@@ -26,24 +31,26 @@ def orthogonalise(matrices: Tensor, steps: int = 5) -> Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """Momentum whose update is orthogonalised, matrices of one shape as a batch. `torch.optim.Muon` does them one by
-    one, which takes a large share of a small model's step.
+    """Nesterov momentum with an orthogonalized update. Matrices of one shape are orthogonalized as a batch, while
+    `torch.optim.Muon` takes them one by one, which is a large part of a small model's step time.
 
-    A parameter of k matrices one above the other, such as queries, keys and values, is orthogonalised as k.
+    A parameter may hold k matrices stacked along its rows, such as those of queries, keys and values. They are
+    orthogonalized separately.
     """
 
     def __init__(
         self, matrices: Mapping[nn.Parameter, int], lr: float, momentum: float = 0.95, weight_decay: float = 0.0
     ) -> None:
-        """`matrices` says of each parameter how many it holds."""
+        """`matrices` maps each parameter to the number of matrices that it holds."""
         groups = [
-            {"params": [matrix for matrix, held in matrices.items() if held == parts], "parts": parts}
+            {"params": [matrix for matrix, count in matrices.items() if count == parts], "parts": parts}
             for parts in sorted(set(matrices.values()))
         ]
         super().__init__(groups, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """Updates all parameters that have gradients."""
         for group in self.param_groups:
             by_shape: dict[tuple[int, ...], list[Tensor]] = {}
             for parameter in group["params"]:
@@ -52,7 +59,7 @@ class Muon(torch.optim.Optimizer):
             for shape, parameters in by_shape.items():
                 self._step_shape(group, shape, parameters)
 
-    def _step_shape(self, group: dict, shape: tuple[int, ...], parameters: list[Tensor]) -> None:
+    def _step_shape(self, group: dict[str, Any], shape: tuple[int, ...], parameters: list[Tensor]) -> None:
         rows, columns = shape
         grads = [local(p.grad) for p in parameters if p.grad is not None]
         for p in parameters:
@@ -61,37 +68,39 @@ class Muon(torch.optim.Optimizer):
         buffers = [local(self.state[p]["momentum"]) for p in parameters]
         torch._foreach_lerp_(buffers, grads, 1 - group["momentum"])
         nesterov = torch._foreach_lerp(grads, buffers, group["momentum"])
-        # bfloat16, as in the original: on a CPU three times faster than float32 on one thread, ten times on two.
-        # Of a matrix that is divided among ranks every rank orthogonalises the whole.
-        stacked = torch.stack([whole_of_part(n.bfloat16(), p) for n, p in zip(nesterov, parameters, strict=True)])
+        # In bfloat16, as in the original: on a CPU this is three times faster than float32 on one thread, and ten times
+        # on two. If a matrix is sharded among ranks, every rank orthogonalizes all of it.
+        stacked = torch.stack([unshard(n.bfloat16(), p) for n, p in zip(nesterov, parameters, strict=True)])
         parts = group["parts"]
         stacked = stacked.reshape(len(parameters) * parts, rows // parts, columns)
-        # The scale keeps the update's size per element equal over shapes (Muon, Jordan et al.: the root of
-        # max(1, rows / columns)).
+        # The scale makes the size of the update per element equal for all shapes (Muon, Jordan et al.: the square root
+        # of max(1, rows / columns)).
         scale = math.sqrt(max(1.0, rows / parts / columns))
-        update = orthogonalise(stacked).to(grads[0].dtype).reshape(len(parameters), rows, columns) * scale
-        updates = [local(part_of_whole(whole, p)) for whole, p in zip(update, parameters, strict=True)]
-        kept = [local(p) for p in parameters]
+        update = orthogonalize(stacked).to(grads[0].dtype).reshape(len(parameters), rows, columns) * scale
+        updates = [local(shard(full, p)) for full, p in zip(update, parameters, strict=True)]
+        shards = [local(p) for p in parameters]
         if group["weight_decay"]:
-            torch._foreach_mul_(kept, 1 - group["lr"] * group["weight_decay"])
-        torch._foreach_add_(kept, updates, alpha=-group["lr"])
+            torch._foreach_mul_(shards, 1 - group["lr"] * group["weight_decay"])
+        torch._foreach_add_(shards, updates, alpha=-group["lr"])
 
 
 def schedule(step: int, steps: int, warmup_steps: float, decay_steps: float) -> float:
-    """Factor on the learning rate of update `step` (from 0) of `steps`: linear rise over the first `warmup_steps`, one,
-    then linear fall to zero over the last `decay_steps`. The smaller of rise and fall holds where they overlap."""
-    rise = (step + 1) / max(1.0, warmup_steps)
-    fall = (steps - step) / max(1.0, decay_steps)
-    return min(1.0, rise, fall)
+    """The factor on the learning rate in update `step` (from 0) of `steps`: it rises linearly over the first
+    `warmup_steps`, is then one, and falls linearly to zero over the last `decay_steps`. Where warmup and decay overlap,
+    the smaller factor holds."""
+    warmup = (step + 1) / max(1.0, warmup_steps)
+    decay = (steps - step) / max(1.0, decay_steps)
+    return min(1.0, warmup, decay)
 
 
 def updates_before_decay(steps: int, decay_steps: float) -> int:
-    """How many of the updates come before the rate falls: runs of any length share them, if they warm up alike."""
+    """The number of updates before the learning rate decays. Runs of different lengths share these updates, if they
+    have the same warmup."""
     return math.floor(steps - decay_steps)
 
 
 def ema_gamma(width: float) -> float:
-    """Exponent of the power-function average whose relative width is `width`.
+    """The exponent of the power-function average with this relative width.
 
     EDM2 (arXiv 2312.02696, section 3.1): width^2 = (gamma + 1) / ((gamma + 2)^2 (gamma + 3)).
     """
@@ -99,8 +108,9 @@ def ema_gamma(width: float) -> float:
 
 
 class PowerEMA:
-    """Average of the weights with weight t^gamma on step t (EDM2, arXiv 2312.02696, equation 4): scale-free, so a run
-    of four hundred steps and one of four million are averaged over the same share of their training."""
+    """An average of the model's weights that gives step t the weight t^gamma (EDM2, arXiv 2312.02696, equation 4). It
+    is scale-free: a run of four hundred steps and one of four million are averaged over the same share of their
+    training."""
 
     def __init__(self, model: nn.Module, width: float) -> None:
         self.gamma = ema_gamma(width)
@@ -108,7 +118,7 @@ class PowerEMA:
 
     @torch.no_grad()
     def update(self, model: nn.Module, step: int) -> None:
-        """Takes in the weights after update `step`, counted from 1."""
+        """Includes the weights after update `step`, counted from 1."""
         beta = (1 - 1 / step) ** (self.gamma + 1)
         parameters = [local(p) for p in model.parameters()]
-        torch._foreach_lerp_([local(w) for w in self.weights.values()], parameters, 1 - beta)
+        torch._foreach_lerp_([local(weight) for weight in self.weights.values()], parameters, 1 - beta)

@@ -1,6 +1,8 @@
-"""The VAE's LightningModule: reconstruction of random crops, to the eye of two networks if asked for."""
+"""The VAE's LightningModule, which joins the model and its losses on random crops: reconstruction, KL, and, if the spec
+asks for them, a perceptual and an adversarial loss.
 
-from typing import Any
+The model is in `scaling.models.vae`, the discriminator's training in `scaling.training.adversary`.
+"""
 
 import torch
 from torch import Tensor
@@ -11,60 +13,68 @@ from scaling.diffusion.flow import seeded, seeded_noise
 from scaling.metrics.lpips import LPIPS
 from scaling.models.fused import linear_matrices
 from scaling.models.vae import VAE, to_float
-from scaling.training.adversary import Adversary, Pair
+from scaling.training.adversary import Adversary, ReconstructionPair
 from scaling.training.checkpoints import Groups
 from scaling.training.crops import CropBatch
-from scaling.training.module import Rates, StepModule
+from scaling.training.module import OptimizerSettings, StepModule
 
 BETAS = (0.9, 0.98)
-WARMUP, DECAY, CLIP, EMA_WIDTH = 0.05, 0.5, 1.0, 0.05
+"""AdamW's betas."""
+WARMUP_FRACTION, DECAY_FRACTION = 0.05, 0.5
+"""The fractions of the updates in which the learning rate rises and falls."""
+MAX_GRAD_NORM = 1.0
+"""Norm to which the gradients are clipped."""
+EMA_WIDTH = 0.05
+"""Relative width of the average of the weights."""
 
 FOREGROUND = 0.1
-"""A pixel is foreground if a channel differs by more than this from the crop's median; black to white is 2."""
-
+"""A pixel is foreground if one of its channels differs by more than this from the crop's median. Black and white differ
+by 2."""
 
 LPIPS_FRAMES = 4
-"""Frames of a crop, at most, that the perceptual loss looks at: at 128x128, each costs 30 GFLOP, VGG16 forward on both
-sides and back on one."""
+"""Largest number of frames of a crop that the perceptual loss takes. At 128x128, each costs 30 GFLOP: VGG16 forward for
+both pictures and backward for one."""
 
 
 class VAEModule(StepModule):
-    """L1, heavier on the foreground; LPIPS; KL to the unit Gaussian; and, late in the training, an adversarial loss.
+    """Trains a VAE with the loss
 
-    L1 + lpips_weight * LPIPS + kl_weight * KL + gan_weight * GAN; a weight of 0 leaves its part out. LPIPS is of
-    LPIPS_FRAMES of each crop at most, which each update draws anew. The weight of the adversarial part is constant, as
-    in MAGVIT (arXiv 2212.05199), which takes 0.1; VQGAN (arXiv 2012.09841) sets it anew in each update from two
-    gradients of the last layer. The discriminator is updated after the VAE, on the same crops, and is part of the
-    checkpoint from the beginning.
+        L1 + lpips_weight * LPIPS + kl_weight * KL + gan_weight * GAN.
+
+    L1 gives the foreground a larger weight, KL is the divergence from the unit Gaussian, and GAN begins late in the
+    training. A weight of 0 removes its term. LPIPS takes at most LPIPS_FRAMES frames of each crop, which each update
+    draws anew. The weight of GAN is constant, as in MAGVIT (arXiv 2212.05199), which uses 0.1; VQGAN (arXiv 2012.09841)
+    computes it in each update from two gradients of the last layer. The discriminator is updated after the VAE, on the
+    same crops, and is part of the checkpoint from the beginning.
     """
 
     def __init__(self, model: VAE, train: VAETrainSpec) -> None:
-        """Raises UserError where the perceptual loss needs weights that cannot be fetched."""
+        """Raises UserError if the perceptual loss needs weights that cannot be downloaded."""
         super().__init__(
             model,
-            rates=Rates(muon=train.muon_lr, adamw=train.adamw_lr, betas=BETAS),
-            # convolutions and the layers that touch pixels or latents are AdamW's
-            matrices=linear_matrices(model.encoder, model.decoder),
-            wide=[],
+            settings=OptimizerSettings(muon_lr=train.muon_lr, adamw_lr=train.adamw_lr, betas=BETAS),
+            # AdamW trains the convolutions and the layers whose inputs or outputs are pixels or latents
+            muon_matrices=linear_matrices(model.encoder, model.decoder),
+            output_matrices=[],
             steps=train.steps,
-            warmup_steps=WARMUP * train.steps,
-            decay_steps=DECAY * train.steps,
-            clip=CLIP,
+            warmup_steps=WARMUP_FRACTION * train.steps,
+            decay_steps=DECAY_FRACTION * train.steps,
+            max_grad_norm=MAX_GRAD_NORM,
             ema_widths=(EMA_WIDTH,),
         )
         self.vae, self.train_spec = model, train
         self.lpips = LPIPS("vgg") if train.lpips_weight else None
         self.adversary = Adversary() if train.gan_weight else None
-        self.pairs: list[Pair] = []
-        """What the discriminator will see of the update at work."""
-        # what DDP leaves alone: the weights that are never trained, and those that `Adversary` sums over ranks itself
-        others = [f"lpips.{name}" for name, _ in self.lpips.named_buffers()] if self.lpips is not None else []
-        others += [f"adversary.{name}" for name, _ in self.adversary.named_parameters()] if self.adversary else []
-        self._ddp_params_and_buffers_to_ignore = others
+        self.pairs: list[ReconstructionPair] = []
+        """The clips and reconstructions of the current update, on which the discriminator will be trained."""
+        # DDP must ignore the weights that are never trained, and those whose gradients `Adversary` sums over ranks.
+        ignored = [f"lpips.{name}" for name, _ in self.lpips.named_buffers()] if self.lpips is not None else []
+        ignored += [f"adversary.{name}" for name, _ in self.adversary.named_parameters()] if self.adversary else []
+        self._ddp_params_and_buffers_to_ignore = ignored
 
     def loss(self, batch: CropBatch, step: int) -> Tensor:
-        """This batch's part of the mean over the crops of the update. The KL is in nats per latent position, summed
-        over channels."""
+        """This batch's part of the update's loss, which is the mean over its crops. The KL is in nats per latent
+        position, summed over channels."""
         train = self.train_spec
         pixels = to_float(batch.pixels.to(self.device))
         mean, log_variance = self.vae.encode(pixels)
@@ -81,19 +91,21 @@ class VAEModule(StepModule):
             loss = loss + train.lpips_weight * perceptual.mean()
         if self.adversary is not None and step >= train.gan_from * train.steps:
             loss = loss + train.gan_weight * self.adversary.generator_loss(restored)
-            self.pairs.append(Pair(pixels, restored.detach(), batch.share))
+            self.pairs.append(ReconstructionPair(pixels, restored.detach(), batch.share))
         return loss * batch.share
 
     def training_step(self, batch: list[CropBatch], batch_idx: int) -> Tensor:
-        """One update of the VAE, then one of the discriminator if it plays. Raises what the VAE's does."""
+        """Updates the VAE, and then the discriminator if it has begun. Raises DivergedError if the loss of the VAE is
+        not finite."""
         loss = super().training_step(batch, batch_idx)
         if self.adversary is not None and self.pairs:
-            self.adversary.loss(self.pairs).backward()  # `manual_backward` would have DDP wait for the VAE's gradients
+            # not `manual_backward`, with which DDP would wait for gradients of the VAE
+            torch.autograd.backward(self.adversary.loss(self.pairs))
             self.adversary.step()
             self.pairs.clear()
         return loss
 
-    def configure_optimizers(self) -> Any:
+    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         return super().configure_optimizers() + ([self.adversary.optimizer] if self.adversary is not None else [])
 
     def state(self) -> Groups:
@@ -106,13 +118,13 @@ class VAEModule(StepModule):
 
 
 def some_frames(frames: int, seed: int, step: int, place: int) -> Tensor:
-    """Numbers of LPIPS_FRAMES different frames of a crop, or of all if it has not so many, at random."""
+    """The numbers of LPIPS_FRAMES random frames of a crop, without repetition, or of all frames if it has fewer."""
     return torch.randperm(frames, generator=seeded(seed, Stream.PERCEPTION, step, place))[:LPIPS_FRAMES]
 
 
 def foreground(pixels: Tensor) -> Tensor:
-    """Where a clip differs from its median colour: (b, t, h, w, 3) -> (b, t, h, w, 1) of 0 and 1. Small objects on a
-    plain ground would otherwise weigh little; on real footage nearly everything is foreground and the weight is a
-    constant."""
+    """1 where a clip differs from its median color, and 0 elsewhere: (b, t, h, w, 3) to (b, t, h, w, 1). Without it,
+    small objects on a plain background would hardly count. In real videos nearly everything is foreground, so that the
+    weight is constant."""
     median = pixels.flatten(1, 3).median(dim=1).values[:, None, None, None]
     return ((pixels - median).abs().amax(-1, keepdim=True) > FOREGROUND).float()

@@ -1,4 +1,5 @@
-"""Validation loss as a paired, low-variance statistic: fixed clips, fixed times, fixed noise per (clip, time)."""
+"""The validation loss. The clips, the times and the noise of each (clip, time) are fixed, so that the losses of two
+models differ little by chance."""
 
 import math
 
@@ -13,12 +14,14 @@ from scaling.models.dit import DiT
 from scaling.training.dit import flow_losses
 
 BATCH_CLIPS = 32
+"""Largest number of clips in a forward pass."""
 
 
 @torch.no_grad()
 def validation_loss(model: DiT, held_out: LatentSet, evaluation: EvalSpec) -> tuple[Metric, ...]:
-    """`val_loss`: mean squared velocity error over clips and over times (i + 0.5) / n, every clip weighing the same;
-    its standard error is that of the mean over clips. And `val_loss_t<t>`, the same at each time by itself."""
+    """`val_loss` is the mean squared error of the velocity over the clips and over the times (i + 0.5) / n. Every clip
+    has the same weight, and the standard error is that of the mean over clips. `val_loss_t<t>` is the same for one of
+    the times."""
     device = next(model.parameters()).device
     clips = list(range(min(evaluation.val_clips, len(held_out))))
     losses = torch.zeros(evaluation.val_times, len(clips), dtype=torch.float64)
@@ -35,12 +38,13 @@ def validation_loss(model: DiT, held_out: LatentSet, evaluation: EvalSpec) -> tu
             ).to(device)
             with torch.autocast(device.type, torch.bfloat16):
                 per_token = flow_losses(model, batch, torch.full((len(lengths),), t), noise)
-            per_clip = torch.stack([part.mean() for part in per_token.double().split(lengths)])
+            per_clip = torch.stack([part.mean() for part in torch.split(per_token.double(), lengths)])
             losses[level, batch.clips] = per_clip.cpu()
-    by_clip = losses.mean(0)
-    spread = by_clip.std().item() / math.sqrt(len(clips)) if len(clips) > 1 else None
+    loss_of_clip = losses.mean(0)
+    standard_error = loss_of_clip.std().item() / math.sqrt(len(clips)) if len(clips) > 1 else None
     settings = {"times": evaluation.val_times, "seed": evaluation.seed, "weights": "ema"}
-    total = Metric(name="val_loss", value=by_clip.mean().item(), standard_error=spread, n=len(clips), settings=settings)
+    mean = loss_of_clip.mean().item()
+    total = Metric(name="val_loss", value=mean, standard_error=standard_error, n=len(clips), settings=settings)
     levels = [
         Metric(name=f"val_loss_t{(level + 0.5) / evaluation.val_times:.3f}", value=loss.item(), n=len(clips))
         for level, loss in enumerate(losses.mean(1))
