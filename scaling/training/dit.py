@@ -27,7 +27,7 @@ class DiTModule(StepModule):
                 weight_decay=optim.weight_decay,
             ),
             matrices=model.matrices() if optim.optimiser == "muon" else {},
-            wide=model.wide_matrices() + ([] if optim.optimiser == "muon" else list(model.matrices())),
+            wide=model.output_matrices() + ([] if optim.optimiser == "muon" else list(model.matrices())),
             steps=steps,
             warmup_steps=optim.warmup * steps if optim.warmup_steps is None else optim.warmup_steps,
             decay_steps=optim.decay * steps,
