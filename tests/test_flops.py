@@ -3,13 +3,18 @@
 On the meta device nothing is computed, so the largest models are counted as quickly as the smallest.
 """
 
+import re
+from collections import Counter
+
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from scaling.accounting import flops
+from scaling.accounting.dit_layers import dit_layers
 from scaling.accounting.geometry import TEXT_DIM
 from scaling.accounting.presets import PAPER_DITS, VAE_PRESETS, family
+from scaling.accounting.vae_layers import decoder_layers, encoder_layers
 from scaling.core.specs import EvalSpec, VAESpec, VAEStage
 from scaling.diffusion.sampling import Sampler, sample
 from scaling.models.dit import DiT
@@ -40,6 +45,37 @@ def test_every_member_of_the_family_is_counted():
         with torch.device("meta"):
             counted = DiT(dit, CHANNELS, TEXT_DIM).count_params()
         assert flops.dit_params(dit, CHANNELS) == counted
+
+
+@pytest.mark.parametrize("name", list(DITS))
+def test_dit_layers_are_those_of_the_model(name):
+    """By name: a layer's weights, biases and gains are the parameters of the module's layer of that name."""
+    with torch.device("meta"):
+        model = DiT(DITS[name], CHANNELS, TEXT_DIM)
+    layers = list(dit_layers(DITS[name], CHANNELS, UNIFORM, WORDS))
+    assert params_by_layer(layers) == params_by_name(model, r"(?<=^blocks\.)\d+", "*")
+    assert sum(layer.multiply_adds for layer in layers) * 2 == flops.dit_forward(DITS[name], CHANNELS, UNIFORM, WORDS)
+
+
+@pytest.mark.parametrize("spec", VAES.values(), ids=list(VAES))
+def test_vae_layers_are_those_of_the_model(spec):
+    with torch.device("meta"):
+        vae = VAE(spec)
+    layers = [*encoder_layers(spec, (1, 1, 1)), *decoder_layers(spec, (1, 1, 1))]
+    assert params_by_layer(layers) == params_by_name(vae)
+
+
+def params_by_layer(layers):
+    assert len({layer.name for layer in layers}) == len(layers)
+    return {layer.name: layer.params for layer in layers if layer.params}
+
+
+def params_by_name(model, pattern="$^", replacement=""):
+    counts = Counter()
+    for name, parameter in model.named_parameters():
+        layer = re.sub(r"\.(weight|bias)$", "", name)
+        counts[re.sub(pattern, replacement, layer)] += parameter.numel()
+    return dict(counts)
 
 
 @pytest.mark.parametrize("grids", [UNIFORM, MIXED], ids=["uniform", "mixed"])

@@ -12,7 +12,7 @@ from scaling.accounting.presets import VAE_PRESETS
 from scaling.core.specs import VAESpec, VAEStage
 from scaling.diffusion import inference
 from scaling.models.causal import CausalConv, FeatureCache, TemporalConv
-from scaling.models.depth import depth_to_space, space_to_depth
+from scaling.models.kernels.depth import depth_to_space, space_to_depth
 from scaling.models.vae import VAE
 
 LEVELS = (("space", 8), ("both", 12), ("both", 16), ("none", 16))

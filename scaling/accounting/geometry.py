@@ -1,18 +1,18 @@
-"""Sizes that the models and their closed forms share: from pixels to latents to tokens. Imports no torch."""
+"""Sizes that the models and the accounting of their costs share: from pixels to latents to tokens. Imports no torch."""
 
 from scaling.core.specs import TextSpec, VAESpec
 
 Grid = tuple[int, int, int]
-"""Counts along t, h, w: of a clip's tokens, or of its latents."""
+"""Numbers of tokens, or of latents, of a clip along t, h and w."""
 
 PIXEL_CHANNELS = 3
-"""Red, green, blue."""
+"""Channels of a video: red, green and blue."""
 TEXT_DIM = TextSpec().width
 """Width of the default text encoder's token states."""
 TIME_FEATURES = 128
-"""Sinusoids that describe t_flow."""
+"""Number of sinusoids that describe t_flow."""
 POSITION_FEATURES = 24
-"""Sinusoids that describe where a token lies in its clip: four octaves of sine and cosine on each axis."""
+"""Number of sinusoids that describe where a token lies in its clip: four octaves of sine and cosine on each axis."""
 
 
 def latent_size(frames: int, height: int, width: int, vae: VAESpec) -> Grid:

@@ -1,4 +1,7 @@
-"""Named sizes: `dit_preset`, one family from 0.1M to 10B parameters by one dial, and `VAE_PRESETS`."""
+"""Named sizes of the models: `VAE_PRESETS`, the DiT paper's sizes, and a family of DiTs of any number of parameters.
+
+Specs alone: what a model of a size costs is in `scaling.accounting.flops`.
+"""
 
 import math
 import re
@@ -8,7 +11,7 @@ from scaling.accounting import flops
 from scaling.core.specs import DiTSpec, VAESpec, VAEStage
 
 VAE_PRESETS: dict[str, VAESpec] = {
-    # 4x8x8 with 8 channels, for worlds of coloured shapes: trains in about a minute on two cores.
+    # 4x8x8 with 8 channels, for worlds of colored shapes: trains in about a minute on two cores.
     "tiny": VAESpec(patch=4, stages=(VAEStage(width=32, down="both"), VAEStage(width=96, down="time"))),
     # The same pyramid with more room, for real videos on one GPU.
     "small": VAESpec(
@@ -62,15 +65,15 @@ PAPER_DITS: dict[str, DiTSpec] = {
 }
 
 ASPECT = 32
-"""Width over depth of the dial's family: S has 32, L 43, XL 41, and the sizes that a laptop trains have 32."""
+"""Width over depth in the family of `dial`: S has 32, L 43, XL 41, and the sizes that a laptop trains have 32."""
 
 DIAL_RANGE = (5e4, 2e10)
-"""Parameters between which the dial turns; the smallest model has two blocks of width 32."""
+"""The fewest and the most parameters that `dial` takes; the smallest model has two blocks of width 32."""
 
 
 def dit_preset(name: str) -> DiTSpec:
-    """A DiT by its name: `S`, `B`, `L`, `XL`; `w96d3`, of that width and depth; or the dial, `250k`, `1.3M`, `10B`: the
-    member of one family of constant aspect whose N is nearest to that many parameters.
+    """A DiT by its name: `S`, `B`, `L` or `XL`; a width and a depth, such as `w96d3`; or a number of parameters, such
+    as `250k`, `1.3M` or `10B`, which stands for the member of one family of constant aspect whose N is nearest.
 
     Raises ValueError, with the three forms, for any other name.
     """
@@ -94,12 +97,19 @@ def dial(n_params: float) -> DiTSpec:
     low, high = DIAL_RANGE
     if not low <= n_params <= high:
         raise ValueError(f"{n_params:.3g} parameters is outside the ladder, {low:.0g} to {high:.0g}")
-    return min(family(), key=lambda dit: abs(math.log(flops.non_embedding(flops.dit_params(dit, 16)) / n_params)))
+    _, dit = min(zip(_family_sizes(), family(), strict=True), key=lambda member: abs(math.log(member[0] / n_params)))
+    return dit
+
+
+@cache
+def _family_sizes() -> tuple[int, ...]:
+    """N of each member of the family."""
+    return tuple(flops.non_embedding(flops.dit_params(dit, latent_channels=16)) for dit in family())
 
 
 @cache
 def family() -> tuple[DiTSpec, ...]:
-    """The dial's models, smallest first: widths in steps of one head, depth in proportion."""
+    """The models that `dial` chooses from, smallest first: widths in steps of one head, depth in proportion."""
     widths = [*range(32, 64, 16), *range(64, 256, 32), *range(256, 1024, 64), *range(1024, 4096, 128)]
     return tuple(
         DiTSpec(width=width, depth=max(2, round(width / ASPECT)), head_dim=_head_dim(width)) for width in widths
@@ -107,9 +117,10 @@ def family() -> tuple[DiTSpec, ...]:
 
 
 def _head_dim(width: int) -> int:
-    """Heads grow with the model, from 16 channels, the fewest that three axes of rotation can share, to 128.
+    """Channels of a head. Heads grow with the model, from 16 channels, the fewest that three axes of rotation can
+    share, to 128.
 
-    Raises ValueError where none divides the width.
+    Raises ValueError where none of these divides the width.
     """
     largest = 16 if width < 64 else 32 if width < 256 else 64 if width < 2048 else 128
     for size in (128, 64, 32, 16):

@@ -2,7 +2,8 @@
 
 It knows nothing of Lightning, losses or clusters. Clips are packed one after another, each with its own grid of tokens,
 so a batch may mix durations, resolutions, aspect ratios and images; attention never crosses clips. Some frames of a
-clip may be given: they enter clean, the rest is predicted from them; so a still is animated and a video is extended.
+clip may be conditioning frames: they enter clean, and the rest is predicted from them, so a still is animated and a
+video is extended. What is written for speed is in `scaling.models.kernels`.
 
 Legend: tokens = all tokens of the batch, clips = its clips, m = caption tokens, c = channels of a patch.
 """
@@ -13,12 +14,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from scaling.accounting.dit_layers import parameter_group
 from scaling.accounting.geometry import POSITION_FEATURES, TIME_FEATURES, Grid
 from scaling.core.specs import DiTSpec
-from scaling.models.attention import Words, attend, cross_attend
-from scaling.models.fused import FusedLinear, linear_matrices
-from scaling.models.packing import Layout
-from scaling.models.rope import RMSNormRotate
+from scaling.models.kernels.attention import TextMask, attend, cross_attend
+from scaling.models.kernels.linear import FusedLinear, linear_matrices
+from scaling.models.kernels.packing import Layout
+from scaling.models.kernels.rotary import normalize_and_rotate
 
 
 def patchify(latents: Tensor, patch: int) -> Tensor:
@@ -44,8 +46,13 @@ def time_features(t_flow: Tensor) -> Tensor:
     return torch.cat([angles.cos(), angles.sin()], dim=1)
 
 
+def layer_norm(x: Tensor) -> Tensor:
+    """(x - mean) / deviation over the channels of each token, without parameters."""
+    return F.layer_norm(x, (x.shape[-1],))
+
+
 class Block(nn.Module):
-    """Self-attention, cross-attention to the caption, MLP: each a zero-gated residual branch."""
+    """Self-attention, cross-attention to the caption, and an MLP, each a residual branch that begins at zero."""
 
     def __init__(self, spec: DiTSpec) -> None:
         super().__init__()
@@ -65,32 +72,54 @@ class Block(nn.Module):
         nn.init.zeros_(self.cross_out.weight)
 
     def forward(
-        self, x: Tensor, condition: Tensor, modulation: Tensor | None, text: Tensor, words: Words, layout: Layout
+        self, x: Tensor, condition: Tensor, modulation: Tensor | None, text: Tensor, text_mask: TextMask, layout: Layout
     ) -> Tensor:
-        """x: (rows, tokens per row, width) as `layout` arranges them, float32 even under autocast: the sum of many
-        branches; condition: (clips, width), and modulation, where the blocks share it: (clips, 6, width); text:
-        (clips, m, width). Returns the like of x."""
+        """x: (rows, tokens per row, width) as `layout` arranges them, float32 even under autocast, because it is the
+        sum of many branches; condition: (clips, width); modulation, where the blocks share it: (clips, 6, width);
+        text: (clips, m, width). Returns the shape and type of x."""
+        # adaLN-Zero (DiT, arXiv 2212.09748, section 3.2): the condition gives each branch its shift, scale and gate.
+        shift_1, scale_1, gate_1, shift_2, scale_2, gate_2 = self._modulation(condition, modulation)
+
+        # x <- x + gate_1 * SelfAttention(LN(x) * (1 + scale_1) + shift_1)
+        y = layout.modulate(layer_norm(x), scale_1, shift_1)
+        x = layout.add_gated(x, self._self_attention(y, layout), gate_1)
+
+        # x <- x + CrossAttention(LN(x), text)    (PixArt-alpha, arXiv 2310.00426, section 2.3)
+        x = x + self._cross_attention(self.norm_cross(x), text, text_mask, layout)
+
+        # x <- x + gate_2 * W_out SiLU(W_in (LN(x) * (1 + scale_2) + shift_2))
+        y = layout.modulate(layer_norm(x), scale_2, shift_2)
+        return layout.add_gated(x, self.mlp_out(F.silu(self.mlp_in(y))), gate_2)
+
+    def _modulation(self, condition: Tensor, modulation: Tensor | None) -> tuple[Tensor, ...]:
+        """Six times (clips, width), in float32."""
+        # W_block c + b_block (DiT)
         if self.modulation is not None:
-            modulation = self.modulation(condition).float().unflatten(1, (6, -1))
+            modulation = torch.unflatten(self.modulation(condition).float(), 1, (6, -1))
+        # W c + b + b_block, with W and b of all blocks (adaLN-single of PixArt-alpha, section 2.3)
         else:
             assert modulation is not None
             assert self.modulation_bias is not None
             modulation = modulation.float() + self.modulation_bias
-        shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = modulation.unbind(1)
-        width = x.shape[-1]
+        return modulation.unbind(1)
 
-        y = layout.modulate(F.layer_norm(x, (width,)), scale_a, shift_a)
-        qk, v = self.qkv(y).unflatten(-1, (3, self.heads, -1)).split([2, 1], dim=2)
-        qk = RMSNormRotate.apply(qk, self.qk_gain, layout.cos, layout.sin).flatten(0, 1)
-        y = attend(qk[:, 0], qk[:, 1], v.flatten(0, 2), layout.segments).reshape(x.shape)
-        x = layout.add_gated(x, self.attention_out(y), gate_a)
+    def _self_attention(self, y: Tensor, layout: Layout) -> Tensor:
+        """softmax(q k^T / sqrt(head_dim)) v within each clip. y: (rows, tokens per row, width)."""
+        qk, v = torch.split(torch.unflatten(self.qkv(y), -1, (3, self.heads, -1)), [2, 1], dim=2)
+        # q, k <- rotate(gain * q / rms(q)), likewise k: normalization as in SD3 (arXiv 2403.03206, section 5.3.2),
+        # rotation as in RoFormer (arXiv 2104.09864, equation 34)
+        qk = normalize_and_rotate(qk, self.qk_gain, layout.cos, layout.sin).flatten(0, 1)  # (tokens, 2, heads, -1)
+        attended = attend(qk[:, 0], qk[:, 1], v.flatten(0, 2), layout.segments)  # (tokens, heads, -1)
+        out: Tensor = self.attention_out(attended.reshape(y.shape))
+        return out
 
-        q = self.cross_q(self.norm_cross(x)).reshape(-1, self.heads, width // self.heads)
-        k, v = self.cross_kv(text).unflatten(-1, (2, self.heads, -1)).unbind(2)
-        x = x + self.cross_out(cross_attend(q, k, v, layout.segments, words).reshape(x.shape))
-
-        y = layout.modulate(F.layer_norm(x, (width,)), scale_m, shift_m)
-        return layout.add_gated(x, self.mlp_out(F.silu(self.mlp_in(y))), gate_m)
+    def _cross_attention(self, y: Tensor, text: Tensor, text_mask: TextMask, layout: Layout) -> Tensor:
+        """softmax(q k^T / sqrt(head_dim)) v with keys and values of the clip's caption. y: (rows, tokens per row,
+        width); text: (clips, m, width)."""
+        q = self.cross_q(y).reshape(-1, self.heads, y.shape[-1] // self.heads)  # (tokens, heads, -1)
+        k, v = torch.unflatten(self.cross_kv(text), -1, (2, self.heads, -1)).unbind(2)  # (clips, m, heads, -1)
+        out: Tensor = self.cross_out(cross_attend(q, k, v, layout.segments, text_mask).reshape(y.shape))
+        return out
 
 
 class DiT(nn.Module):
@@ -102,8 +131,8 @@ class DiT(nn.Module):
         width, patch_dim = spec.width, latent_channels * spec.patch**2
         self.patch_in = nn.Linear(patch_dim, width)
         self.position_in = nn.Linear(POSITION_FEATURES, width, bias=False)
-        self.given = nn.Parameter(torch.zeros(width))
-        """Marks the tokens of given frames."""
+        self.conditioning_mark = nn.Parameter(torch.zeros(width))
+        """Added to the tokens of conditioning frames."""
         self.text_in = nn.Linear(text_dim, width)
         self.no_text = nn.Parameter(torch.zeros(text_dim))
         """Stands for a dropped caption, as its pooled embedding and as its only token."""
@@ -111,7 +140,7 @@ class DiT(nn.Module):
         self.time_in = nn.Linear(TIME_FEATURES, width)
         self.condition = nn.Linear(width, width)
         self.modulation = _zero_linear(width, 6 * width) if spec.modulation == "shared" else None
-        """Of all blocks, which add a bias of their own: a per-block matrix would be a third of a small model's
+        """Shared by all blocks, which add a bias of their own: a matrix per block would be a third of a small model's
         parameters and do almost no FLOPs, so it would bend the N axis."""
         self.blocks = nn.ModuleList(Block(spec) for _ in range(spec.depth))
         self.head_modulation = _zero_linear(width, 2 * width)
@@ -125,11 +154,11 @@ class DiT(nn.Module):
         text: Tensor,
         text_mask: Tensor,
         pooled: Tensor,
-        given: Tensor | None = None,
+        conditioning: Tensor | None = None,
     ) -> Tensor:
-        """patches: (tokens, c), clips one after another, of which `grids` gives the sizes; t_flow: (clips,), 1 = noise;
-        text: (clips, m, text_dim) with text_mask (clips, m) True for words; pooled: (clips, text_dim); given: (tokens,)
-        True where the patch is clean, because its frame is given.
+        """patches: (tokens, c), clips one after another, whose sizes are `grids`; t_flow: (clips,), 1 = noise;
+        text: (clips, m, text_dim) with text_mask (clips, m) True for real tokens; pooled: (clips, text_dim);
+        conditioning: (tokens,) True where the patch is clean, because it belongs to a conditioning frame.
 
         A clip whose mask is all False has no caption. Returns (tokens, c), float32.
         """
@@ -138,29 +167,34 @@ class DiT(nn.Module):
         text = torch.where(dropped[:, None, None], self.no_text, text)
         pooled = torch.where(dropped[:, None], self.no_text, pooled)
         first = torch.arange(text.shape[1], device=text.device) == 0
-        words = Words(text_mask | (dropped[:, None] & first))
+        attended_text = TextMask(text_mask | (dropped[:, None] & first))
 
+        # c = SiLU(W SiLU(W_t features(t) + W_p pooled))
         condition = F.silu(self.time_in(time_features(t_flow)) + self.pooled_in(pooled))
-        condition = F.silu(self.condition(condition))
-        modulation = None if self.modulation is None else self.modulation(condition).unflatten(1, (6, -1))
-        text = self.text_in(text)
-        x = self.patch_in(patches).float().unflatten(0, (layout.rows, -1)) + self.position_in(layout.positions)
-        if given is not None:
-            x = x + given.reshape(*x.shape[:2], 1) * self.given
+        condition = F.silu(self.condition(condition))  # (clips, width)
+        modulation = None
+        if self.modulation is not None:
+            modulation = torch.unflatten(self.modulation(condition), 1, (6, -1))  # (clips, 6, width)
+        text = self.text_in(text)  # (clips, m, width)
+        x = torch.unflatten(self.patch_in(patches).float(), 0, (layout.rows, -1)) + self.position_in(layout.positions)
+        if conditioning is not None:
+            x = x + conditioning.reshape(*x.shape[:2], 1) * self.conditioning_mark
         for block in self.blocks:
-            x = block(x, condition, modulation, text, words, layout)
-        shift, scale = self.head_modulation(condition).float().unflatten(1, (2, -1)).unbind(1)
-        x = layout.modulate(F.layer_norm(x, (x.shape[-1],)), scale, shift)
-        return self.head(x).flatten(0, 1).float()
+            x = block(x, condition, modulation, text, attended_text, layout)  # (rows, tokens per row, width)
+        # W_head (LN(x) * (1 + scale) + shift)    (DiT, section 3.2)
+        shift, scale = torch.unflatten(self.head_modulation(condition).float(), 1, (2, -1)).unbind(1)
+        x = layout.modulate(layer_norm(x), scale, shift)
+        output: Tensor = self.head(x).flatten(0, 1).float()  # (tokens, c)
+        return output
 
     def matrices(self) -> dict[nn.Parameter, int]:
         """The matrices of the blocks, which Muon trains, and how many each parameter holds."""
         layers = [layer for block in self.blocks for name, layer in block.named_children() if name != "modulation"]
         return linear_matrices(*layers)
 
-    def wide_matrices(self) -> list[nn.Parameter]:
-        """The matrices outside the blocks' own whose inputs are as many as the width: a wider model needs a smaller
-        learning rate for them."""
+    def output_matrices(self) -> list[nn.Parameter]:
+        """The matrices outside the blocks' branches whose inputs are as many as the width. A wider model needs a
+        smaller learning rate for them, as for the output matrices of muP (arXiv 2203.03466, table 8)."""
         layers = [self.modulation, self.head_modulation, self.head, self.condition]
         for block in self.blocks:
             assert isinstance(block, Block)
@@ -170,9 +204,8 @@ class DiT(nn.Module):
     def count_params(self) -> dict[str, int]:
         """Parameters by group; the groups sum to the whole. N of the law is `blocks + modulation + head`."""
         groups = {"blocks": 0, "modulation": 0, "head": 0, "embeddings": 0}
-        kinds = {"blocks": "blocks", "modulation": "modulation", "head": "head", "head_modulation": "modulation"}
         for name, parameter in self.named_parameters():
-            groups[kinds.get(name.split(".")[0], "embeddings")] += parameter.numel()
+            groups[parameter_group(name)] += parameter.numel()
         assert sum(groups.values()) == sum(p.numel() for p in self.parameters())
         return groups
 

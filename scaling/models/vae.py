@@ -14,7 +14,7 @@ from scaling.accounting.geometry import PIXEL_CHANNELS
 from scaling.core.specs import VAESpec
 from scaling.models import vae_factorised, vae_full
 from scaling.models.causal import FeatureCache, run
-from scaling.models.depth import depth_to_space, space_to_depth
+from scaling.models.kernels.depth import depth_to_space, space_to_depth
 
 
 def to_float(pixels: Tensor) -> Tensor:

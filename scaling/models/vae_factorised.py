@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from scaling.core.specs import VAESpec, VAEStage
 from scaling.models.causal import Causal, Chain, FeatureCache, TemporalConv, unfold_pairs
-from scaling.models.depth import depth_to_space, space_to_depth
-from scaling.models.fused import FusedLinear
+from scaling.models.kernels.depth import depth_to_space, space_to_depth
+from scaling.models.kernels.linear import FusedLinear
 
 
 def position_norm(width: int) -> nn.Module:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from scaling.core.specs import VAESpec, VAEStage
 from scaling.models.causal import Causal, CausalConv, Chain, FeatureCache, TemporalConv, unfold_pairs
-from scaling.models.fused import FusedLinear
+from scaling.models.kernels.linear import FusedLinear
 
 
 class PositionNorm(nn.RMSNorm):

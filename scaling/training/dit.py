@@ -31,7 +31,7 @@ class DiTModule(StepModule):
                 weight_decay=optim.weight_decay,
             ),
             muon_matrices=model.matrices() if optim.optimizer == "muon" else {},
-            output_matrices=model.wide_matrices() + ([] if optim.optimizer == "muon" else list(model.matrices())),
+            output_matrices=model.output_matrices() + ([] if optim.optimizer == "muon" else list(model.matrices())),
             steps=steps,
             warmup_steps=optim.warmup_fraction * steps if optim.warmup_steps is None else optim.warmup_steps,
             decay_steps=optim.decay_fraction * steps,

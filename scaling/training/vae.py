@@ -11,7 +11,7 @@ from scaling.core.specs import VAETrainSpec
 from scaling.core.streams import Stream
 from scaling.diffusion.flow import seeded, seeded_noise
 from scaling.metrics.lpips import LPIPS
-from scaling.models.fused import linear_matrices
+from scaling.models.kernels.linear import linear_matrices
 from scaling.models.vae import VAE, to_float
 from scaling.training.adversary import Adversary, ReconstructionPair
 from scaling.training.checkpoints import Groups

@@ -1,6 +1,8 @@
-"""Several linear maps of one input in one product; which weights of a network are matrices, and how many each holds."""
+"""Several linear maps of one input in one product, and which weights of a network are matrices."""
 
-from torch import nn
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 
 class FusedLinear(nn.Linear):
@@ -9,6 +11,12 @@ class FusedLinear(nn.Linear):
     def __init__(self, width: int, width_out: int, parts: int, bias: bool = True) -> None:
         super().__init__(width, parts * width_out, bias=bias)
         self.parts = parts
+
+
+def fused_linear_reference(x: Tensor, weight: Tensor, bias: Tensor, parts: int) -> Tensor:
+    """y_i = W_i x + b_i, one product for each part."""
+    maps = zip(weight.chunk(parts), bias.chunk(parts), strict=True)
+    return torch.cat([F.linear(x, part_weight, part_bias) for part_weight, part_bias in maps], dim=-1)
 
 
 def linear_matrices(*networks: nn.Module) -> dict[nn.Parameter, int]:
