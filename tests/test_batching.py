@@ -65,7 +65,7 @@ def test_ranks_share_out_all_work_equally(ranks):
     assert sorted(place for share in shares for place in share) == list(range(400))
     totals = [sum(costs[place] for place in share) for share in shares]
     assert max(totals) / min(totals) < 1.02
-    with pytest.raises(UserError, match="3 clips cannot be shared by 4 ranks"):
+    with pytest.raises(UserError, match="3 clips cannot be divided among 4 ranks"):
         share_out([1.0] * 3, 4)
 
 

@@ -338,7 +338,7 @@ def test_index_counts_and_skips(tmp_path):
     result = command("data", "index", tmp_path, "--json")
     assert result.returncode == 0
     document = json.loads(result.stdout.strip().splitlines()[-1])
-    assert document["clips"] == 1
+    assert document["videos"] == 1
     assert document["shapes"] == {"64x48": 1}
     assert document["hours"] == pytest.approx(20 / 8 / 3600)
     assert {entry["file"] for entry in document["skipped"]} == {"one.mp4", "cut.mp4", "empty.mp4"}
