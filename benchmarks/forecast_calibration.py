@@ -27,7 +27,7 @@ DESIGNS: dict[str, Design] = {
     "close sizes": {1: (95e3, 167e3, 234e3), 2: (95e3, 167e3, 234e3), 4: (167e3, 234e3, 522e3)},
     "wide sizes": {1: (43e3, 167e3, 522e3), 2: (95e3, 234e3, 522e3), 4: (167e3, 522e3, 978e3)},
 }
-"""Two ladders of the demo: an early one, and one as wide as that of sweeps/demo.yaml."""
+"""Two ladders of the demo: an early one, and one as wide as that of sweeps/shipped/demo.yaml."""
 NOISES = (0.01, 0.02)
 """Relative standard deviation of one run."""
 BEST_AT_BASE = (5e4, 1.4e5)

@@ -52,7 +52,7 @@ def empty_queue(slurm):
 @pytest.fixture(scope="module")
 def sweep(tmp_path_factory):
     """The tiny sweep, with runs long enough to be interrupted."""
-    document = yaml.safe_load((ROOT / "sweeps" / "tiny.yaml").read_text())
+    document = yaml.safe_load((ROOT / "sweeps" / "shipped" / "tiny.yaml").read_text())
     document |= {"name": "sweep", "base_flops": 1.0e10}
     document["hardware"]["target_threads"] = 1
     path = tmp_path_factory.mktemp("sweep") / "sweep.yaml"

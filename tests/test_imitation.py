@@ -88,9 +88,8 @@ def test_an_array_in_the_queue(asked):
     assert asked.queue() == [f"{array}_0|RUNNING|None", f"{array}_1|RUNNING|None", *waiting]
     assert asked.queue("%F_%K|%j|%P|%D") == [f"{array}_{i}|{asked.name}|main|2" for i in range(4)]
     assert asked.queue("%.12i|%3T|%N")[:2] == [f"{array + '_0':>12}|RUN|n[0-1]", f"{array + '_1':>12}|RUN|n[0-1]"]
-    assert [line for line in asked.queue("%K %M") if re.fullmatch(r"[01] 0:\d\d|[23] 0:00", line)] == asked.queue(
-        "%K %M"
-    )
+    times = asked.queue("%K %M")
+    assert [line for line in times if re.fullmatch(r"[01] 0:\d\d|[23] 0:00", line)] == times
     asked.ends(f"{array}_0", 0, "COMPLETED")
     assert f"{array}_0" not in asked.queue("%i")
     assert f"{array}_0|COMPLETED|None" in asked.queue("%i|%T|%r", "--states=all")

@@ -134,7 +134,7 @@ def test_a_run_that_another_sweep_trained_is_found_under_this_sweeps_label(told,
     out, _ = told
     copy = tmp_path / "out"
     shutil.copytree(out, copy)
-    sweep = yaml.safe_load((Path(__file__).parents[1] / "sweeps" / "tiny.yaml").read_text())
+    sweep = yaml.safe_load((Path(__file__).parents[1] / "sweeps" / "shipped" / "tiny.yaml").read_text())
     sweep["base_flops"] *= 4
     sweep["target"] = 5
     (tmp_path / "larger.yaml").write_text(yaml.safe_dump(sweep))
@@ -185,7 +185,7 @@ def test_another_vae_in_the_same_folder_makes_a_story_of_its_own(told, tmp_path)
     out, outcome = told
     copy = tmp_path / "out"
     shutil.copytree(out, copy)
-    sweep = yaml.safe_load((Path(__file__).parents[1] / "sweeps" / "tiny.yaml").read_text())
+    sweep = yaml.safe_load((Path(__file__).parents[1] / "sweeps" / "shipped" / "tiny.yaml").read_text())
     sweep["vae_train"]["steps"] = 30
     (tmp_path / "other.yaml").write_text(yaml.safe_dump(sweep))
     other = tell("run", tmp_path / "other.yaml", "--out", copy)
@@ -197,7 +197,7 @@ def test_another_vae_in_the_same_folder_makes_a_story_of_its_own(told, tmp_path)
 
 def test_branches_of_one_trunk_tell_the_story_for_less(tmp_path, told):
     """The runs of a branching sweep are those of a sweep that trains each from the start, at less compute."""
-    sweep = yaml.safe_load((Path(__file__).parents[1] / "sweeps" / "tiny.yaml").read_text())
+    sweep = yaml.safe_load((Path(__file__).parents[1] / "sweeps" / "shipped" / "tiny.yaml").read_text())
     sweep["optim"] |= {"warmup_steps": 2, "decay_fraction": 0.25}
     whole = parse_spec(SweepSpec, sweep, "tiny")
     branching = whole.replace(branches=True)

@@ -203,7 +203,7 @@ def test_an_encoder_is_identified_by_its_content_and_not_by_its_path(tmp_path):
 
 def test_a_sweep_finds_its_encoder_relative_to_its_file_and_counts_its_width(tmp_path):
     saved(tmp_path / "encoders" / "t5", "t5")
-    document = yaml.safe_load((Path(__file__).parents[1] / "sweeps" / "demo.yaml").read_text())
+    document = yaml.safe_load((Path(__file__).parents[1] / "sweeps" / "shipped" / "demo.yaml").read_text())
     plans = []
     for text in ({"encoder": "encoders/t5", "width": WIDTH}, {"encoder": "./encoders/t5", "width": WIDTH}, {}):
         (tmp_path / "mine.yaml").write_text(yaml.safe_dump({**document, "text": text}))

@@ -254,7 +254,7 @@ def test_a_sweep_with_tuning_is_planned_and_its_runs_are_found_at_the_rates_that
 
 @pytest.mark.slow
 def test_a_tiny_sweep_tuned_end_to_end(tmp_path):
-    sweep = yaml.safe_load((Path(__file__).parents[1] / "sweeps" / "tiny.yaml").read_text())
+    sweep = yaml.safe_load((Path(__file__).parents[1] / "sweeps" / "shipped" / "tiny.yaml").read_text())
     sweep["tuning"] = {"size": "w32d2", "trials": 3, "at_a_time": 2, **RANGES}
     (tmp_path / "tuned.yaml").write_text(yaml.safe_dump(sweep))
     command = [sys.executable, "-m", "scaling.cli.main", "run", str(tmp_path / "tuned.yaml"), "--out"]

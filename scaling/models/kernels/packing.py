@@ -79,10 +79,10 @@ class _ScaleAndShift(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor, Tensor, Tensor | None, None, None]:
-        x, factor, clip_of_token, lengths = ctx.saved_tensors
+        x, factor, clip_of_token, lengths = ctx.saved_tensors  # type: ignore[attr-defined]
         grad_x = (grad * factor.index_select(0, clip_of_token)).to(x.dtype)
         grad_factor = sum_by_clip(grad * x, clip_of_token, lengths).to(factor.dtype)
-        needs_shift = ctx.needs_input_grad[2]
+        needs_shift = ctx.needs_input_grad[2]  # type: ignore[attr-defined]
         grad_shift = sum_by_clip(grad, clip_of_token, lengths) if needs_shift else None
         return grad_x, grad_factor, grad_shift, None, None
 

@@ -44,7 +44,7 @@ class _NormalizeAndRotate(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
-        unit, gain, inverse_rms, cos, sin = ctx.saved_tensors
+        unit, gain, inverse_rms, cos, sin = ctx.saved_tensors  # type: ignore[attr-defined]
         first, second = (grad * sin).chunk(2, dim=-1)
         turned_back = torch.addcmul(torch.cat([second, -first], dim=-1), grad, cos)  # dL/dy, by the opposite angle
         wide = torch.promote_types(grad.dtype, torch.float32)
