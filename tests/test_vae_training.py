@@ -13,7 +13,7 @@ from scaling.core.stage import Events
 from scaling.metrics.lpips import LPIPS
 from scaling.models.discriminator import Discriminator
 from scaling.models.vae import VAE
-from scaling.training.adversary import ReconstructionPair
+from scaling.training.adversary import RestoredClips
 from scaling.training.crops import Crops
 from scaling.training.fit import fit
 from scaling.training.vae import LPIPS_FRAMES, VAEModule, some_frames
@@ -140,7 +140,7 @@ def test_the_vae_s_part_leaves_no_gradient_on_the_discriminator():
 def test_the_discriminator_learns_to_tell():
     adversary = module(GAN).adversary
     real = torch.rand(2, 5, 16, 16, 3, generator=torch.Generator().manual_seed(0))
-    pair = [ReconstructionPair(real, real.mean(dim=(2, 3), keepdim=True).expand_as(real), share=1.0)]
+    pair = [RestoredClips(real, real.mean(dim=(2, 3), keepdim=True).expand_as(real), share=1.0)]
     losses = []
     for _ in range(12):
         losses.append(adversary.loss(pair))

@@ -19,7 +19,7 @@ MAX_GRAD_NORM = 1.0
 
 
 @dataclass(frozen=True)
-class ReconstructionPair:
+class RestoredClips:
     """Clips of one size, (b, t, h, w, 3), and their reconstructions by the VAE. No gradient flows into either."""
 
     real: Tensor
@@ -48,7 +48,7 @@ class Adversary(nn.Module):
         self.discriminator.requires_grad_(True)
         return loss
 
-    def loss(self, pairs: Sequence[ReconstructionPair]) -> Tensor:
+    def loss(self, pairs: Sequence[RestoredClips]) -> Tensor:
         """The loss of the discriminator, (max(0, 1 - D(real)) + max(0, 1 + D(restored))) / 2, each pair weighted by its
         share."""
         losses = []

@@ -13,7 +13,7 @@ from scaling.diffusion.flow import seeded, seeded_noise
 from scaling.metrics.lpips import LPIPS
 from scaling.models.kernels.linear import linear_matrices
 from scaling.models.vae import VAE, to_float
-from scaling.training.adversary import Adversary, ReconstructionPair
+from scaling.training.adversary import Adversary, RestoredClips
 from scaling.training.checkpoints import Groups
 from scaling.training.crops import CropBatch
 from scaling.training.module import OptimizerSettings, StepModule
@@ -65,7 +65,7 @@ class VAEModule(StepModule):
         self.vae, self.train_spec = model, train
         self.lpips = LPIPS("vgg") if train.lpips_weight else None
         self.adversary = Adversary() if train.gan_weight else None
-        self.pairs: list[ReconstructionPair] = []
+        self.pairs: list[RestoredClips] = []
         """The clips and reconstructions of the current update, on which the discriminator will be trained."""
         # DDP must ignore the weights that are never trained, and those whose gradients `Adversary` sums over ranks.
         ignored = [f"lpips.{name}" for name, _ in self.lpips.named_buffers()] if self.lpips is not None else []
@@ -91,7 +91,7 @@ class VAEModule(StepModule):
             loss = loss + train.lpips_weight * perceptual.mean()
         if self.adversary is not None and step >= train.gan_from * train.steps:
             loss = loss + train.gan_weight * self.adversary.generator_loss(restored)
-            self.pairs.append(ReconstructionPair(pixels, restored.detach(), batch.share))
+            self.pairs.append(RestoredClips(pixels, restored.detach(), batch.share))
         return loss * batch.share
 
     def training_step(self, batch: list[CropBatch], batch_idx: int) -> Tensor:
