@@ -2,10 +2,11 @@
 
 PYTHON ?= python3
 OUT ?= demo
+BEFORE ?= HEAD
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help setup demo test check format clean
+.PHONY: help setup demo test check losses format clean
 
 help:  ## what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -20,7 +21,7 @@ $(VENV)/.done: pyproject.toml constraints.txt
 	$(BIN)/python -m scaling.pretrained.weights
 	touch $@
 
-demo: setup  ## the whole story on this machine, into $(OUT); run again, it finds what is done
+demo: setup  ## the shipped sweep `demo` on this machine, into $(OUT); run again, it finds what is done
 	$(BIN)/scaling demo --out $(OUT)
 
 test: setup  ## the tests, in less than ten minutes on two cores
@@ -31,6 +32,9 @@ check: setup  ## formatter, linter, type checker, import contracts
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+
+losses: setup  ## compare every record of the sweep `tiny` with those of the revision $(BEFORE)
+	$(BIN)/python -m benchmarks.losses $(BEFORE)
 
 format: setup  ## lay out the code
 	$(BIN)/ruff format .

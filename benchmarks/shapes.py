@@ -98,7 +98,7 @@ class MixedShape:
 
 
 NATIVE = ((1, 4, 4), (1, 3, 6), (2, 4, 4), (3, 2, 4), (3, 4, 2), (5, 3, 3), (5, 4, 4), (9, 2, 2))
-"""Tokens along t, h, w of the clips of the shipped sweep `native`: images, and videos of several durations and aspects."""
+"""Tokens along t, h, w of the clips of the shipped sweep `native`: images, and videos of several sizes."""
 
 CPU_MIXES = (MixedShape("w96d4", NATIVE, 1280), MixedShape("w256d8", NATIVE, 1280))
 CUDA_MIXES = tuple(

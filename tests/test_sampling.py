@@ -15,7 +15,7 @@ from PIL import Image
 from scaling.cli.main import main
 from scaling.core.specs import EvalSpec, Prediction
 from scaling.core.stage import StageFolder
-from scaling.data.clips import read_whole
+from scaling.data.frames import read_video
 from scaling.data.video import write_video
 from scaling.diffusion.flow import mix, seeded_noise, to_velocity
 from scaling.diffusion.inference import decode, encode, load_vae
@@ -254,7 +254,7 @@ def test_a_file_goes_on_in_both_directions(runs, files, tmp_path, capsys, option
     file, out = files[name], tmp_path / "out.mp4"
     assert command(runs, out, options[0], file, *options[2:]) == 0
     document = json.loads(capsys.readouterr().out)
-    found, true = read_whole(out, SIZE, 8), read_whole(file, SIZE, 8)
+    found, true = read_video(out, SIZE, 8), read_video(file, SIZE, 8)
     assert document["frames"] == len(found) == length
     vae = load_vae(StageFolder(runs["conditioned"]).parent("vae"))
     through_vae = decode(vae, encode(vae, true[None, : (len(true) - 1) // 4 * 4 + 1]))[0]
@@ -264,7 +264,7 @@ def test_a_file_goes_on_in_both_directions(runs, files, tmp_path, capsys, option
 def test_new_frames_depend_on_the_conditioning_frames(runs, files):
     """Other conditioning frames give other new frames; the same ones give the same."""
     folder = StageFolder(runs["conditioned"])
-    trained, video = TrainedRun(folder), read_whole(files["video"], SIZE, 8)
+    trained, video = TrainedRun(folder), read_video(files["video"], SIZE, 8)
     request = SampleRequest("a red ball", 0, 17, 64, 64, Sampler("euler", 2, 1.0, (0.0, 1.0)))
     for continue_video in (trained.after, trained.before):
         found = continue_video(request, video, 5)
@@ -279,7 +279,7 @@ def test_an_edit_is_as_long_as_its_file(runs, files, tmp_path, capsys):
         out = tmp_path / f"{number}.mp4"
         assert command(runs, out, "--edit", files["video"], "--strength", strength, run="plain") == 0
         assert json.loads(capsys.readouterr().out)["frames"] == 9  # 1 + 4k of 12
-        distances.append(psnr(read_whole(out, SIZE, 8), read_whole(files["video"], SIZE, 8)[:9]))
+        distances.append(psnr(read_video(out, SIZE, 8), read_video(files["video"], SIZE, 8)[:9]))
     assert distances[0] > distances[1]
     assert command(runs, tmp_path / "still.mp4", "--edit", files["still"], run="plain") == 0
     assert json.loads(capsys.readouterr().out)["frames"] == 1
