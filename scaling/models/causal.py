@@ -90,7 +90,8 @@ class TemporalConv(Causal):
         past = with_past(self, x, cache, self.stride)
         count = past.shape[1] - TAPS + 1
         frames = [past[:, tap : tap + count : self.stride] for tap in range(TAPS)]
-        return self.taps(torch.cat(frames, dim=-1))
+        result: Tensor = self.taps(torch.cat(frames, dim=-1))
+        return result
 
 
 class CausalConv(Causal):
@@ -108,7 +109,8 @@ class CausalConv(Causal):
 
     def forward(self, x: Tensor, cache: FeatureCache | None = None) -> Tensor:
         past = with_past(self, x, cache)
-        return self.conv(past.permute(0, 4, 1, 2, 3)).permute(0, 2, 3, 4, 1)
+        result: Tensor = self.conv(past.permute(0, 4, 1, 2, 3)).permute(0, 2, 3, 4, 1)
+        return result
 
 
 def unfold_pairs(layer: nn.Module, x: Tensor, cache: FeatureCache | None) -> Tensor:

@@ -31,7 +31,8 @@ class SpatialConv(nn.Module):
         b, t, h, w, c = x.shape
         # A channels-last image batch is the same memory as (b*t, h, w, c), so neither permute copies.
         y = self.conv(x.reshape(b * t, h, w, c).permute(0, 3, 1, 2))
-        return y.permute(0, 2, 3, 1).reshape(b, t, h, w, -1)
+        result: Tensor = y.permute(0, 2, 3, 1).reshape(b, t, h, w, -1)
+        return result
 
 
 class ResidualBlock(Causal):
@@ -46,7 +47,8 @@ class ResidualBlock(Causal):
 
     def forward(self, x: Tensor, cache: FeatureCache | None = None) -> Tensor:
         y = self.space(F.silu(self.norm_space(x)))
-        return x + self.time(F.silu(self.norm_time(y)), cache)
+        result: Tensor = x + self.time(F.silu(self.norm_time(y)), cache)
+        return result
 
 
 class Down(Causal):

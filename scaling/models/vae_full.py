@@ -38,7 +38,8 @@ class ResidualBlock(Causal):
 
     def forward(self, x: Tensor, cache: FeatureCache | None = None) -> Tensor:
         y = self.conv_1(F.silu(self.norm_1(x)), cache)
-        return self.shortcut(x) + self.conv_2(F.silu(self.norm_2(y)), cache)
+        result: Tensor = self.shortcut(x) + self.conv_2(F.silu(self.norm_2(y)), cache)
+        return result
 
 
 class FrameAttention(nn.Module):
@@ -53,7 +54,8 @@ class FrameAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         b, t, h, w, c = x.shape
         q, k, v = self.qkv(self.norm(x)).reshape(b * t, 1, h * w, 3 * c).chunk(3, dim=-1)
-        return x + self.out(F.scaled_dot_product_attention(q, k, v).reshape(b, t, h, w, c))
+        result: Tensor = x + self.out(F.scaled_dot_product_attention(q, k, v).reshape(b, t, h, w, c))
+        return result
 
 
 class SpatialConv(nn.Module):
@@ -65,7 +67,8 @@ class SpatialConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.conv(x.flatten(0, 1).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-        return y.unflatten(0, x.shape[:2])
+        result: Tensor = y.unflatten(0, x.shape[:2])
+        return result
 
 
 class Down(Causal):
@@ -96,7 +99,10 @@ class Up(Causal):
         if self.space is None:
             return x
         b, t, h, w, c = x.shape
-        return self.space(x[:, :, :, None, :, None].expand(b, t, h, 2, w, 2, c).reshape(b, t, 2 * h, 2 * w, c))
+        result: Tensor = self.space(
+            x[:, :, :, None, :, None].expand(b, t, h, 2, w, 2, c).reshape(b, t, 2 * h, 2 * w, c)
+        )
+        return result
 
 
 def middle(width: int) -> list[nn.Module]:

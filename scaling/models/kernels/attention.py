@@ -101,7 +101,7 @@ def _softmax_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 # Each mixture of lengths is another program, and torch.compile gives up after eight of them: it leaves these alone.
-@torch.compiler.disable
+@torch.compiler.disable  # type: ignore[untyped-decorator]
 def _attend_mixed(q: Tensor, k: Tensor, v: Tensor, segments: Segments) -> Tensor:
     assert len(q) == sum(segments.lengths), f"{len(q)} tokens, but the segments hold {sum(segments.lengths)}"
     if _is_for_flash(q):
@@ -110,7 +110,7 @@ def _attend_mixed(q: Tensor, k: Tensor, v: Tensor, segments: Segments) -> Tensor
     return torch.cat([_dense(*run).flatten(0, 1) for run in runs])
 
 
-@torch.compiler.disable
+@torch.compiler.disable  # type: ignore[untyped-decorator]
 def _cross_attend_mixed(q: Tensor, k: Tensor, v: Tensor, segments: Segments, text: TextMask) -> Tensor:
     if _is_for_flash(q):
         places, text_segments = text.packed

@@ -58,7 +58,7 @@ def scale_and_shift(x: Tensor, factor: Tensor, shift: Tensor | None, clip_of_tok
     x: (tokens, width); factor, shift: (clips, width); clip_of_token: (tokens,); lengths: (clips,) tokens of each clip.
     The result has the wider of the types of x and factor.
     """
-    y: Tensor = _ScaleAndShift.apply(x, factor, shift, clip_of_token, lengths)
+    y: Tensor = _ScaleAndShift.apply(x, factor, shift, clip_of_token, lengths)  # type: ignore[no-untyped-call]
     return y
 
 

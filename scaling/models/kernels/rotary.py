@@ -16,7 +16,7 @@ def normalize_and_rotate(x: Tensor, gain: Tensor, cos: Tensor, sin: Tensor) -> T
 
     x: (..., head_dim); gain, cos and sin broadcast against it. Returns the shape of x.
     """
-    y: Tensor = _NormalizeAndRotate.apply(x, gain, cos, sin)
+    y: Tensor = _NormalizeAndRotate.apply(x, gain, cos, sin)  # type: ignore[no-untyped-call]
     return y
 
 
