@@ -153,7 +153,7 @@ def test_conditioning_frames_stay_unchanged_and_change_the_others(solver, predic
     rest = [frame for frame in range(3) if frame not in range(3)[frames]]
     assert not torch.allclose(found[:, rest], changed[:, rest])
     with torch.no_grad():
-        model.given.zero_()
+        model.conditioning_mark.zero_()
     unmarked = sample(model, words, SHAPE, SEEDS[:2], sampler, conditioning=ConditioningFrames(one, at))
     assert not torch.allclose(found[:, rest], unmarked[:, rest])
 
