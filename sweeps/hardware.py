@@ -45,7 +45,3 @@ class HardwareSpec(Spec):
         """The engine of the stage that trains the VAE, which has the machine to itself: like a DiT's, but its weights
         are never divided, and its micro-batches are crops of one size."""
         return self.training(alone=True).replace(sharding="replicate", micro_tokens=None)
-
-    def price(self, hours: float) -> float:
-        """US dollars for so many hours of one job."""
-        return hours * max(1, self.gpus) * self.price_per_hour

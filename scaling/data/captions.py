@@ -5,13 +5,13 @@ from a captions file or, without one, from the name of the video file. Every cli
 """
 
 import csv
-import json
 from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from scaling.core.errors import UserError
+from scaling.data.json_lines import json_object
 from scaling.data.physics import Body
 
 
@@ -68,7 +68,11 @@ def _rows(path: Path) -> list[tuple[int, dict[str, Any]]]:
     try:
         if path.suffix.lower() == ".jsonl":
             lines = enumerate(path.read_text(encoding="utf-8-sig").split("\n"), start=1)
-            return [(number, _json_object(path, number, line)) for number, line in lines if line.strip()]
+            return [
+                (number, json_object(path, number, line, "an object with 'file' and 'caption'"))
+                for number, line in lines
+                if line.strip()
+            ]
         with open(path, encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file)
             if not reader.fieldnames:
@@ -78,16 +82,6 @@ def _rows(path: Path) -> list[tuple[int, dict[str, Any]]]:
         raise UserError(f"{path}: not a CSV or JSONL file in UTF-8: {error}") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from None
-
-
-def _json_object(path: Path, number: int, line: str) -> dict[str, Any]:
-    try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path}:{number}: not valid JSON: {error}") from None
-    if not isinstance(row, dict):
-        raise UserError(f"{path}:{number}: expected an object with 'file' and 'caption', found {type(row).__name__}")
-    return row
 
 
 def _column(path: Path, line: int, row: dict[str, Any], name: str) -> str:

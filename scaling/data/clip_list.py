@@ -19,6 +19,7 @@ from typing import Any
 from scaling.core.errors import UserError
 from scaling.core.store import replacing
 from scaling.data.clips import Clip
+from scaling.data.json_lines import json_object
 
 FIELDS = {
     "file": str,
@@ -113,7 +114,7 @@ def _read_rows(path: Path, videos: Path, lines: Iterator[tuple[int, str]]) -> tu
 
 def _row(path: Path, number: int, line: str) -> list[Any]:
     """The values of a row in the order of FIELDS, each of its type."""
-    row = _json_object(path, number, line)
+    row = json_object(path, number, line)
     if list(row) == _NAMES:
         values = list(row.values())
         if [type(value) for value in values] == _TYPES:
@@ -125,17 +126,7 @@ def _row(path: Path, number: int, line: str) -> list[Any]:
 
 
 def _header(path: Path, line: str) -> dict[str, Any]:
-    header = _json_object(path, 1, line)
+    header = json_object(path, 1, line)
     if type(header.get("manifest")) is not str or type(header.get("clips")) is not int:
         raise UserError(f"{path}:1: expected 'manifest' and 'clips', the number of clips, found {header!r}")
     return header
-
-
-def _json_object(path: Path, number: int, line: str) -> dict[str, Any]:
-    try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path}:{number}: not valid JSON: {error}") from None
-    if not isinstance(row, dict):
-        raise UserError(f"{path}:{number}: expected an object, found {type(row).__name__}")
-    return row
