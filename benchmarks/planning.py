@@ -19,7 +19,7 @@ import yaml
 
 from scaling.core.records import RunRecord, write_record
 from scaling.core.specs import EngineSpec
-from scaling.core.stage import StageFolder
+from scaling.core.stage_folder import StageFolder
 from sweeps.load import load_sweep
 from sweeps.phases import planned_phases
 from sweeps.planning.plan import plan

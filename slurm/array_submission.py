@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from scaling.core.errors import UserError
-from scaling.core.stage import StageFolder
+from scaling.core.stage_folder import StageFolder
 from slurm import batch
 from slurm.arrays import StageJob
 from slurm.batch import Array

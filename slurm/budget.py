@@ -5,7 +5,7 @@ from pathlib import Path
 
 from scaling.core.attempts import attempts
 from scaling.core.errors import UserError
-from scaling.core.stage import StageFolder
+from scaling.core.stage_folder import StageFolder
 from slurm.arrays import StageJob
 from slurm.reconcile import QueuedArray
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from scaling.core.stage import StageFolder
+from scaling.core.stage_folder import StageFolder
 
 
 def is_cancelled(folder: StageFolder) -> bool:

@@ -28,7 +28,8 @@ from slurm.scheduler import Scheduler, SchedulerDownError
 from slurm.submit import Launcher
 from slurm.worker import FAILED, REQUEUE
 from sweeps.controller import Controller, ReadyStages
-from sweeps.planning.plan import PlannedStage, price_stages
+from sweeps.planning.planned import PlannedStage
+from sweeps.planning.pricing import price_stages
 from sweeps.result import SweepResult
 
 DISK_SECONDS = 300.0

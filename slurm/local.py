@@ -20,7 +20,8 @@ from submitit.local.local import LocalExecutor
 
 from scaling.core.attempts import attempts
 from scaling.core.errors import StageError, UserError
-from scaling.core.stage import Stage, StageFolder
+from scaling.core.stage import Stage
+from scaling.core.stage_folder import StageFolder
 from scaling.core.store import no_space
 from scaling.stages.run import run_stage
 

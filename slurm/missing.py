@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from scaling.core.attempts import SILENT, Attempt, attempts, failures_reset_at, given_up
-from scaling.core.stage import StageFolder
+from scaling.core.stage_folder import StageFolder
 from slurm.arrays import StageJob
 from slurm.cancellation import is_cancelled
 from slurm.reconcile import QueuedArray

@@ -4,7 +4,7 @@ continue the sweep."""
 from collections.abc import Sequence
 from pathlib import Path
 
-from scaling.core.stage import StageFolder
+from scaling.core.stage_folder import StageFolder
 from slurm.queue_cache import QueueView
 from slurm.submissions import Submission
 

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from scaling.core.errors import UserError
-from scaling.core.stage import StageFolder
+from scaling.core.stage_folder import StageFolder
 from slurm.retry import SETTLE_SECONDS, Retrier
 from slurm.scheduler import REASON_HELD, QueueRow, SchedulerDownError
 from slurm.submissions import Submission, Submissions

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from scaling.core.attempts import Attempt, given_up
-from scaling.core.stage import StageFolder
+from scaling.core.stage_folder import StageFolder
 from scaling.core.store import read_document
 from slurm.cancellation import is_cancelled
 from slurm.queue_cache import QueueView

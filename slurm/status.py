@@ -9,7 +9,7 @@ from typing import Any
 from scaling.core.attempts import attempts
 from scaling.core.errors import UserError
 from scaling.core.label import compute_name
-from scaling.core.stage import StageFolder
+from scaling.core.stage_folder import StageFolder
 from scaling.core.store import read_document
 from slurm.outstanding import is_continued
 from slurm.queue_cache import QueueView

@@ -13,7 +13,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from scaling.core.errors import UserError
-from scaling.core.stage import StageFolder
+from scaling.core.stage_folder import StageFolder
 from slurm import budget
 from slurm.array_submission import ArraySubmitter, Function, SubmitResult
 from slurm.arrays import StageJob, into_arrays

@@ -13,7 +13,7 @@ from typing import NoReturn
 
 from scaling.core import signals
 from scaling.core.attempts import attempts, disk_space, given_up
-from scaling.core.stage import StageFolder
+from scaling.core.stage_folder import StageFolder
 from scaling.distributed.ranks import exit_now, join_slurm, rank
 from scaling.stages.run import run_stage
 from scaling.stages.training_ranks import train_as_rank

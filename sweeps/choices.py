@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from scaling.core.stage import Stage, StageFolder
+from scaling.core.stage import Stage
+from scaling.core.stage_folder import StageFolder
 from sweeps.ladder import Rates, trial_run
 from sweeps.settings import Run
 from sweeps.spec import SweepSpec

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from analysis.forecast.record import compare
 from scaling.core.errors import UserError
-from scaling.core.stage import Stage, StageFolder
+from scaling.core.stage import Stage
+from scaling.core.stage_folder import StageFolder
 from scaling.core.store import write_document
 from sweeps.measured_choices import MeasuredChoices
 from sweeps.phases import Phase, phases, stages_of

@@ -16,7 +16,8 @@ from scaling.accounting.geometry import latent_size, token_grid
 from scaling.accounting.video_size import require_frames, require_side
 from scaling.core.errors import UserError
 from scaling.core.records import RunRecord, read_records
-from scaling.core.stage import DataFields, DiTFields, LatentsFields, StageFolder, VAEFields
+from scaling.core.stage_fields import DataFields, DiTFields, LatentsFields, VAEFields
+from scaling.core.stage_folder import StageFolder
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,8 @@ from typing import Any, Literal
 from scaling.core.attempts import Attempt, attempts
 from scaling.core.errors import UserError
 from scaling.core.identity import RECIPE_VERSION
-from scaling.core.stage import Stage, StageFolder
+from scaling.core.stage import Stage
+from scaling.core.stage_folder import StageFolder
 
 State = Literal["complete", "unfinished", "never tried"]
 LONGEST_VALUE = 60

@@ -15,9 +15,9 @@ from types import MappingProxyType
 from typing import Any
 
 from scaling.core.errors import UserError
-from scaling.core.fields import merged, set_field
 from scaling.core.specs import load_yaml, parse_spec
 from scaling.text.source import is_folder
+from sweeps.dotted_fields import merged, set_field
 from sweeps.settings import Run, RunSpec
 from sweeps.spec import StudySpec, SweepSpec
 from sweeps.study import StudyFile

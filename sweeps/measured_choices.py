@@ -16,7 +16,8 @@ from scaling.core.errors import UserError
 from scaling.core.label import compute_name
 from scaling.core.records import RunRecord, Trial, read_record, training_table
 from scaling.core.specs import parse_spec
-from scaling.core.stage import Stage, StageFolder
+from scaling.core.stage import Stage
+from scaling.core.stage_folder import StageFolder
 from scaling.core.store import read_document, write_document
 from sweeps.choices import LadderOutcome, TrainedRun, Trials, distinct
 from sweeps.ladder import trial_run

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scaling.core.errors import UserError
-from scaling.core.stage import DiTFields
+from scaling.core.stage_fields import DiTFields
 from scaling.core.store import read_document
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
         ReportData,
     )
     from scaling.core.records import RunRecord
-    from scaling.core.stage import StageFolder
+    from scaling.core.stage_folder import StageFolder
 
 
 def write_report(out: Path, folder: Path, commands: tuple[str, ...] = ()) -> "tuple[Path, ReportData]":
@@ -116,7 +116,7 @@ def _runs_of_the_sweep(out: Path, records: "dict[str, RunRecord]") -> "dict[str,
 
 
 def _folder(out: Path, run_id: str) -> "StageFolder":
-    from scaling.core.stage import StageFolder
+    from scaling.core.stage_folder import StageFolder
 
     return StageFolder(out / "runs" / run_id)
 
@@ -155,7 +155,7 @@ def _prompts(sampled: "list[StageFolder]") -> "tuple[Prompt, ...]":
     from scaling.core.specs import parse_spec
 
     found: dict[Path, tuple[Prompt, ...]] = {}
-    for path in (folder.path / "samples" / "prompts.json" for folder in sampled):
+    for path in (folder.samples_path / "prompts.json" for folder in sampled):
         if path.exists():
             found[path] = tuple(parse_spec(Prompt, entry, str(path)) for entry in read_document(path))
     if len(set(found.values())) > 1:
@@ -171,9 +171,7 @@ def _clip(out: Path, column: "ComparisonColumn", fraction: float, prompt: int) -
     cell = {"compute": column.compute, "fraction": fraction, "prompt": prompt}
     if column.reason:
         return PageClip(**cell, reason=column.reason)
-    from scaling.core.stage import moment
-
-    path = _folder(out, column.run_id).path / "samples" / moment(fraction) / f"{prompt:02d}.mp4"
+    path = _folder(out, column.run_id).samples_after(fraction) / f"{prompt:02d}.mp4"
     return (
         PageClip(**cell, path=path) if path.exists() else PageClip(**cell, reason=f"no {path.parent.name}/{path.name}")
     )

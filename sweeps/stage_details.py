@@ -8,7 +8,9 @@ from typing import Any
 
 from scaling.core.attempts import Attempt, attempts
 from scaling.core.errors import UserError
-from scaling.core.stage import DataFields, Stage, StageFolder, TrainingFields
+from scaling.core.stage import Stage
+from scaling.core.stage_fields import DataFields, TrainingFields
+from scaling.core.stage_folder import StageFolder
 from sweeps.explain import Explainer, State, state, unfinished
 
 

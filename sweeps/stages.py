@@ -7,14 +7,14 @@ from typing import Any
 
 from scaling.core.label import Label
 from scaling.core.specs import DataSpec, EngineSpec, TextSpec
-from scaling.core.stage import (
+from scaling.core.stage import Stage
+from scaling.core.stage_fields import (
     DataFields,
     DiTFields,
     LatentsFields,
     MetricsFields,
     ReconstructionFields,
     ReferenceFields,
-    Stage,
     TrunkFields,
     VAEFields,
 )

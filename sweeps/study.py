@@ -16,8 +16,8 @@ from typing import Any, Self
 from pydantic import Field, model_validator
 
 from scaling.core.errors import UserError
-from scaling.core.fields import set_field
 from scaling.core.specs import Spec, parse_spec
+from sweeps.dotted_fields import set_field
 from sweeps.hardware import HardwareSpec
 from sweeps.planning.updates import update_flops
 from sweeps.settings import Run, RunSettings, RunSpec, settings_of

@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
+from scaling.core.events import Events
 from scaling.core.specs import DiTSpec, EngineSpec, OptimSpec, VAESpec, VAEStage, VAETrainSpec
-from scaling.core.stage import Events
 from scaling.diffusion.flow import seeded_noise
 from scaling.diffusion.latents import LatentSet
 from scaling.distributed.group import all_gather, process_group

@@ -25,10 +25,10 @@ import time
 import traceback
 from pathlib import Path
 
-import scaling.core.stage
+import scaling.core.events
 import scaling.stages.dit
 from scaling.core.attempts import attempts
-from scaling.core.stage import StageFolder
+from scaling.core.stage_folder import StageFolder
 from scaling.core.store import TEMPORARY, read_document, read_jsonl, temporary
 from scaling.training import fit
 from slurm import worker
@@ -56,8 +56,8 @@ class Calls:
         for name in WATCHED:
             setattr(os, name, self._watched(name, getattr(os, name)))
         Path.write_bytes = self._halved(Path.write_bytes, bytes)
-        scaling.core.stage.append_jsonl = self._halved(
-            scaling.core.stage.append_jsonl, lambda row: json.dumps(row).encode()
+        scaling.core.events.append_jsonl = self._halved(
+            scaling.core.events.append_jsonl, lambda row: json.dumps(row).encode()
         )
         if "loader" in self.fault:
             length = fit.StepBatches.__len__

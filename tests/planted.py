@@ -6,7 +6,9 @@ from pathlib import Path
 from scaling.accounting import flops
 from scaling.core.records import Metric, RunRecord, write_record
 from scaling.core.specs import OptimSpec
-from scaling.core.stage import DiTFields, Stage, StageFolder
+from scaling.core.stage import Stage
+from scaling.core.stage_fields import DiTFields
+from scaling.core.stage_folder import StageFolder
 
 Loss = Callable[[float, float, OptimSpec], float | None]
 """Of N, of C and of the rates; None is a run that diverged."""

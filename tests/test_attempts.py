@@ -17,7 +17,9 @@ from scaling.core.attempts import attempts, given_up, reset_failures, stage_to_t
 from scaling.core.errors import DivergedError, NoSpaceError, UserError
 from scaling.core.records import read_record, training_table
 from scaling.core.specs import DataSpec, WorldSpec
-from scaling.core.stage import DataFields, Stage, StageFolder
+from scaling.core.stage import Stage
+from scaling.core.stage_fields import DataFields
+from scaling.core.stage_folder import StageFolder
 from scaling.core.store import write_document
 from scaling.stages.failures import failure_event
 from scaling.stages.run import run_stage

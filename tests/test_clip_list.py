@@ -7,7 +7,9 @@ import pytest
 
 from scaling.core.errors import UserError
 from scaling.core.specs import DataSpec, WorldSpec
-from scaling.core.stage import DataFields, Stage, StageFolder
+from scaling.core.stage import Stage
+from scaling.core.stage_fields import DataFields
+from scaling.core.stage_folder import StageFolder
 from scaling.data.clip_list import ClipList
 from scaling.data.clips import Clip, cut_clips
 from scaling.data.holdout import held_out_ordinals

@@ -16,7 +16,9 @@ from scaling.cli.main import main
 from scaling.core.attempts import attempts
 from scaling.core.records import read_record, read_records
 from scaling.core.specs import EngineSpec, parse_spec
-from scaling.core.stage import DiTFields, Stage, StageFolder
+from scaling.core.stage import Stage
+from scaling.core.stage_fields import DiTFields
+from scaling.core.stage_folder import StageFolder
 from slurm.arrays import StageJob
 from slurm.cluster import load_cluster
 from slurm.scheduler import Scheduler

@@ -10,7 +10,8 @@ import pytest
 from scaling.accounting import flops
 from scaling.core.errors import UserError
 from scaling.core.records import read_record
-from scaling.core.stage import DiTFields, StageFolder
+from scaling.core.stage_fields import DiTFields
+from scaling.core.stage_folder import StageFolder
 from sweeps.controller import Controller
 from sweeps.load import load_sweep
 from tests.planted import complete, law

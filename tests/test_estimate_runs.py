@@ -11,7 +11,9 @@ from scaling.accounting.presets import VAE_PRESETS, dial, dit_preset
 from scaling.cli.main import main
 from scaling.core.records import Metric, RunRecord, write_record
 from scaling.core.specs import DataSpec, EngineSpec, EvalSpec, OptimSpec, TextSpec, VAETrainSpec, WorldSpec
-from scaling.core.stage import DataFields, DiTFields, LatentsFields, Stage, StageFolder, VAEFields
+from scaling.core.stage import Stage
+from scaling.core.stage_fields import DataFields, DiTFields, LatentsFields, VAEFields
+from scaling.core.stage_folder import StageFolder
 from tests.estimate_command import ask, assert_one_line
 
 

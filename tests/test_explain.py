@@ -10,7 +10,7 @@ from scaling.core.attempts import attempts
 from scaling.core.errors import UserError
 from scaling.core.identity import RECIPE_VERSION, stage_id
 from scaling.core.specs import DataSpec
-from scaling.core.stage import StageFolder
+from scaling.core.stage_folder import StageFolder
 from scaling.core.store import read_document, write_document
 from sweeps.explain import Explainer, explain
 from sweeps.load import load_sweep

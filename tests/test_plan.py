@@ -12,13 +12,14 @@ from benchmarks.planning import sweep_of_1000
 from scaling.accounting import flops
 from scaling.core.records import RunRecord, Trial, write_record
 from scaling.core.specs import EngineSpec
-from scaling.core.stage import StageFolder
+from scaling.core.stage_folder import StageFolder
 from scaling.core.store import write_document
 from scaling.data.batching import TokenBatches
 from sweeps.ladder import with_rates
 from sweeps.load import load_sweep
 from sweeps.planning.capacity import Capacity
-from sweeps.planning.plan import FIT_HOURS, plan, price_stages
+from sweeps.planning.plan import FIT_HOURS, plan
+from sweeps.planning.pricing import price_stages
 from sweeps.planning.schedule import ScheduledJob, wall_hours
 from sweeps.spec import TuningSpec, sized
 from sweeps.tuning import choose_rates

@@ -9,7 +9,7 @@ from safetensors.numpy import load_file
 
 from scaling.core.errors import UserError
 from scaling.core.records import read_record
-from scaling.core.stage import StageFolder
+from scaling.core.stage_folder import StageFolder
 from scaling.metrics.fidelity import Fidelity
 from scaling.stages import reconstruction
 from scaling.stages.run import run_stage

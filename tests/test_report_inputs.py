@@ -10,7 +10,9 @@ from scaling.cli.main import main
 from scaling.core.errors import UserError
 from scaling.core.records import Metric, RunRecord, read_record, write_record
 from scaling.core.specs import DiTSpec, EvalSpec, OptimSpec, VAESpec, VAETrainSpec
-from scaling.core.stage import DiTFields, Stage, StageFolder, VAEFields
+from scaling.core.stage import Stage
+from scaling.core.stage_fields import DiTFields, VAEFields
+from scaling.core.stage_folder import StageFolder
 from scaling.core.store import write_document
 from sweeps.report_inputs import collect
 from tests.report_page import COMPUTE, write_clip

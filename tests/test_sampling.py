@@ -14,7 +14,7 @@ from PIL import Image
 
 from scaling.cli.main import main
 from scaling.core.specs import EvalSpec, Prediction
-from scaling.core.stage import StageFolder
+from scaling.core.stage_folder import StageFolder
 from scaling.data.frames import read_video
 from scaling.data.video import write_video
 from scaling.diffusion.flow import mix, seeded_noise, to_velocity

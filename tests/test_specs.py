@@ -11,7 +11,9 @@ from scaling.accounting.presets import dit_preset, family
 from scaling.core.errors import UserError
 from scaling.core.identity import canonical_json, stage_id
 from scaling.core.specs import DataSpec, DiTSpec, EngineSpec, EvalSpec, WorldSpec, parse_spec
-from scaling.core.stage import DataFields, Stage, StageFolder
+from scaling.core.stage import Stage
+from scaling.core.stage_fields import DataFields
+from scaling.core.stage_folder import StageFolder
 from scaling.core.store import append_jsonl, read_jsonl, temporary, write_document
 from sweeps.load import load_sweep
 from tests.sweep_stages import ladder_stages, shared_stages

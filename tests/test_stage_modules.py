@@ -8,7 +8,7 @@ from typing import get_args
 
 import pytest
 
-from scaling.core.stage import Fields
+from scaling.core.stage_fields import Fields
 from scaling.stages.modules import TRAINING_KINDS, StageModule, TrainingStageModule
 
 KINDS = [member.model_fields["kind"].default for member in get_args(get_args(Fields)[0])]

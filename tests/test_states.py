@@ -12,7 +12,9 @@ from scaling.cli.main import main
 from scaling.core.attempts import attempts
 from scaling.core.records import RunRecord, write_record
 from scaling.core.specs import DataSpec, WorldSpec
-from scaling.core.stage import DataFields, Stage, StageFolder
+from scaling.core.stage import Stage
+from scaling.core.stage_fields import DataFields
+from scaling.core.stage_folder import StageFolder
 from scaling.core.store import read_document, write_document
 from slurm import request
 from slurm.cancellation import cancel_mark

@@ -9,7 +9,8 @@ from scaling.cli.main import main
 from scaling.core.errors import UserError
 from scaling.core.records import RunRecord
 from scaling.core.specs import load_yaml
-from scaling.core.stage import DiTFields, StageFolder
+from scaling.core.stage_fields import DiTFields
+from scaling.core.stage_folder import StageFolder
 from slurm.request import Request
 from sweeps.controller import Controller
 from sweeps.load import load_sweep, shipped_sweeps

@@ -12,7 +12,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from scaling.core.errors import UserError
 from scaling.core.specs import TextSpec
-from scaling.core.stage import LatentsFields, Stage
+from scaling.core.stage import Stage
+from scaling.core.stage_fields import LatentsFields
 from scaling.text.load import load_text_encoder
 from sweeps.load import load_sweep
 from sweeps.planning.plan import plan

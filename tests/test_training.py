@@ -10,9 +10,12 @@ import torch
 
 from scaling.accounting.presets import VAE_PRESETS
 from scaling.core.errors import UserError
+from scaling.core.events import Events
 from scaling.core.records import read_record
 from scaling.core.specs import DataSpec, DiTSpec, EvalSpec, OptimSpec, VAETrainSpec, WorldSpec
-from scaling.core.stage import DataFields, Events, Stage, StageFolder, VAEFields
+from scaling.core.stage import Stage
+from scaling.core.stage_fields import DataFields, VAEFields
+from scaling.core.stage_folder import StageFolder
 from scaling.data.clips import evenly_spaced
 from scaling.diffusion.flow import seeded_noise, shift, stratified_times, to_velocity
 from scaling.diffusion.latents import LatentSet, LatentWriter, Moments

@@ -9,7 +9,8 @@ from scaling.accounting.presets import VAE_PRESETS
 from scaling.core.errors import UserError
 from scaling.core.records import read_record
 from scaling.core.specs import EngineSpec
-from scaling.core.stage import DiTFields, StageFolder
+from scaling.core.stage_fields import DiTFields
+from scaling.core.stage_folder import StageFolder
 from scaling.stages.dit_training import DiTTraining
 from scaling.stages.run import run_stage
 from scaling.stages.training_result import DiTTrainingResult, TrainingResult

@@ -15,7 +15,8 @@ from analysis.tables.read import read_runs
 from scaling.core.errors import UserError
 from scaling.core.records import Trial, read_record
 from scaling.core.specs import OptimSpec, parse_spec
-from scaling.core.stage import DiTFields, StageFolder
+from scaling.core.stage_fields import DiTFields
+from scaling.core.stage_folder import StageFolder
 from sweeps.controller import Controller
 from sweeps.ladder import with_rates
 from sweeps.load import load_sweep
@@ -269,7 +270,7 @@ def test_a_tiny_sweep_tuned_end_to_end(tmp_path):
         assert {name: getattr(optim, name) for name in RANGES} == said["chosen"]["rates"]
     for trial in said["trials"]:
         record = read_record(out / "runs" / trial["run_id"] / "record.json")
-        assert (record.compute, record.value("val_loss")) == (trial["val_loss"])
+        assert (record.label.phase, record.value("val_loss")) == ("tuning", trial["val_loss"])
     shutil.rmtree(out / "runs" / said["trials"][1]["run_id"])
     again = subprocess.run([*command, str(out), "--json"], capture_output=True, text=True, check=True)
     assert json.loads(again.stdout)["columns"] == columns

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from scaling.core.errors import UserError
+from scaling.core.events import Events
 from scaling.core.specs import VAESpec, VAEStage, VAETrainSpec
-from scaling.core.stage import Events
 from scaling.metrics.lpips import LPIPS
 from scaling.models.discriminator import Discriminator
 from scaling.models.vae import VAE

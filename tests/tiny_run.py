@@ -4,7 +4,9 @@ import torch
 
 from scaling.accounting.presets import VAE_PRESETS
 from scaling.core.specs import DataSpec, EngineSpec, EvalSpec, TextSpec, VAETrainSpec, WorldSpec
-from scaling.core.stage import DataFields, DiTFields, LatentsFields, Stage, StageFolder, VAEFields
+from scaling.core.stage import Stage
+from scaling.core.stage_fields import DataFields, DiTFields, LatentsFields, VAEFields
+from scaling.core.stage_folder import StageFolder
 from scaling.diffusion.flow import seeded_noise
 from scaling.diffusion.latents import LatentWriter
 from scaling.stages.run import run_stage

@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 from benchmarks.survival.task import DIES_IN_SAVE, Case, die_in, disturbed, stage_id
 from scaling.core.attempts import attempts
 from scaling.core.records import read_record
-from scaling.core.stage import StageFolder
+from scaling.core.stage_folder import StageFolder
 from scaling.distributed.ranks import exit_now
 from slurm import submit as launching
 from slurm import worker

@@ -104,7 +104,7 @@ class PlainTraining:
     def __init__(self, case: Case) -> None:
         import torch
 
-        from scaling.core.stage import StageFolder
+        from scaling.core.stage_folder import StageFolder
         from scaling.stages.dit_training import DiTTraining
         from scaling.training.dit import DiTModule
 

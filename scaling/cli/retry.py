@@ -17,7 +17,7 @@ def run(out: SweepFolder, /, *runs: RunName, as_json: Json = False) -> int:
       scaling retry base_4x_32x dit-w384d12@4x
     """
     from scaling.core.attempts import reset_failures
-    from scaling.core.stage import StageFolder
+    from scaling.core.stage_folder import StageFolder
     from slurm import request
     from slurm.cancellation import cancel_mark
     from slurm.controller_job import advance

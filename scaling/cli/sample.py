@@ -16,7 +16,7 @@ from scaling.core.errors import UserError
 from scaling.core.specs import EvalSpec, Solver
 
 if TYPE_CHECKING:
-    from scaling.core.stage import StageFolder
+    from scaling.core.stage_folder import StageFolder
     from scaling.data.video import Frames
 
 DEFAULT = EvalSpec()
@@ -99,7 +99,7 @@ def run(
       scaling sample FOLDER --prompt "a red ball" --start red.png --out a.mp4
       scaling sample FOLDER --prompt "a blue ball" --edit red.mp4 --out blue.mp4
     """
-    from scaling.core.stage import StageFolder
+    from scaling.core.stage_folder import StageFolder
 
     trained = StageFolder(folder)
     if not trained.complete or trained.stage().kind != "dit":
@@ -124,7 +124,7 @@ def _sample(trained: "StageFolder", options: SampleOptions) -> tuple["Frames", f
     models."""
     import numpy as np
 
-    from scaling.core.stage import DataFields
+    from scaling.core.stage_fields import DataFields
     from scaling.data.frames import read_video
     from scaling.diffusion.sampling import Sampler
     from scaling.diffusion.video_sampling import SampleRequest, TrainedRun
@@ -161,7 +161,7 @@ def _check(options: SampleOptions) -> None:
 
 def _check_run(options: SampleOptions, trained: "StageFolder") -> None:
     """Raises UserError where the run's models cannot sample what is asked for."""
-    from scaling.core.stage import DiTFields, VAEFields
+    from scaling.core.stage_fields import DiTFields, VAEFields
 
     fields, vae = trained.stage().fields_as(DiTFields), trained.parent("vae").stage().fields_as(VAEFields).vae
     unit, stride = vae.spatial_stride * fields.dit.patch, vae.temporal_stride

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from scaling.core.specs import Spec, parse_spec
-from scaling.core.stage import Stage, StageFolder
+from scaling.core.stage import Stage
+from scaling.core.stage_folder import StageFolder
 from scaling.core.store import read_document, read_last_jsonl, write_document
 
 FAULTS = 2

@@ -3,7 +3,7 @@ torch.
 
 A signal handler that saved a checkpoint itself would do so in the middle of an update, and on one rank before the
 others. So training reads the flag between updates, where all ranks agree (`scaling.training.module`), and other work
-reads it whenever it reports its progress (`scaling.core.stage.Events.progress`).
+reads it whenever it reports its progress (`scaling.core.events.Events.progress`).
 """
 
 import signal

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
-from scaling.core.stage import DiTFields, StageFolder, VAEFields
+from scaling.core.stage_fields import DiTFields, VAEFields
+from scaling.core.stage_folder import StageFolder
 from scaling.diffusion.latents import LatentSet
 from scaling.models.causal import FeatureCache
 from scaling.models.dit import DiT

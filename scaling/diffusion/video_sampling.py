@@ -21,7 +21,8 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from scaling.accounting.geometry import latent_size
-from scaling.core.stage import DiTFields, StageFolder
+from scaling.core.stage_fields import DiTFields
+from scaling.core.stage_folder import StageFolder
 from scaling.core.streams import Stream
 from scaling.data.video import Frames
 from scaling.diffusion.inference import decode, encode, load_dit, load_vae

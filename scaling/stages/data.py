@@ -8,8 +8,11 @@ from functools import partial
 from pathlib import Path
 
 from scaling.core.errors import UserError
+from scaling.core.events import Events
 from scaling.core.records import RunRecord
-from scaling.core.stage import DataFields, Events, Stage, StageFolder
+from scaling.core.stage import Stage
+from scaling.core.stage_fields import DataFields
+from scaling.core.stage_folder import StageFolder
 from scaling.data.clip_list import ClipList
 from scaling.data.clips import cut_clips
 from scaling.data.holdout import held_out_ordinals

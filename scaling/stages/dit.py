@@ -12,8 +12,11 @@ import torch
 from safetensors.torch import save
 
 from scaling.core.errors import DivergedError
+from scaling.core.events import Events
 from scaling.core.records import Metric, RunRecord
-from scaling.core.stage import DiTFields, Events, Stage, StageFolder
+from scaling.core.stage import Stage
+from scaling.core.stage_fields import DiTFields
+from scaling.core.stage_folder import StageFolder
 from scaling.core.store import write_bytes
 from scaling.diffusion.inference import load_dit
 from scaling.diffusion.latents import LatentSet

@@ -8,9 +8,12 @@ import torch
 
 from scaling.accounting import flops
 from scaling.core.errors import UserError
+from scaling.core.events import Events
 from scaling.core.records import read_record
 from scaling.core.specs import EngineSpec, OptimSpec
-from scaling.core.stage import Events, Stage, StageFolder, TrainingFields
+from scaling.core.stage import Stage
+from scaling.core.stage_fields import TrainingFields
+from scaling.core.stage_folder import StageFolder
 from scaling.diffusion.latents import LatentSet
 from scaling.distributed.devices import peak_flops
 from scaling.distributed.ranks import rank, ranks

@@ -6,8 +6,11 @@ from itertools import groupby
 
 import numpy as np
 
+from scaling.core.events import Events
 from scaling.core.records import RunRecord
-from scaling.core.stage import Events, LatentsFields, Stage, StageFolder
+from scaling.core.stage import Stage
+from scaling.core.stage_fields import LatentsFields
+from scaling.core.stage_folder import StageFolder
 from scaling.data.clips import Clip
 from scaling.data.frames import read_frames
 from scaling.data.video import Frames

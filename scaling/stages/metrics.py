@@ -6,8 +6,11 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from scaling.accounting.geometry import Grid
+from scaling.core.events import Events
 from scaling.core.records import RunRecord
-from scaling.core.stage import DiTFields, Events, MetricsFields, ReferenceFields, Stage, StageFolder
+from scaling.core.stage import Stage
+from scaling.core.stage_fields import DiTFields, MetricsFields, ReferenceFields
+from scaling.core.stage_folder import StageFolder
 from scaling.core.streams import Stream
 from scaling.diffusion.inference import decode, load_dit, load_vae
 from scaling.diffusion.latents import LatentSet

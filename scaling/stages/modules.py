@@ -8,8 +8,10 @@ import os
 from importlib import import_module
 from typing import Protocol, runtime_checkable
 
+from scaling.core.events import Events
 from scaling.core.records import RunRecord
-from scaling.core.stage import Events, Stage, StageFolder
+from scaling.core.stage import Stage
+from scaling.core.stage_folder import StageFolder
 
 TRAINING_KINDS = ("vae", "trunk", "dit")
 """The kinds whose modules train a model, on one or more ranks. Only these need less memory for smaller

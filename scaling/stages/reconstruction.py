@@ -3,8 +3,11 @@ the VAE (rFVD). A model on the latents of this VAE cannot be expected to come cl
 
 import numpy as np
 
+from scaling.core.events import Events
 from scaling.core.records import RunRecord
-from scaling.core.stage import Events, ReconstructionFields, ReferenceFields, Stage, StageFolder
+from scaling.core.stage import Stage
+from scaling.core.stage_fields import ReconstructionFields, ReferenceFields
+from scaling.core.stage_folder import StageFolder
 from scaling.data.frames import read_frames
 from scaling.diffusion.inference import decode, encode, load_vae
 from scaling.distributed.devices import current_device

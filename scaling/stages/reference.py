@@ -9,9 +9,12 @@ import numpy as np
 from safetensors.numpy import load_file, save
 
 from scaling.core.errors import UserError
+from scaling.core.events import Events
 from scaling.core.records import Metric, RunRecord, Setting
 from scaling.core.specs import FVDSpec
-from scaling.core.stage import Events, ReferenceFields, Stage, StageFolder
+from scaling.core.stage import Stage
+from scaling.core.stage_fields import ReferenceFields
+from scaling.core.stage_folder import StageFolder
 from scaling.core.store import write_bytes
 from scaling.data.clip_list import ClipList
 from scaling.data.clips import Clip, evenly_spaced

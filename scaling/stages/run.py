@@ -7,8 +7,10 @@ from pathlib import Path
 
 from scaling.core.attempts import stage_to_try
 from scaling.core.errors import NoSpaceError, UserError
+from scaling.core.events import Events
 from scaling.core.records import RunRecord, write_record
-from scaling.core.stage import Events, Stage, StageFolder
+from scaling.core.stage import Stage
+from scaling.core.stage_folder import StageFolder
 from scaling.core.versions import git_revision, versions
 from scaling.stages.failures import failure_event
 from scaling.stages.modules import TRAINING_KINDS, stage_module

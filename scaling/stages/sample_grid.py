@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import torch
 
-from scaling.core.stage import DataFields, DiTFields, StageFolder, moment
+from scaling.core.stage_fields import DataFields, DiTFields
+from scaling.core.stage_folder import StageFolder
 from scaling.core.store import write_document
 from scaling.core.streams import Stream
 from scaling.data.video import write_video
@@ -46,10 +47,9 @@ class SampleGrid:
         model = DiT(self.dit, self.held_out.channels, self.held_out.text_dim)
         model.load_state_dict(weights)
         model.to(current_device()).eval()
-        samples = self.folder.path / "samples"
         seed = self.evaluation.seed
         document = [{"text": text, "seed": seed + number} for number, text in enumerate(self.prompts)]
-        write_document(samples / "prompts.json", document)
+        write_document(self.folder.samples_path / "prompts.json", document)
         for number, shape in enumerate(self.shapes):
             latents = sample(
                 model,
@@ -60,7 +60,7 @@ class SampleGrid:
             )
             frames = decode(self.vae, latents * self.held_out.std + self.held_out.mean)[0]
             for share in shares:
-                write_video(samples / moment(share) / f"{number:02d}.mp4", frames, self.fps)
+                write_video(self.folder.samples_after(share) / f"{number:02d}.mp4", frames, self.fps)
 
 
 def _clips_of_different_captions(data: LatentSet, count: int) -> list[int]:

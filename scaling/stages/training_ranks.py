@@ -10,7 +10,9 @@ from pathlib import Path
 
 from scaling.core.attempts import stage_to_try
 from scaling.core.errors import UserError
-from scaling.core.stage import Events, Stage, StageFolder
+from scaling.core.events import Events
+from scaling.core.stage import Stage
+from scaling.core.stage_folder import StageFolder
 from scaling.distributed.ranks import exit_now, exit_with_parent, in_slurm, rank, run_together
 from scaling.stages.failures import failure_event
 from scaling.stages.modules import training_module

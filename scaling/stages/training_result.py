@@ -7,7 +7,7 @@ from typing import Self
 from pydantic import Field
 
 from scaling.core.specs import Spec, parse_spec
-from scaling.core.stage import StageFolder
+from scaling.core.stage_folder import StageFolder
 from scaling.core.store import read_document, write_document
 
 

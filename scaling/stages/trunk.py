@@ -7,8 +7,11 @@ trained alone.
 """
 
 from scaling.core.errors import UserError
+from scaling.core.events import Events
 from scaling.core.records import RunRecord
-from scaling.core.stage import Events, Stage, StageFolder, TrainingFields
+from scaling.core.stage import Stage
+from scaling.core.stage_fields import TrainingFields
+from scaling.core.stage_folder import StageFolder
 from scaling.distributed.devices import current_device
 from scaling.distributed.group import process_group
 from scaling.distributed.ranks import rank

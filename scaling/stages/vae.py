@@ -13,8 +13,11 @@ from safetensors.torch import save
 from scaling.accounting import flops
 from scaling.accounting.geometry import Grid
 from scaling.core.errors import UserError
+from scaling.core.events import Events
 from scaling.core.records import Metric, RunRecord
-from scaling.core.stage import Events, Stage, StageFolder, VAEFields
+from scaling.core.stage import Stage
+from scaling.core.stage_fields import VAEFields
+from scaling.core.stage_folder import StageFolder
 from scaling.core.store import write_bytes
 from scaling.data.clips import Clip, evenly_spaced
 from scaling.data.frames import read_frames

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from scaling.core.errors import UserError
-from scaling.core.stage import LatentsFields, Stage
+from scaling.core.stage import Stage
+from scaling.core.stage_fields import LatentsFields
 from scaling.text.encoder import TextEncoder
 from scaling.text.huggingface import HuggingFaceEncoder
 from scaling.text.minilm import MiniLM

@@ -23,8 +23,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from scaling.core import signals
+from scaling.core.events import Events
 from scaling.core.specs import EngineSpec
-from scaling.core.stage import Events
 from scaling.distributed.devices import current_device
 from scaling.distributed.group import all_gather
 from scaling.distributed.ranks import in_slurm, rank, ranks, ranks_on_node

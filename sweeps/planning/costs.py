@@ -10,14 +10,14 @@ from collections.abc import Callable
 
 from scaling.accounting import flops
 from scaling.core.specs import DataSpec, FVDSpec, TextSpec
-from scaling.core.stage import (
+from scaling.core.stage import Stage
+from scaling.core.stage_fields import (
     DataFields,
     DiTFields,
     LatentsFields,
     MetricsFields,
     ReconstructionFields,
     ReferenceFields,
-    Stage,
     TrunkFields,
     VAEFields,
 )

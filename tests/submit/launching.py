@@ -7,7 +7,8 @@ from pathlib import Path
 
 from scaling.accounting.presets import VAE_PRESETS
 from scaling.core.specs import DataSpec, VAETrainSpec, WorldSpec
-from scaling.core.stage import DataFields, Stage, VAEFields
+from scaling.core.stage import Stage
+from scaling.core.stage_fields import DataFields, VAEFields
 from slurm.arrays import StageJob
 from slurm.cluster import load_cluster
 from slurm.scheduler import Scheduler

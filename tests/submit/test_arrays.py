@@ -3,7 +3,7 @@
 import pickle
 from pathlib import Path
 
-from scaling.core.stage import StageFolder
+from scaling.core.stage_folder import StageFolder
 from slurm.worker import work
 from tests.submit.launching import expected, jobs_of, launcher, queued_stages
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from scaling.core.errors import UserError
-from scaling.core.stage import StageFolder
+from scaling.core.stage_folder import StageFolder
 from tests.submit.launching import jobs_of, launcher
 
 

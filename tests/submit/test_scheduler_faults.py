@@ -4,7 +4,7 @@ import pytest
 
 from scaling.core.attempts import SILENT
 from scaling.core.errors import UserError
-from scaling.core.stage import StageFolder
+from scaling.core.stage_folder import StageFolder
 from slurm.scheduler import FAILURES, LONGEST_PAUSE, FullError, Scheduler, SchedulerDownError
 from slurm.submissions import Submissions
 from tests.submit.launching import expected, jobs_of, launcher, queued_stages

@@ -2,7 +2,7 @@
 
 import pytest
 
-from scaling.core.fields import set_field
+from sweeps.dotted_fields import set_field
 
 
 @pytest.mark.parametrize(
