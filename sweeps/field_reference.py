@@ -3,7 +3,10 @@
 python -m sweeps.field_reference > docs/fields.md
 """
 
+import ast
+import inspect
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any, get_args
 
 from pydantic_core import PydanticUndefined
@@ -25,14 +28,14 @@ def reference() -> str:
 
 
 def _specs() -> list[type[Spec]]:
-    found: dict[type[Spec], None] = {}
+    specs: dict[type[Spec], None] = {}
     waiting: list[type[Spec]] = [SweepSpec, StudyFile]
     while waiting:
         spec = waiting.pop(0)
-        if spec not in found:
-            found[spec] = None
+        if spec not in specs:
+            specs[spec] = None
             waiting += [inner for field in spec.model_fields.values() for inner in _specs_in(field.annotation)]
-    return list(found)
+    return list(specs)
 
 
 def _specs_in(annotation: Any) -> Iterator[type[Spec]]:
@@ -44,10 +47,28 @@ def _specs_in(annotation: Any) -> Iterator[type[Spec]]:
 
 def _section(spec: type[Spec]) -> str:
     lines = [f"## {spec.__name__}", "", _line(spec.__doc__ or ""), "", "| field | default | meaning |", "|---|---|---|"]
+    meanings = _meanings(spec)
     for name, field in spec.model_fields.items():
         if name != "kind":  # follows from the other fields
-            lines.append(f"| `{name}` | {_default(field.default)} | {_line(field.description or '')} |")
+            lines.append(f"| `{name}` | {_default(field.default)} | {_line(meanings.get(name, ''))} |")
     return "\n".join([*lines, ""])
+
+
+def _meanings(spec: type[Spec]) -> dict[str, str]:
+    """The docstring below each field, read from the source. Pydantic could keep them, but would then parse the
+    source of every spec whenever a command starts."""
+    meanings = {}
+    for kind in (base for base in reversed(spec.__mro__) if issubclass(base, Spec)):
+        (definition,) = ast.parse(inspect.getsource(kind)).body
+        assert isinstance(definition, ast.ClassDef)
+        for field, meaning in pairwise(definition.body):
+            if (
+                isinstance(field, ast.AnnAssign)
+                and isinstance(field.target, ast.Name)
+                and isinstance(meaning, ast.Expr)
+            ):
+                meanings[field.target.id] = ast.literal_eval(meaning.value)
+    return meanings
 
 
 def _default(value: Any) -> str:

@@ -18,7 +18,7 @@ from scaling.core.stage_fields import (
     TrunkFields,
     VAEFields,
 )
-from scaling.data.index import folder_manifest
+from scaling.data.manifest import folder_manifest
 from scaling.text.source import encoder_manifest, is_folder, pin
 from sweeps.hardware import HardwareSpec
 from sweeps.ladder import target_run

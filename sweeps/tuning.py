@@ -12,8 +12,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from scaling.core.errors import UserError
 from scaling.core.records import Trial, Tuning
 from scaling.core.specs import parse_spec
@@ -71,6 +69,7 @@ def _objective(trial: Trial) -> float:
 
 def _sobol_trials(sweep: SweepSpec, tuning: TuningSpec) -> list[Rates]:
     """The sweep's own rates, or the nearest in the ranges, and points of a scrambled Sobol sequence."""
+    import numpy as np
     from scipy.stats.qmc import Sobol
 
     ranges = tuning.ranges
@@ -94,7 +93,8 @@ def _rounded(rate: float, ends: tuple[float, float]) -> float:
 
 def _tpe_trials(tuning: TuningSpec, trials: Sequence[Trial], count: int) -> list[Rates]:
     """TPE's points; each is chosen knowing that those before it are being tried."""
-    import optuna  # slow to import
+    import numpy as np
+    import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     space: dict[str, Any] = {

@@ -6,7 +6,8 @@ from pathlib import Path
 import av
 import numpy as np
 
-from scaling.data.video import Window, read_clips, write_video
+from scaling.data.video import read_clips, write_video
+from scaling.data.video_info import Window
 
 
 def levels(count: int, height: int = 32, width: int = 48, step: int = 4) -> np.ndarray:

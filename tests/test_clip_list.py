@@ -13,7 +13,8 @@ from scaling.core.stage_folder import StageFolder
 from scaling.data.clip_list import ClipList
 from scaling.data.clips import Clip, cut_clips
 from scaling.data.holdout import held_out_ordinals
-from scaling.data.index import folder_manifest, index_folder
+from scaling.data.index import index_folder
+from scaling.data.manifest import folder_manifest
 from scaling.stages.data import load_clips
 from scaling.stages.run import run_stage
 

@@ -10,7 +10,8 @@ from scaling.core.errors import UserError
 from scaling.core.specs import DataSpec
 from scaling.data.clips import cut_clips
 from scaling.data.frames import read_frames
-from scaling.data.index import folder_manifest, index_folder
+from scaling.data.index import index_folder
+from scaling.data.manifest import folder_manifest
 from scaling.data.video import write_video
 from tests.made_videos import break_still, break_zero, encode, levels, shades, write_three_videos
 

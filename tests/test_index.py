@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from scaling.core.errors import UserError
-from scaling.data.index import Index, examine, folder_manifest, index_folder
+from scaling.data.index import Index, examine, index_folder
+from scaling.data.manifest import folder_manifest
 from scaling.data.video import UnreadableVideo, inspect, write_video
 from tests.made_videos import (
     break_half,

@@ -10,7 +10,8 @@ from scaling.core.specs import DataSpec
 from scaling.data.clips import cut_clips
 from scaling.data.frames import read_frames
 from scaling.data.index import index_folder
-from scaling.data.video import Window, inspect, read_clips, write_video
+from scaling.data.video import inspect, read_clips, write_video
+from scaling.data.video_info import Window
 from tests.made_videos import encode, levels, psnr, read_clip, shades, turn_clockwise
 
 

@@ -9,7 +9,8 @@ import pytest
 
 from scaling.core.errors import UserError
 from scaling.core.specs import DataSpec, WorldSpec
-from scaling.data.clips import cut_clips, world_clips
+from scaling.data.clip_sizes import world_clips
+from scaling.data.clips import cut_clips
 from scaling.data.frames import read_frames
 from scaling.data.holdout import held_out_ordinals
 from scaling.data.index import index_folder

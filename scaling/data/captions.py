@@ -8,14 +8,16 @@ import csv
 from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from scaling.core.errors import UserError
 from scaling.data.json_lines import json_object
-from scaling.data.physics import Body
+
+if TYPE_CHECKING:
+    from scaling.data.physics import Body
 
 
-def world_caption(bodies: Sequence[Body], *, moving: bool, gravity: bool, interacted: bool, layered: bool) -> str:
+def world_caption(bodies: Sequence["Body"], *, moving: bool, gravity: bool, interacted: bool, layered: bool) -> str:
     """Describes what a world shows and nothing else. An image, which is not `moving`, has only its objects named.
 
     `interacted`: two objects collided or, in a `layered` world, the front object covered the rear one.
@@ -57,7 +59,7 @@ def read_captions(folder: Path, path: Path | None) -> dict[str, str]:
     return captions
 
 
-def _object_names(bodies: Sequence[Body]) -> str:
+def _object_names(bodies: Sequence["Body"]) -> str:
     """The objects with their colors, such as `a red ball and a blue box`."""
     *others, last = [f"a {body.color} {body.shape}" for body in bodies]
     return f"{', '.join(others)} and {last}" if others else last

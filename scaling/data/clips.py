@@ -5,21 +5,17 @@ Not which of them are held out (`scaling.data.holdout`), and not their pixels (`
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from scaling.accounting.geometry import Grid
 from scaling.core.errors import UserError
-from scaling.core.specs import DataSpec, WorldSpec
+from scaling.core.specs import DataSpec
+from scaling.data.clip_sizes import SHORTEST, clip_size, window_lengths
 from scaling.data.index import Index
-from scaling.data.video import VideoInfo, Window
-
-SHORTEST = 5
-"""Frames of the shortest clip of a moving video: 1 + 4, which is two latent frames."""
+from scaling.data.video_info import Window
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +56,9 @@ def cut_clips(index: Index, spec: DataSpec) -> list[Clip]:
     for file, info in index.readable:
         path = Path(index.folder) / file.file
         fps = min(spec.fps, info.fps)
-        width, height = _clip_size(path, info, spec)
+        width, height = clip_size(path, info, spec)
         first_frame = 0
-        for frames in _window_lengths(info, fps, spec):
+        for frames in window_lengths(info, fps, spec):
             clips.append(Clip(path, first_frame, frames, fps, height, width, file.caption, len(clips)))
             first_frame += frames
     if not clips:
@@ -73,48 +69,8 @@ def cut_clips(index: Index, spec: DataSpec) -> list[Clip]:
     return clips
 
 
-def world_clips(worlds: WorldSpec, spec: DataSpec) -> list[Grid]:
-    """(frames, height, width) of the clips that `cut_clips` cuts out of one world of each size, without any video."""
-    fps, sizes = min(spec.fps, worlds.fps), []
-    for world in worlds.sizes:
-        seconds = world.frames / worlds.fps
-        info = VideoInfo(
-            codec="h264", width=world.width, height=world.height, fps=worlds.fps, frames=world.frames, duration=seconds
-        )
-        width, height = _clip_size(Path("worlds"), info, spec)
-        sizes += [(frames, height, width) for frames in _window_lengths(info, fps, spec)]
-    return sizes
-
-
 def evenly_spaced(clips: Sequence[Clip], count: int) -> list[Clip]:
     """`count` of the clips at even distances, in their order, so that they come from as many videos as possible; all
     clips if there are not so many."""
     chosen = np.linspace(0, len(clips) - 1, min(count, len(clips))).round().astype(int)
     return [clips[number] for number in chosen]
-
-
-def frames_at_rate(info: VideoInfo, fps: float) -> int:
-    """How many frames a video has when it is read at this rate."""
-    # At its own rate every frame is used. A hundredth of a frame allows for rounded time stamps.
-    return info.frames if fps == info.fps else math.floor(info.duration * fps + 0.01)
-
-
-def _window_lengths(info: VideoInfo, fps: float, spec: DataSpec) -> list[int]:
-    """The number of frames of each clip of a video."""
-    if info.frames == 1:
-        return [1] if spec.images else []
-    whole, rest = divmod(frames_at_rate(info, fps), spec.frames)
-    return [spec.frames] * whole + ([(rest - 1) // 4 * 4 + 1] if rest >= SHORTEST else [])
-
-
-def _clip_size(path: Path, info: VideoInfo, spec: DataSpec) -> tuple[int, int]:
-    """Width and height: scaled down to the area budget at the same aspect ratio, then rounded down to the multiple."""
-    scale = min(1.0, math.sqrt(spec.pixels / (info.width * info.height)))
-    sides = info.width * scale + 1e-6, info.height * scale + 1e-6  # 1e-6 pixels allow for the rounding of the root
-    width, height = (math.floor(side) // spec.multiple * spec.multiple for side in sides)
-    if not (width and height):
-        raise UserError(
-            f"{path}: {info.width}x{info.height} shrinks to {sides[0]:.0f}x{sides[1]:.0f} within "
-            f"{spec.pixels} pixels, but each side needs {spec.multiple}; raise 'pixels' or leave the file out"
-        )
-    return width, height

@@ -6,8 +6,10 @@ from itertools import groupby
 from pathlib import Path
 
 from scaling.core.errors import UserError
-from scaling.data.clips import Clip, frames_at_rate
-from scaling.data.video import Frames, UnreadableVideo, Window, inspect, read_clips
+from scaling.data.clip_sizes import frames_at_rate
+from scaling.data.clips import Clip
+from scaling.data.video import Frames, UnreadableVideo, inspect, read_clips
+from scaling.data.video_info import Window
 
 
 def read_frames(clips: Sequence[Clip]) -> Iterator[tuple[Clip, Frames]]:

@@ -1,30 +1,25 @@
 """The index of a folder of videos: what each file holds, its caption, and which files cannot be read and why.
 
 An unreadable file is not an error: it is listed with the reason. The manifest is a hash over every candidate file,
-readable or not, so it can be computed again without decoding a video.
+readable or not, so it can be computed again without decoding a video (`scaling.data.manifest`).
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypedDict
 
 from scaling.core.errors import UserError
-from scaling.core.identity import digest
 from scaling.core.specs import Spec, parse_spec
 from scaling.core.store import read_document, write_document
 from scaling.data.captions import file_caption, read_captions
-from scaling.data.video import UnreadableVideo, VideoInfo, inspect
-
-VIDEO_SUFFIXES = frozenset(
-    {".avi", ".flv", ".gif", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ogv", ".ts", ".webm", ".wmv"}
-)
-IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+from scaling.data.manifest import candidates, manifest_of, name_of, sha256
+from scaling.data.video import UnreadableVideo, inspect
+from scaling.data.video_info import VideoInfo
 
 Progress = Callable[[int, int], None]
 """Called with the number of finished files and the number of all files."""
@@ -84,7 +79,7 @@ class Index(Spec):
     @property
     def manifest(self) -> str:
         """16 hex digits over names, contents and captions of all candidate files. See `folder_manifest`."""
-        return _manifest((file.file, file.sha256, file.caption) for file in self.files)
+        return manifest_of((file.file, file.sha256, file.caption) for file in self.files)
 
     def summary(self) -> IndexSummary:
         """The numbers that the command line prints."""
@@ -131,13 +126,13 @@ def examine(
 
     Raises UserError where the folder is missing, is a file or has no candidates, or where the captions cannot be used.
     """
-    paths = _candidates(folder, images)
+    paths = candidates(folder, images)
     captions_by_file = read_captions(folder, captions)
 
     def examine_file(path: Path) -> IndexedFile:
-        name = _name(folder, path)
+        name = name_of(folder, path)
         file = IndexedFile(
-            file=name, sha256=_sha256(path), bytes=_size(path), caption=file_caption(name, captions_by_file)
+            file=name, sha256=sha256(path), bytes=_size(path), caption=file_caption(name, captions_by_file)
         )
         if name != path.relative_to(folder).as_posix():
             return file.replace(problem="its name is not UTF-8; rename it")
@@ -156,52 +151,8 @@ def examine(
     return Index(folder=str(folder), files=tuple(files), unmatched_captions=unmatched)
 
 
-def folder_manifest(folder: Path, captions: Path | None = None, images: bool = False) -> str:
-    """The manifest that `examine` would give, by hashing alone. Raises the same UserErrors."""
-    captions_by_file = read_captions(folder, captions)
-    files = [(_name(folder, path), path) for path in _candidates(folder, images)]
-    return _manifest((name, _sha256(path), file_caption(name, captions_by_file)) for name, path in files)
-
-
-def _manifest(rows: Iterable[tuple[str, str, str]]) -> str:
-    return digest(sorted(rows))
-
-
-def _candidates(folder: Path, images: bool) -> list[Path]:
-    """Files with a video's suffix, in the order of their names. Hidden files are not candidates, because they may be
-    half-written."""
-    if not folder.exists():
-        raise UserError(f"{folder}: no such folder of videos")
-    if not folder.is_dir():
-        raise UserError(f"{folder}: is a file; give the folder that holds it")
-    suffixes = VIDEO_SUFFIXES | IMAGE_SUFFIXES if images else VIDEO_SUFFIXES
-    paths = [
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in suffixes
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-        and path.is_file()
-    ]
-    if not paths:
-        raise UserError(f"{folder}: no videos in it; files are found by their suffix: {' '.join(sorted(suffixes))}")
-    return sorted(paths, key=lambda path: _name(folder, path))
-
-
-def _name(folder: Path, path: Path) -> str:
-    """The path below the folder as text. Bytes that are not UTF-8 are escaped, because JSON cannot hold them."""
-    return os.fsencode(path.relative_to(folder).as_posix()).decode(errors="backslashreplace")
-
-
 def _size(path: Path) -> int:
     try:
         return path.stat().st_size
     except OSError:
         return 0
-
-
-def _sha256(path: Path) -> str:
-    try:
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError:  # `inspect` fails in the same way and gives the reason
-        return ""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
@@ -21,8 +20,8 @@ from av.video.reformatter import Interpolation, VideoReformatter
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from scaling.core.specs import Spec
 from scaling.core.store import replacing
+from scaling.data.video_info import VideoInfo, Window
 
 Frames = NDArray[np.uint8]  # (t, h, w, 3)
 
@@ -36,34 +35,6 @@ _BICUBIC = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FU
 
 class UnreadableVideo(Exception):  # noqa: N818 (it describes the file and is not an error of the program)
     """A file that cannot be used as a video. Its text is the reason, without the name of the file."""
-
-
-class VideoInfo(Spec):
-    """What a video file holds, as it is displayed."""
-
-    codec: str
-    width: int
-    """Pixels, with the rotation and the pixel aspect ratio applied."""
-    height: int
-    """Pixels, like the width."""
-    fps: float
-    """Frames per second."""
-    frames: int
-    """Number of frames that could be decoded, which may differ from the number that the file declares."""
-    duration: float
-    """Seconds from the start of the first frame to the end of the last."""
-
-
-@dataclass(frozen=True)
-class Window:
-    """Which frames to read: `frames` of them, at `fps`, from `start_seconds` after the video's first frame."""
-
-    start_seconds: float
-    frames: int
-    fps: float
-
-    def times(self) -> list[float]:
-        return [self.start_seconds + i / self.fps for i in range(self.frames)]
 
 
 def write_video(path: Path, frames: Frames, fps: float) -> None:

@@ -14,7 +14,7 @@ from scaling.core.errors import UserError
 class Spec(BaseModel):
     """The base of every spec: immutable, and an unknown field is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     def replace(self, **changes: Any) -> Self:
         """A copy with some fields changed, validated like any other spec. Raises ValidationError, a ValueError, where a
