@@ -17,7 +17,7 @@ from benchmarks.precision import Precision, precise
 from benchmarks.shapes import CHANNELS, TEXT_TOKENS, MixedShape
 from scaling.accounting import flops
 from scaling.accounting.geometry import TEXT_DIM, Grid
-from scaling.data.batching import TokenBatches
+from scaling.data.token_batches import TokenBatches
 from scaling.models.dit import DiT
 
 CLIPS = 2000

@@ -11,8 +11,8 @@ from slurm import batch
 from slurm.arrays import StageJob
 from slurm.batch import Array
 from slurm.cluster import SlurmCluster
-from slurm.retry import Retrier
 from slurm.scheduler import FullError, RefusedError
+from slurm.scheduler_retry import Retrier
 from slurm.submissions import Role, Submission, Submissions
 
 WRITERS = 16

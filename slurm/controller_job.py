@@ -28,7 +28,7 @@ from slurm.scheduler import Scheduler, SchedulerDownError
 from slurm.submit import Launcher
 from slurm.worker import FAILED, REQUEUE
 from sweeps.controller import Controller, ReadyStages
-from sweeps.planning.planned import PlannedStage
+from sweeps.planning.plan_values import PlannedStage
 from sweeps.planning.pricing import price_stages
 from sweeps.result import SweepResult
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from slurm.status import Status
+from slurm.stage_status import Status
 from slurm.submissions import Submissions
 
 

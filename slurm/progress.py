@@ -11,7 +11,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 
 if TYPE_CHECKING:
     from scaling.core.stage import Stage
-    from slurm.local import Snapshot
+    from slurm.local_stages import Snapshot
 
 LINE_SECONDS = 15.0
 """Seconds between two lines about running stages where stderr is not a terminal."""

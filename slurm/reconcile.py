@@ -11,8 +11,8 @@ from pathlib import Path
 
 from scaling.core.errors import UserError
 from scaling.core.stage_folder import StageFolder
-from slurm.retry import SETTLE_SECONDS, Retrier
 from slurm.scheduler import REASON_HELD, QueueRow, SchedulerDownError
+from slurm.scheduler_retry import SETTLE_SECONDS, Retrier
 from slurm.submissions import Submission, Submissions
 
 

@@ -22,8 +22,8 @@ from slurm.cancellation import cancel_mark
 from slurm.cluster import SlurmCluster
 from slurm.missing import missing_stages
 from slurm.reconcile import QueuedArray, read_queue, reconcile
-from slurm.retry import TIMEOUT, Retrier
 from slurm.scheduler import Scheduler, SchedulerDownError
+from slurm.scheduler_retry import TIMEOUT, Retrier
 from slurm.submissions import Submissions, new_name
 from slurm.worker import work
 

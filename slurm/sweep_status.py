@@ -1,6 +1,6 @@
 """The status of a submitted sweep: the state of every stage, and what concerns all of them. Prints nothing.
 
-How a state follows from files and the queue is in `slurm.status`; how old an answer of the scheduler may be, in
+How a state follows from files and the queue is in `slurm.stage_status`; how old an answer of the scheduler may be, in
 `slurm.queue_cache`.
 """
 
@@ -17,7 +17,7 @@ from slurm.controller_message import read_controller_message
 from slurm.outstanding import any_unfinished, is_continued, left_unfinished
 from slurm.queue_cache import QueueView, read_cached_queue
 from slurm.scheduler import Scheduler
-from slurm.status import Status, statuses
+from slurm.stage_status import Status, statuses
 from slurm.submissions import Submissions
 
 

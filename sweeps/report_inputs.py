@@ -35,9 +35,9 @@ def write_report(out: Path, folder: Path, commands: tuple[str, ...] = ()) -> "tu
     Returns the page and what it holds. Raises what `collect` does.
     """
     from analysis.figures.style import save_figure
-    from analysis.report.figures import SCALING
     from analysis.report.overview import overview_figure
     from analysis.report.page import build_report
+    from analysis.report.page_figures import SCALING
 
     data = collect(out, commands)
     page = build_report(folder, data)
@@ -204,7 +204,7 @@ def _figures(
 ) -> "tuple[PageFigure, ...]":
     """The figures, drawn into OUT/figures; the star is the column of the forecast's compute, once it has an outcome."""
     from analysis.forecast.record import SAME_COMPUTE, compare
-    from analysis.report.figures import draw_figures
+    from analysis.report.page_figures import draw_figures
 
     computes = {record.compute: record.train_flops for record in columns if record.train_flops is not None}
     close = [r for r in columns if r.train_flops and abs(r.train_flops / forecast.target_flops - 1) <= SAME_COMPUTE]
@@ -214,7 +214,7 @@ def _figures(
 
 def _tuning(out: Path) -> "PageFigure | None":
     """The trials, drawn into OUT/figures, where the sweep had some."""
-    from analysis.report.figures import draw_tuning
+    from analysis.report.page_figures import draw_tuning
     from scaling.core.records import Tuning
     from scaling.core.specs import parse_spec
 

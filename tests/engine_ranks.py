@@ -20,7 +20,7 @@ from scaling.training.batches import FlowBatches
 from scaling.training.crops import Crops
 from scaling.training.dit import DiTModule
 from scaling.training.engine import prepare
-from scaling.training.fit import fit
+from scaling.training.loop import fit
 from scaling.training.vae import VAEModule
 
 STEPS, EVERY = 6, 2

@@ -30,7 +30,7 @@ import scaling.stages.dit
 from scaling.core.attempts import attempts
 from scaling.core.stage_folder import StageFolder
 from scaling.core.store import TEMPORARY, read_document, read_jsonl, temporary
-from scaling.training import fit
+from scaling.training import loop
 from slurm import worker
 from tests.tiny_run import make_run
 
@@ -60,8 +60,8 @@ class Calls:
             scaling.core.events.append_jsonl, lambda row: json.dumps(row).encode()
         )
         if "loader" in self.fault:
-            length = fit.StepBatches.__len__
-            fit.StepBatches.__len__ = lambda batches: (self._strike("loader"), length(batches))[1]
+            length = loop.StepBatches.__len__
+            loop.StepBatches.__len__ = lambda batches: (self._strike("loader"), length(batches))[1]
 
     def _watched(self, name, real):
         def call(target, *rest, **options):

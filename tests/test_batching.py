@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from scaling.core.errors import UserError
-from scaling.data.batching import TokenBatches, micro_batches, share_out
+from scaling.data.token_batches import TokenBatches, micro_batches, share_out
 
 MIX = [(1, 4, 4), (1, 3, 6), (2, 4, 4), (3, 2, 4), (3, 4, 2), (5, 3, 3), (5, 4, 4), (9, 2, 2)]
 """Tokens along t, h, w of eight shapes: images, and clips of several durations and aspect ratios."""

@@ -14,13 +14,13 @@ from scaling.core.records import RunRecord, Trial, write_record
 from scaling.core.specs import EngineSpec
 from scaling.core.stage_folder import StageFolder
 from scaling.core.store import write_document
-from scaling.data.batching import TokenBatches
+from scaling.data.token_batches import TokenBatches
 from sweeps.ladder import with_rates
 from sweeps.load import load_sweep
 from sweeps.planning.capacity import Capacity
 from sweeps.planning.plan import FIT_HOURS, plan
 from sweeps.planning.pricing import price_stages
-from sweeps.planning.schedule import ScheduledJob, wall_hours
+from sweeps.planning.wall_time import ScheduledJob, wall_hours
 from sweeps.spec import TuningSpec, sized
 from sweeps.tuning import choose_rates
 from tests.planted import complete
@@ -57,7 +57,7 @@ def in_fresh_process(code):
         "import analysis",
         "import analysis.forecast.forecast, analysis.report.page, analysis.figures.forecast",
         "import sweeps.planning.plan, sweeps.spec",
-        "import slurm.local",
+        "import slurm.local_stages",
         "import slurm.controller_job, scaling.cli.status, slurm.states, slurm.submit, slurm.worker",
         "import scaling.cli.main; scaling.cli.main.main(['submit', 'demo', '--cluster', 'h100', '--dry-run'])",
         "import scaling.cli.main; scaling.cli.main.main(['plan', 'base_4x_32x'])",

@@ -9,8 +9,8 @@ import av
 import pytest
 
 from analysis.report.data import ReportData
-from analysis.report.figures import draw_tuning
 from analysis.report.page import build_report
+from analysis.report.page_figures import draw_tuning
 from scaling.core.records import Trial, Tuning
 from tests.report_page import ATTACK, CHROMIUM, FRAMES, TRIALS, full_data
 

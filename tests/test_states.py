@@ -22,8 +22,8 @@ from slurm.cluster import load_cluster
 from slurm.outstanding import left_unfinished
 from slurm.queue_cache import QueueView
 from slurm.request import Request
+from slurm.stage_status import statuses
 from slurm.states import State
-from slurm.status import statuses
 from slurm.submissions import Submission, Submissions
 from sweeps.load import load_sweep
 

@@ -15,7 +15,7 @@ import yaml
 from scaling.core.records import read_record, read_records
 from scaling.core.specs import parse_spec
 from scaling.stages.run import run_stage
-from slurm.local import execute
+from slurm.local_stages import execute
 from sweeps.report_inputs import collect
 from sweeps.spec import SweepSpec
 from tests.sweep_stages import ladder_stages, trunk_stages

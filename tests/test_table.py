@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from analysis.laws.assessment import table_points
 from analysis.laws.forms import CHINCHILLA
-from analysis.laws.study import table_points
 from analysis.tables.read import TableOptions, read_table
 from scaling.core.errors import UserError
 from scaling.core.records import Metric, RunRecord, write_record

@@ -151,7 +151,7 @@ def test_a_start_that_fails_leaves_no_daemon_and_names_the_log(has_slurm, tmp_pa
 
 
 def test_a_missing_package_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr("slurm.testbed.cluster.program", lambda name: None)
+    monkeypatch.setattr("slurm.testbed.testbed.program", lambda name: None)
     with pytest.raises(UserError, match="apt-get install -y mariadb-client-core mariadb-server-core munge slurm-wlm"):
         Testbed(Settings(folder=tmp_path, accounting=True)).start()
 

@@ -27,9 +27,11 @@ from scaling.text.encoded_captions import EncodedCaptions
 from scaling.training import checkpoints
 from scaling.training.batches import FlowBatches
 from scaling.training.dit import DiTModule, flow_losses
-from scaling.training.fit import fit
-from scaling.training.optim import Muon, PowerEMA, orthogonalize, schedule, updates_before_decay
+from scaling.training.loop import fit
+from scaling.training.muon import Muon, orthogonalize
+from scaling.training.schedule import schedule, updates_before_decay
 from scaling.training.validation import validation_loss
+from scaling.training.weight_average import PowerEMA
 from tests.tiny_run import write_latents
 
 STEPS, EVERY = 12, 3

@@ -15,7 +15,7 @@ from scaling.models.discriminator import Discriminator
 from scaling.models.vae import VAE
 from scaling.training.adversary import RestoredClips
 from scaling.training.crops import Crops
-from scaling.training.fit import fit
+from scaling.training.loop import fit
 from scaling.training.vae import LPIPS_FRAMES, VAEModule, some_frames
 
 VAE_SPEC = VAESpec(patch=4, stages=(VAEStage(width=8, down="time"), VAEStage(width=16, down="time")), latent_channels=4)

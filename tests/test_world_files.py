@@ -9,7 +9,7 @@ import pytest
 
 from scaling.core.errors import UserError
 from scaling.core.specs import DataSpec, WorldSpec
-from scaling.data.clip_sizes import world_clips
+from scaling.data.clip_shapes import world_clips
 from scaling.data.clips import cut_clips
 from scaling.data.frames import read_frames
 from scaling.data.holdout import held_out_ordinals

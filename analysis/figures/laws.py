@@ -1,4 +1,4 @@
-"""Figures of a study of a law, for papers: the fit, how other choices move it, and its errors on larger budgets."""
+"""Figures of the assessment of a law, for papers: the fit, how other choices move it, its errors on larger budgets."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -27,10 +27,10 @@ from analysis.figures.style import (
     size_steps,
     ticks,
 )
+from analysis.laws.assessment import Assessment
 from analysis.laws.budgets import budget_numbers, is_isoflop
 from analysis.laws.forms import C_AXIS, D_AXIS, N_AXIS, U_AXIS
 from analysis.laws.optimal_split import best_metric, best_split, flops_per_token
-from analysis.laws.study import Study
 from scaling.core.errors import UserError
 
 AXIS_NAMES = {N_AXIS: "parameters N", D_AXIS: "training tokens D", C_AXIS: "training compute C (FLOPs)",
@@ -38,30 +38,30 @@ AXIS_NAMES = {N_AXIS: "parameters N", D_AXIS: "training tokens D", C_AXIS: "trai
 KINDS = (".png", ".svg")
 
 
-def draw_study(study: Study, path: Path) -> list[Path]:
-    """Draws fit and residuals into a file, or into a folder every figure that the study has, as PNG and SVG.
+def draw_assessment(assessment: Assessment, path: Path) -> list[Path]:
+    """Draws fit and residuals into a file, or into a folder every figure that the assessment has, as PNG and SVG.
 
     Raises UserError for a file of an unknown kind, or for a folder that cannot be written.
     """
     if path.suffix:
-        save_figure(fit_figure(study), path)
+        save_figure(fit_figure(assessment), path)
         return [path]
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{path}: cannot be made ({error.strerror}); choose another folder for --plot") from None
     drawn = []
-    for name, draw in _figures(study):
-        figure = draw(study)
+    for name, draw in _figures(assessment):
+        figure = draw(assessment)
         for kind in KINDS:
             drawn.append(path / f"{name}{kind}")
             save_figure(figure, drawn[-1])
     return drawn
 
 
-def _figures(study: Study) -> Iterator[tuple[str, Callable[[Study], Figure]]]:
+def _figures(assessment: Assessment) -> Iterator[tuple[str, Callable[[Assessment], Figure]]]:
     yield "fit", fit_figure
-    fit = study.fit
+    fit = assessment.fit
     if fit.form.splits_compute and fit.status != "underdetermined":
         yield "compute", compute_figure
         yield "contours", contour_figure
@@ -69,15 +69,15 @@ def _figures(study: Study) -> Iterator[tuple[str, Callable[[Study], Figure]]]:
             yield "isoflop", law_isoflop_figure
     elif len(fit.form.axes) == 1:
         yield "curve", curve_figure
-    if study.sensitivity:
+    if assessment.sensitivity:
         yield "sensitivity", sensitivity_figure
-    if study.holdouts:
+    if assessment.holdouts:
         yield "holdouts", holdout_figure
 
 
-def fit_figure(study: Study) -> Figure:
+def fit_figure(assessment: Assessment) -> Figure:
     """Measured against fitted, and the residuals."""
-    fit, points = study.fit, study.fit.points
+    fit, points = assessment.fit, assessment.fit.points
     with framed(7.4, 3.3, columns=2) as (figure, (left, right)):
         fitted = fit.predict(points.axes)
         color = fit.form.axes[0]
@@ -87,41 +87,41 @@ def fit_figure(study: Study) -> Figure:
         ends = [min(fitted.min(), points.metric.min()), max(fitted.max(), points.metric.max())]
         left.plot(ends, ends, color=INK, lw=1, zorder=1)
         left.scatter(fitted, points.metric, **shade, **dots(22))
-        log_axes(left, f"fitted {study.metric}", f"measured {study.metric}")
+        log_axes(left, f"fitted {assessment.metric}", f"measured {assessment.metric}")
         ticks(left.xaxis, LOSS_TICKS, number)
         share = fit.residuals / fitted if fit.measure.raw else fit.residuals
         right.scatter(fitted, 100 * share, **shade, **dots(22))
         right.axhline(0, color=INK, lw=1, zorder=1)
-        right.set(xscale="log", xlabel=f"fitted {study.metric}", ylabel="residual (%)")
+        right.set(xscale="log", xlabel=f"fitted {assessment.metric}", ylabel="residual (%)")
         ticks(right.xaxis, LOSS_TICKS, number)
         size_bar(figure, right, norm, AXIS_NAMES.get(color, color))
         return figure
 
 
-def compute_figure(study: Study) -> Figure:
+def compute_figure(assessment: Assessment) -> Figure:
     """The metric against compute: runs, the law's frontier, and its interval."""
-    fit, points = study.fit, study.fit.points
+    fit, points = assessment.fit, assessment.fit.points
     with framed(5.8, 3.9) as (figure, (axes,)):
         per_token = flops_per_token(fit)
         flops = np.geomspace(points.axes[C_AXIS].min(), 10 * points.axes[C_AXIS].max(), 100)
         N, D = best_split(fit.form, fit.params, flops, per_token)
-        if study.draws:
-            low, high = study.draws.band({N_AXIS: N, D_AXIS: D, U_AXIS: D})
+        if assessment.draws:
+            low, high = assessment.draws.band({N_AXIS: N, D_AXIS: D, U_AXIS: D})
             axes.fill_between(flops, low, high, color=PREDICTED, alpha=0.16, lw=0)
         axes.plot(flops, best_metric(fit.form, fit.params, flops, per_token), color=PREDICTED, lw=1.4,
                   label=rf"best $N \propto C^{{{fit.a:.3f}}}$")  # fmt: skip
         norm = LogNorm(points.axes[N_AXIS].min(), points.axes[N_AXIS].max())
         shade: dict[str, Any] = {"c": points.axes[N_AXIS], "cmap": SIZES, "norm": norm}
         axes.scatter(points.axes[C_AXIS], points.metric, **shade, **dots(24))
-        log_axes(axes, AXIS_NAMES[C_AXIS], AXIS_NAMES.get(study.metric, study.metric))
+        log_axes(axes, AXIS_NAMES[C_AXIS], AXIS_NAMES.get(assessment.metric, assessment.metric))
         size_bar(figure, axes, norm)
         axes.legend(frameon=False)
         return figure
 
 
-def law_isoflop_figure(study: Study) -> Figure:
+def law_isoflop_figure(assessment: Assessment) -> Figure:
     """The metric against N: runs and the law of each budget, and the law's minima."""
-    fit, points = study.fit, study.fit.points
+    fit, points = assessment.fit, assessment.fit.points
     per_token = flops_per_token(fit)
     budgets = budget_numbers(points.axes[C_AXIS])
     curves, sizes, metrics = [], [], []
@@ -135,13 +135,13 @@ def law_isoflop_figure(study: Study) -> Figure:
         sizes.append(float(best_split(fit.form, fit.params, C, per_token)[0]))
         metrics.append(float(best_metric(fit.form, fit.params, C, per_token)))
     minima = [Minima("law's minimum", sizes, metrics)]
-    name = AXIS_NAMES.get(study.metric, study.metric)
+    name = AXIS_NAMES.get(assessment.metric, assessment.metric)
     return isoflop_figure(curves, minima, name, size_ticks=size_steps(points.axes[N_AXIS]))
 
 
-def contour_figure(study: Study) -> Figure:
+def contour_figure(assessment: Assessment) -> Figure:
     """L(N, D) with the runs and the path of best N and D."""
-    fit, points = study.fit, study.fit.points
+    fit, points = assessment.fit, assessment.fit.points
     with framed(5.4, 4.2) as (figure, (axes,)):
         N, D = (points.axes[name] for name in (N_AXIS, D_AXIS))
         sizes, tokens = (np.geomspace(v.min() / 2, v.max() * 2, 120) for v in (N, D))
@@ -161,33 +161,33 @@ def contour_figure(study: Study) -> Figure:
         return figure
 
 
-def curve_figure(study: Study) -> Figure:
+def curve_figure(assessment: Assessment) -> Figure:
     """A law of one axis: runs, curve and interval."""
-    fit, points = study.fit, study.fit.points
+    fit, points = assessment.fit, assessment.fit.points
     with framed(5.2, 3.6) as (figure, (axes,)):
         name = fit.form.axes[0]
         values = points.axes[name]
         line = np.geomspace(values.min(), values.max() * (1 if fit.form.terms[-1].rising else 10), 100)
-        if study.draws:
-            axes.fill_between(line, *study.draws.band({name: line}), color=PREDICTED, alpha=0.16, lw=0)
+        if assessment.draws:
+            axes.fill_between(line, *assessment.draws.band({name: line}), color=PREDICTED, alpha=0.16, lw=0)
         axes.plot(line, fit.predict({name: line}), color=PREDICTED, lw=1.4, label=fit.form.formula)
         axes.scatter(values, points.metric, color=MEASURED, **dots(26))
-        log_axes(axes, AXIS_NAMES.get(name, name), AXIS_NAMES.get(study.metric, study.metric))
+        log_axes(axes, AXIS_NAMES.get(name, name), AXIS_NAMES.get(assessment.metric, assessment.metric))
         axes.legend(frameon=False)
         return figure
 
 
-def sensitivity_figure(study: Study) -> Figure:
+def sensitivity_figure(assessment: Assessment) -> Figure:
     """An exponent under every other choice, beside the fit and its interval."""
-    fit = study.fit
+    fit = assessment.fit
     name = "a" if fit.a is not None else fit.form.exponents[0]
     chosen = fit.a if fit.a is not None else fit.params[name]
-    variants = study.sensitivity
+    variants = assessment.sensitivity
     with framed(5.6, 0.9 + 0.24 * len(variants)) as (figure, (axes,)):
         palette = dict(zip(("outliers", "delta", "window"), sns.color_palette("deep", 3), strict=True))
         values = [variant.a if variant.a is not None else variant.params[name] for variant in variants]
-        if name in study.intervals:
-            axes.axvspan(*study.intervals[name], color=PREDICTED, alpha=0.14, lw=0, label="95% interval")
+        if name in assessment.intervals:
+            axes.axvspan(*assessment.intervals[name], color=PREDICTED, alpha=0.14, lw=0, label="95% interval")
         axes.axvline(chosen, color=PREDICTED, lw=1.4, label="fit")
         for i, (variant, value) in enumerate(zip(variants, values, strict=True)):
             axes.plot(value, i, "o", ms=5, color=palette[variant.choice])
@@ -199,23 +199,22 @@ def sensitivity_figure(study: Study) -> Figure:
         return figure
 
 
-def holdout_figure(study: Study) -> Figure:
+def holdout_figure(assessment: Assessment) -> Figure:
     """Errors of runs predicted from smaller budgets, and the floor or first exponent as budgets are added."""
     with framed(7.4, 3.3, columns=2) as (figure, (left, right)):
-        seen = [holdout.up_to_flops for holdout in study.holdouts]
-        for holdout in study.holdouts:
+        holdouts = assessment.holdouts
+        seen = [holdout.up_to_flops for holdout in holdouts]
+        for holdout in holdouts:
             left.plot([holdout.up_to_flops] * len(holdout.errors), [100 * e for e in holdout.errors], "o", ms=3,
                       color=MEASURED, alpha=0.25, mew=0)  # fmt: skip
-        left.plot(seen, [100 * holdout.bias for holdout in study.holdouts], "D-", ms=5, mfc="white", color=PREDICTED,
+        left.plot(seen, [100 * holdout.bias for holdout in holdouts], "D-", ms=5, mfc="white", color=PREDICTED,
                   label="mean")  # fmt: skip
         left.axhline(0, color=INK, lw=1)
         left.set(xscale="log", xlabel="largest compute seen (FLOPs)", ylabel="log(predicted / measured) (%)")
         left.legend(frameon=False)
-        drifting = "E" if "E" in study.fit.form.free else study.fit.form.exponents[0]
-        right.plot(
-            seen, [holdout.params[drifting] for holdout in study.holdouts], "D-", ms=5, mfc="white", color=PREDICTED
-        )
-        right.axhline(study.fit.params[drifting], color=INK, lw=1, ls="--", label="from all runs")
+        drifting = "E" if "E" in assessment.fit.form.free else assessment.fit.form.exponents[0]
+        right.plot(seen, [holdout.params[drifting] for holdout in holdouts], "D-", ms=5, mfc="white", color=PREDICTED)
+        right.axhline(assessment.fit.params[drifting], color=INK, lw=1, ls="--", label="from all runs")
         right.set(xscale="log", xlabel="largest compute seen (FLOPs)", ylabel=drifting)
         right.legend(frameon=False)
         return figure

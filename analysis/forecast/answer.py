@@ -15,12 +15,12 @@ from analysis.forecast.ensemble import COPIES
 from analysis.forecast.record import Forecast
 from analysis.forecast.runs_to_add import RunsToAdd, suggest
 from analysis.forecast.values import ComputeForLoss, OptimalRun
+from analysis.laws.assessment import named_after, table_points
 from analysis.laws.bootstrap import Draws, bootstrap
 from analysis.laws.budgets import has_budgets
 from analysis.laws.fit import fit_law
 from analysis.laws.forms import law
 from analysis.laws.newton import Objective
-from analysis.laws.study import named_after, table_points
 from analysis.tables.table import Table
 from scaling.core.errors import UserError
 

@@ -1,18 +1,18 @@
 """The distribution behind a forecast: several forms times noisy copies of the runs.
 
-Four forms (`analysis.forecast.forms`) are fitted to the runs and to noisy copies of them. All their predictions
-together, with the noise of one new run, are the distribution; its median is the prediction and its quantiles the
-interval, so that disagreement between the forms counts as much as noise does. No form is chosen by how well it fits:
-small sweeps cannot tell them apart, and pretending that they can is what makes intervals too narrow.
+Four forms (`analysis.forecast.weighted_forms`) are fitted to the runs and to noisy copies of them. All
+their predictions together, with the noise of one new run, are the distribution; its median is the prediction and its
+quantiles the interval, so that disagreement between the forms counts as much as noise does. No form is chosen by how
+well it fits: small sweeps cannot tell them apart, and pretending that they can is what makes intervals too narrow.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.forecast.forms import FORMS, NoisyCopies, WeightedForm
 from analysis.forecast.joint_isoflop import PRIOR, PRIOR_SPREAD, JointIsoflopFit, fit_joint_isoflop
 from analysis.forecast.values import TAILS
+from analysis.forecast.weighted_forms import FORMS, NoisyCopies, WeightedForm
 from analysis.laws.fit import Fit, fit_law
 from analysis.laws.forms import C_AXIS, CHINCHILLA, D_AXIS, N_AXIS
 from analysis.laws.isoflop import Frontier, IsoflopRuns, fit_frontier

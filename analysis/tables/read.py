@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from analysis.tables.columns import NAMES, TEXT_ROLES, assign_roles, number_column, require_column
+from analysis.tables.column_roles import NAMES, TEXT_ROLES, assign_roles, number_column, require_column
 from analysis.tables.table import Table
 from analysis.tables.units import UNITS, check_units
 from scaling.core.errors import UserError
@@ -27,7 +27,7 @@ class TableOptions:
     """How a table is read, and which of its rows are kept."""
 
     columns: Mapping[str, str] = field(default_factory=dict)
-    """Role -> column; a role that is not named is recognized by common names (`analysis.tables.columns`)."""
+    """Role -> column; a role that is not named is recognized by common names (`analysis.tables.column_roles`)."""
     units: Mapping[str, float] = field(default_factory=dict)
     """Role -> the size of one unit of it, such as 1e6 for parameters in millions."""
     where: Mapping[str, str] = field(default_factory=dict)

@@ -7,7 +7,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analysis.tables.arrays import Array
-from analysis.tables.columns import number_column
+from analysis.tables.column_roles import number_column
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,8 @@ class Table:
     """Runs, one a row."""
 
     runs: pd.DataFrame
-    """Columns by role (`analysis.tables.columns.NAMES`) where the table has them, and all others by their own names."""
+    """Columns by role (`analysis.tables.column_roles.NAMES`) where the table has them, and all others by their own
+    names."""
     column_sources: tuple[str, ...]
     """For each role the column that it was taken from, with its unit, as one line of text."""
     excluded: tuple[ExcludedRun, ...]

@@ -1,6 +1,6 @@
 """Whether the counts of a table can be in the units they should be in: parameters, tokens, FLOPs.
 
-Not here: which column is which count (`analysis.tables.columns`).
+Not here: which column is which count (`analysis.tables.column_roles`).
 """
 
 import numpy as np

@@ -22,7 +22,7 @@ def run(
       scaling demo
       scaling demo --out demo --json
     """
-    from slurm.run_local import run_sweep
+    from slurm.local_sweep import run_sweep
     from sweeps.load import load_sweep
 
     command = "scaling demo --tiny" if tiny else "scaling demo"

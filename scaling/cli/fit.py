@@ -15,8 +15,8 @@ from scaling.cli.printing import print_note
 from scaling.core.errors import UserError
 
 if TYPE_CHECKING:
+    from analysis.laws.assessment import Assessment
     from analysis.laws.optima import Allometry
-    from analysis.laws.study import Study
     from analysis.tables.table import Table
 
 LawName = Literal["chinchilla", "chinchilla-no-floor", "shared", "kaplan", "repeated", "power", "power-floor", "metric"]
@@ -97,13 +97,13 @@ def run(
         exponents = allometry(rows, options.method, options.metric)
         print(json.dumps(exponents.to_document(), indent=1, allow_nan=False) if as_json else _exponents_text(exponents))
         return 0
-    fitted = _study(rows, options)
+    fitted = _assess(rows, options)
     if plot:
-        from analysis.figures.laws import draw_study
+        from analysis.figures.laws import draw_assessment
 
-        for path in draw_study(fitted, plot):
+        for path in draw_assessment(fitted, plot):
             print_note(f"wrote {path}")
-    print(json.dumps(fitted.to_document(), indent=1, allow_nan=False) if as_json else _study_text(fitted))
+    print(json.dumps(fitted.to_document(), indent=1, allow_nan=False) if as_json else _assessment_text(fitted))
     return 0
 
 
@@ -125,13 +125,13 @@ def _refuse_unused(options: FitOptions, plot: Path | None) -> None:
         raise UserError("--seed is the seed of the bootstrap, and --bootstrap 0 makes none; leave one of the two out")
 
 
-def _study(rows: "Table", options: FitOptions) -> "Study":
+def _assess(rows: "Table", options: FitOptions) -> "Assessment":
+    from analysis.laws.assessment import assess
     from analysis.laws.forms import law
     from analysis.laws.newton import Objective
-    from analysis.laws.study import study
 
     raw = options.method == "least-squares"
-    return study(
+    return assess(
         rows,
         law(options.law or "chinchilla", options.against or "train_flops").fix(**numbers_of(options.fix, "--fix")),
         Objective(math.inf, raw=True) if raw else Objective(options.delta) if options.delta else None,
@@ -143,7 +143,7 @@ def _study(rows: "Table", options: FitOptions) -> "Study":
     )
 
 
-def _study_text(fitted: "Study") -> str:
+def _assessment_text(fitted: "Assessment") -> str:
     from analysis.laws.bootstrap import LEVEL
 
     fit = fitted.fit

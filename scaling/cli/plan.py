@@ -10,7 +10,7 @@ from cyclopts import Parameter
 from scaling.cli.options import Changes, Json, SweepName, changes_of
 
 if TYPE_CHECKING:
-    from sweeps.planning.planned import Plan
+    from sweeps.planning.plan_values import Plan
     from sweeps.spec import StudySpec, SweepSpec
 
 

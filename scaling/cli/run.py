@@ -21,7 +21,7 @@ def run(
       scaling run demo --out out
       scaling run my_sweep.yaml --set target=16 --set optim.muon_lr=0.01 --json
     """
-    from slurm.run_local import run_sweep
+    from slurm.local_sweep import run_sweep
     from sweeps.load import load_sweep
 
     spec = load_sweep(sweep, changes_of(changes))

@@ -10,7 +10,7 @@ from cyclopts import Parameter
 from scaling.cli.options import Json, SweepFolder
 
 if TYPE_CHECKING:
-    from slurm.status import Status
+    from slurm.stage_status import Status
     from slurm.sweep_status import SweepStatus
 
 WATCH_SECONDS = 5.0

@@ -42,7 +42,7 @@ def run(
     from slurm import preflight, request
     from slurm.cluster import LocalCluster, load_cluster
     from slurm.controller_job import advance
-    from slurm.run_local import run_sweep
+    from slurm.local_sweep import run_sweep
     from slurm.scheduler import Scheduler
     from slurm.submissions import Submissions
     from sweeps.load import load_sweep

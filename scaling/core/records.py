@@ -165,8 +165,8 @@ def _record_with_label(folder: Path) -> RunRecord:
 
 def training_table(records: list[RunRecord]) -> "pandas.DataFrame":
     """One row per `dit` run, without those of the tuning: run_id, sweep, compute, vae_id, n_params, num_tokens,
-    train_flops, val_loss, val_loss_se, fvd, steps, wall_seconds and so on. The metrics of a `metrics` stage are in the
-    row of the run that they measure. Missing values are NaN.
+    train_flops, steps, wall_seconds and so on, and every metric under its name, with its standard error as
+    `<name>_se`. The metrics of a `metrics` stage are in the row of the run that they measure. Missing values are NaN.
 
     Raises UserError if the runs are of different VAEs, because their losses are not comparable.
     """
@@ -182,11 +182,12 @@ def training_table(records: list[RunRecord]) -> "pandas.DataFrame":
         row = run.model_dump(exclude={"metrics", "parents", "versions", "shape", "engine", "axes"})
         row = {**run.axes, **row, "compute": run.compute}
         row |= run.shape
-        loss = run.metric("val_loss")
-        row["val_loss"] = loss.value if loss else None
-        row["val_loss_se"] = loss.standard_error if loss else None
+        row |= {"val_loss": None, "val_loss_se": None, "fvd": None}  # the columns of a table whose runs all lack them
         measured = metrics_of.get(run.run_id)
-        row["fvd"] = measured.value("fvd") if measured else None
+        for metric in (*run.metrics, *(measured.metrics if measured else ())):
+            row[metric.name] = metric.value
+            if metric.standard_error is not None:
+                row[f"{metric.name}_se"] = metric.standard_error
         rows.append(row)
     table = pandas.DataFrame(rows)
     return table.sort_values(["flop_budget", "n_params"], ignore_index=True) if len(table) else table

@@ -13,7 +13,7 @@ import numpy as np
 
 from scaling.core.errors import UserError
 from scaling.core.specs import DataSpec
-from scaling.data.clip_sizes import SHORTEST, clip_size, window_lengths
+from scaling.data.clip_shapes import SHORTEST, clip_size, window_lengths
 from scaling.data.index import Index
 from scaling.data.video_info import Window
 

@@ -6,7 +6,7 @@ from itertools import groupby
 from pathlib import Path
 
 from scaling.core.errors import UserError
-from scaling.data.clip_sizes import frames_at_rate
+from scaling.data.clip_shapes import frames_at_rate
 from scaling.data.clips import Clip
 from scaling.data.video import Frames, UnreadableVideo, inspect, read_clips
 from scaling.data.video_info import Window

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from scaling.core.errors import UserError
-from scaling.data.clip_sizes import frames_at_rate
+from scaling.data.clip_shapes import frames_at_rate
 from scaling.data.clips import Clip
 from scaling.data.frames import read_frames
 from scaling.data.index import Index, Progress

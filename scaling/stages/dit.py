@@ -28,7 +28,7 @@ from scaling.stages import training_ranks
 from scaling.stages.dit_training import DiTTraining, updates_of_trunk
 from scaling.stages.sample_grid import SampleGrid
 from scaling.stages.training_result import DiTTrainingResult
-from scaling.training.fit import Visit
+from scaling.training.loop import Visit
 from scaling.training.validation import validation_loss
 
 

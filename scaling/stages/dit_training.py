@@ -22,7 +22,7 @@ from scaling.stages.training_result import DiTTrainingResult
 from scaling.training.batches import Budget, FlowBatches
 from scaling.training.dit import DiTModule
 from scaling.training.engine import prepare
-from scaling.training.fit import Visit, fit
+from scaling.training.loop import Visit, fit
 
 CHECKPOINTS = "checkpoints"
 """Folder of the checkpoints, in the folder of the stage."""
@@ -69,7 +69,7 @@ class DiTTraining:
         return cls(folder, stage, data, batches, budget, DiTModule(model, fields.optim, budget.steps), params)
 
     def run(self, events: Events, visits: Mapping[int, Visit] | None = None, until: int | None = None) -> float | None:
-        """Trains to the last update, or to `until`; see `scaling.training.fit.fit`. Returns the median seconds of an
+        """Trains to the last update, or to `until`; see `scaling.training.loop.fit`. Returns the median seconds of an
         update, or None if all updates had been done before."""
         if rank() == 0:
             peak = peak_flops()

@@ -18,7 +18,8 @@ from scaling.diffusion.sampling import BATCH_CLIPS, Sampler, sample
 from scaling.distributed.devices import current_device
 from scaling.metrics.i3d import I3D
 from scaling.stages.data import load_clips
-from scaling.stages.reference import distance_to_reference, reference_clips, save_features
+from scaling.stages.distance import distance_to_reference
+from scaling.stages.reference import reference_clips, save_features
 
 
 def work(folder: StageFolder, stage: Stage, events: Events) -> RunRecord:

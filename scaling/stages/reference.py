@@ -1,16 +1,14 @@
 """Stage `reference`: features of held-out clips, to which every Fréchet distance of a sweep is measured.
 
-Makes features.safetensors. Also measures the distance of the features of other stages to these.
+Makes features.safetensors. The distance to them is measured in `scaling.stages.distance`.
 """
 
-from collections.abc import Mapping
-
 import numpy as np
-from safetensors.numpy import load_file, save
+from safetensors.numpy import save
 
 from scaling.core.errors import UserError
 from scaling.core.events import Events
-from scaling.core.records import Metric, RunRecord, Setting
+from scaling.core.records import RunRecord
 from scaling.core.specs import FVDSpec
 from scaling.core.stage import Stage
 from scaling.core.stage_fields import ReferenceFields
@@ -20,7 +18,7 @@ from scaling.data.clip_list import ClipList
 from scaling.data.clips import Clip, evenly_spaced
 from scaling.data.frames import read_frames
 from scaling.distributed.devices import current_device
-from scaling.metrics.fvd import MIN_CLIPS_TO_EXTRAPOLATE, Features, frechet_distance, fvd_at_infinity
+from scaling.metrics.fvd import MIN_CLIPS_TO_EXTRAPOLATE, Features
 from scaling.metrics.i3d import EXTRACTOR, I3D
 from scaling.stages.data import load_clips
 
@@ -53,36 +51,6 @@ def reference_clips(clip_list: ClipList, fvd: FVDSpec) -> list[Clip]:
             f"{MIN_CLIPS_TO_EXTRAPOLATE}; lower 'holdout_every' or 'fvd.frames', or give more videos"
         )
     return evenly_spaced(clips, fvd.clips)
-
-
-def distance_to_reference(
-    reference: StageFolder, features: Features, seed: int, settings: Mapping[str, Setting], name: str = "fvd"
-) -> tuple[Metric, Metric]:
-    """The Fréchet distance of the features (clips, 400) of as many other clips to those of a complete `reference`
-    stage: at this number of clips, as the metric `name`, and at infinitely many, as `<name>_infinity`.
-
-    `seed` is the seed of the extrapolation. `settings` describe how the other clips were made.
-    """
-    real = load_file(reference.path / "features.safetensors")["features"]
-    frames = reference.stage().fields_as(ReferenceFields).fvd.frames
-    infinite, low, high = fvd_at_infinity(real, features, seed)
-    settings = {"frames": frames, **settings, "seed": seed}
-    return (
-        Metric(
-            name=name,
-            value=frechet_distance(real, features),
-            n=len(features),
-            extractor=EXTRACTOR,
-            settings=settings,
-        ),
-        Metric(
-            name=f"{name}_infinity",
-            value=infinite,
-            n=len(features),
-            extractor=EXTRACTOR,
-            settings={**settings, "low": low, "high": high},
-        ),
-    )
 
 
 def save_features(folder: StageFolder, features: Features) -> None:

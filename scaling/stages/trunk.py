@@ -18,7 +18,7 @@ from scaling.distributed.ranks import rank
 from scaling.stages import training_ranks
 from scaling.stages.dit_training import DiTTraining, updates_of_trunk
 from scaling.stages.training_result import DiTTrainingResult
-from scaling.training.optim import updates_before_decay
+from scaling.training.schedule import updates_before_decay
 
 
 def train(folder: StageFolder, stage: Stage, events: Events) -> None:

@@ -34,7 +34,7 @@ from scaling.stages.data import load_clips
 from scaling.stages.training_result import TrainingResult
 from scaling.training.crops import Crops, draw_crops
 from scaling.training.engine import prepare
-from scaling.training.fit import fit
+from scaling.training.loop import fit
 from scaling.training.vae import VAEModule
 
 CHECKPOINTS = 6

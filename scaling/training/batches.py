@@ -1,5 +1,5 @@
 """The batches of the DiT's updates: from the number of an update to the clips, times, noise, dropped captions and
-conditioning frames that a rank trains on. Which clips an update has is decided by `scaling.data.batching`.
+conditioning frames that a rank trains on. Which clips an update has is decided by `scaling.data.token_batches`.
 
 All of it depends only on (seed, step) and on a clip's place in the batch. Ranks and micro-batches take parts of it.
 """
@@ -16,7 +16,7 @@ from scaling.accounting.geometry import Grid
 from scaling.core.errors import UserError
 from scaling.core.specs import DiTSpec, OptimSpec
 from scaling.core.streams import Stream
-from scaling.data.batching import TokenBatches, micro_batches, share_out
+from scaling.data.token_batches import TokenBatches, micro_batches, share_out
 from scaling.diffusion.flow import seeded, seeded_noise, shift, stratified_times
 from scaling.diffusion.latents import LatentSet, Packed
 

@@ -1,5 +1,5 @@
 """Checkpoints: folders of safetensors files and a manifest with their hashes. A folder gets its final name only when it
-is complete, and is loaded only if all hashes match. When to save is decided in `scaling.training.fit`.
+is complete, and is loaded only if all hashes match. When to save is decided in `scaling.training.loop`.
 
 If tensors are sharded among ranks, each rank writes its own shards, and any number of ranks can load them.
 Nothing here is a pickle: the state of an optimizer is stored as tensors by name, and its settings follow from the spec.

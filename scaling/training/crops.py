@@ -14,7 +14,7 @@ from torch import Tensor
 from scaling.accounting.geometry import Grid
 from scaling.core.specs import VAETrainSpec
 from scaling.core.streams import Stream
-from scaling.data.batching import share_out
+from scaling.data.token_batches import share_out
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Prepares a model for training as an EngineSpec says: activation checkpointing, compiled blocks, sharded weights.
 
 None of these changes names or shapes, and values change by rounding only. The training itself is in
-`scaling.training.fit`.
+`scaling.training.loop`.
 """
 
 from collections.abc import Iterable

@@ -1,5 +1,5 @@
 """The update that the training of the VAE and of the DiT share: two optimizers, a learning-rate schedule, averages of
-the weights, and the state from which training resumes exactly. The loop over the updates is in `scaling.training.fit`.
+the weights, and the state from which training resumes exactly. The loop over the updates is in `scaling.training.loop`.
 """
 
 from abc import abstractmethod
@@ -20,7 +20,9 @@ from scaling.distributed.group import all_gather, sum_over_ranks
 from scaling.distributed.ranks import ranks
 from scaling.distributed.shards import shard
 from scaling.training.checkpoints import Groups, optimizer_tensors, restore_optimizer
-from scaling.training.optim import Muon, PowerEMA, schedule
+from scaling.training.muon import Muon
+from scaling.training.schedule import schedule
+from scaling.training.weight_average import PowerEMA
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ munged or a database that already runs), so several testbeds can run side by sid
 the CPUs and the memory that the nodes claim. docs/testbed.md shows how to use it.
 """
 
-from slurm.testbed.cluster import Testbed
 from slurm.testbed.settings import Settings
+from slurm.testbed.testbed import Testbed
 
 __all__ = ["Settings", "Testbed"]

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from scaling.core.errors import UserError
 from slurm.testbed.check import check
-from slurm.testbed.cluster import Testbed
 from slurm.testbed.settings import Settings, default_folder
+from slurm.testbed.testbed import Testbed
 
 
 def main(arguments: list[str] | None = None) -> int:

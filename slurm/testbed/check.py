@@ -4,8 +4,8 @@ import time
 
 from scaling.core.errors import UserError
 from scaling.core.store import read_document
-from slurm.testbed.cluster import Testbed
 from slurm.testbed.settings import GPUS_PER_NODE, NODES
+from slurm.testbed.testbed import Testbed
 
 TASKS = len(NODES) * GPUS_PER_NODE
 JOB_SECONDS = 40

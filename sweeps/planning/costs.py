@@ -21,7 +21,7 @@ from scaling.core.stage_fields import (
     TrunkFields,
     VAEFields,
 )
-from sweeps.planning.cost import StageCost, TrainingCost
+from sweeps.planning.stage_cost import StageCost, TrainingCost
 from sweeps.planning.updates import ClipSize
 from sweeps.planning.workload import Workload
 

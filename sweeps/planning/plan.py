@@ -6,10 +6,10 @@ from pathlib import Path
 
 from sweeps.phases import Phase, PlannedPhases, planned_phases
 from sweeps.planning.capacity import Capacity
-from sweeps.planning.planned import Plan, PlannedPhase, PlannedStage
+from sweeps.planning.plan_values import Plan, PlannedPhase, PlannedStage
 from sweeps.planning.pricing import Pricing
-from sweeps.planning.schedule import ScheduledJob, wall_hours
 from sweeps.planning.updates import ClipSize
+from sweeps.planning.wall_time import ScheduledJob, wall_hours
 from sweeps.spec import StudySpec, SweepSpec
 
 FIT_HOURS = 0.01

@@ -12,7 +12,7 @@ from sweeps.hardware import HardwareSpec
 from sweeps.planning.capacity import Capacity
 from sweeps.planning.costs import Costs
 from sweeps.planning.machines import Cluster, Machine, OwnHardware
-from sweeps.planning.planned import PlannedStage
+from sweeps.planning.plan_values import PlannedStage
 from sweeps.planning.speed import measured
 from sweeps.planning.updates import ClipSize
 

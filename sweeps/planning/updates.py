@@ -9,7 +9,7 @@ from scaling.accounting import flops
 from scaling.accounting.geometry import Grid, latent_size, token_grid
 from scaling.core.errors import UserError
 from scaling.core.specs import DataSpec, DiTSpec, TextSpec, VAESpec
-from scaling.data.clip_sizes import world_clips
+from scaling.data.clip_shapes import world_clips
 from sweeps.settings import RunSettings
 
 SAMPLED_UPDATES = 64
@@ -66,7 +66,7 @@ def mean_update(
 @cache
 def _clips_of_updates(grids: tuple[Grid, ...], batch_tokens: int, seed: int) -> tuple[ClipCounts, int]:
     """How many clips of each size a number of updates take together, and that number. It is the same for all models."""
-    from scaling.data.batching import TokenBatches  # imports NumPy, which not every command needs
+    from scaling.data.token_batches import TokenBatches  # imports NumPy, which not every command needs
 
     batches = TokenBatches([math.prod(grid) for grid in grids], batch_tokens, seed)
     updates = SAMPLED_UPDATES if len(set(grids)) > 1 else 1

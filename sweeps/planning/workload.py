@@ -10,7 +10,7 @@ from scaling.accounting import flops
 from scaling.accounting.geometry import Grid
 from scaling.core.specs import DataSpec, DiTSpec, EvalSpec, TextSpec, VAESpec
 from scaling.core.stage_fields import TrainingFields
-from sweeps.planning.cost import TrainingCost
+from sweeps.planning.stage_cost import TrainingCost
 from sweeps.planning.updates import ClipSize, clip_sizes, grids_of, mean_update
 
 

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from scaling.core.errors import UserError
-from slurm.local import execute
+from slurm.local_stages import execute
 from slurm.progress import stage_progress
 from sweeps.controller import Controller
 from sweeps.result import SweepResult

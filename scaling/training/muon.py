@@ -1,14 +1,10 @@
-"""The Muon optimizer, the learning-rate schedule, and the power-function average of the weights.
-
-Which parameters Muon trains and which AdamW trains is decided in `scaling.training.module`.
-"""
+"""The Muon optimizer. Which parameters it trains, and which AdamW trains, is decided in `scaling.training.module`."""
 
 import math
 from collections.abc import Mapping
 from typing import Any
 
 import torch
-from scipy.optimize import brentq
 from torch import Tensor, nn
 
 from scaling.distributed.shards import local, shard, unshard
@@ -82,43 +78,3 @@ class Muon(torch.optim.Optimizer):
         if group["weight_decay"]:
             torch._foreach_mul_(shards, 1 - group["lr"] * group["weight_decay"])
         torch._foreach_add_(shards, updates, alpha=-group["lr"])
-
-
-def schedule(step: int, steps: int, warmup_steps: float, decay_steps: float) -> float:
-    """The factor on the learning rate in update `step` (from 0) of `steps`: it rises linearly over the first
-    `warmup_steps`, is then one, and falls linearly to zero over the last `decay_steps`. Where warmup and decay overlap,
-    the smaller factor holds."""
-    warmup = (step + 1) / max(1.0, warmup_steps)
-    decay = (steps - step) / max(1.0, decay_steps)
-    return min(1.0, warmup, decay)
-
-
-def updates_before_decay(steps: int, decay_steps: float) -> int:
-    """The number of updates before the learning rate decays. Runs of different lengths share these updates, if they
-    have the same warmup."""
-    return math.floor(steps - decay_steps)
-
-
-def ema_gamma(width: float) -> float:
-    """The exponent of the power-function average with this relative width.
-
-    EDM2 (arXiv 2312.02696, section 3.1): width^2 = (gamma + 1) / ((gamma + 2)^2 (gamma + 3)).
-    """
-    return float(brentq(lambda gamma: (gamma + 1) / ((gamma + 2) ** 2 * (gamma + 3)) - width**2, 0.0, 1e6))
-
-
-class PowerEMA:
-    """An average of the model's weights that gives step t the weight t^gamma (EDM2, arXiv 2312.02696, equation 4). It
-    is scale-free: a run of four hundred steps and one of four million are averaged over the same share of their
-    training."""
-
-    def __init__(self, model: nn.Module, width: float) -> None:
-        self.gamma = ema_gamma(width)
-        self.weights = {name: p.detach().clone() for name, p in model.named_parameters()}
-
-    @torch.no_grad()
-    def update(self, model: nn.Module, step: int) -> None:
-        """Includes the weights after update `step`, counted from 1."""
-        beta = (1 - 1 / step) ** (self.gamma + 1)
-        parameters = [local(p) for p in model.parameters()]
-        torch._foreach_lerp_([local(weight) for weight in self.weights.values()], parameters, 1 - beta)

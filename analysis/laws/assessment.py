@@ -1,4 +1,5 @@
-"""The study of one form on one table: the fit, its intervals, how other choices move it, how well it extrapolates."""
+"""The assessment of one form on one table: the fit, its intervals, how other choices move it, and how well it
+extrapolates."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -31,7 +32,7 @@ BETTER = 0.9
 
 
 @dataclass(frozen=True, eq=False)
-class Study:
+class Assessment:
     """The fit of one form to one table, and the evidence for and against it."""
 
     table: Table
@@ -103,7 +104,7 @@ class Study:
         }  # fmt: skip
 
 
-def study(
+def assess(
     table: Table,
     form: Form,
     measure: Objective | None = None,
@@ -113,7 +114,7 @@ def study(
     seed: int,
     inverse_variance: bool = False,
     compute_weight: float = 0.0,
-) -> Study:
+) -> Assessment:
     """Fits a form to a column of a table.
 
     measure: `usual_objective` by default. draws: of the bootstrap; 0 for no intervals. inverse_variance: weight
@@ -134,7 +135,7 @@ def study(
         fit = fit_law(given, form, measure)
         ordered = C_AXIS in given.axes
         rivals = [form, *(law(name, form.axes[0]) for name in RIVALS.get(form.name, ()))]
-        return Study(
+        return Assessment(
             table=table,
             metric=metric,
             fit=fit,
