@@ -1,7 +1,7 @@
 """Times, FLOPs and memory of contenders that do the same work. It knows no model.
 
 Machines are noisy, so nothing is timed alone: contenders take turns inside one process, and a ratio is the median of
-the ratios of neighbouring turns. Memory of a CPU process never falls, so there each contender has a process of its own.
+the ratios of neighboring turns. Memory of a CPU process never falls, so there each contender has a process of its own.
 """
 
 import multiprocessing

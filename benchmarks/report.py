@@ -82,7 +82,7 @@ def _processor() -> str:
 HEADER = "\n".join(
     [
         "| work | shape | precision | who | parameters | ms | time against ours (quartiles) | thousands a second "
-        "| utilisation | MB |",
+        "| utilization | MB |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
 )
@@ -128,7 +128,7 @@ def document(
             "against_ours": result.against_ours(row),
             f"{result.case.unit}_per_second": row.units / row.timing.median,
             "flops": row.flops,
-            "utilisation": row.flops_per_second / ceilings[result.case.precision],
+            "utilization": row.flops_per_second / ceilings[result.case.precision],
             "peak_bytes": row.peak_bytes,
         }
         for result in results

@@ -62,7 +62,7 @@ class SlurmCluster(Spec):
     """Largest number of jobs in an array; the scheduler's MaxArraySize where none is given."""
     peak_flops: float = Field(989.4e12, gt=0)
     """Peak FLOP/s of one GPU."""
-    utilisation: float = Field(0.35, gt=0, le=1)
+    utilization: float = Field(0.35, gt=0, le=1)
     """Share of the peak that training is assumed to reach until finished runs have measured it."""
     price_per_gpu_hour: float = Field(0.0, ge=0)
     """Price of one GPU-hour in US dollars."""
@@ -92,7 +92,7 @@ class SlurmCluster(Spec):
     def capacity(self) -> Capacity:
         """The facts that a plan needs."""
         return Capacity(
-            flops_per_gpu=self.peak_flops * self.utilisation,
+            flops_per_gpu=self.peak_flops * self.utilization,
             peak_flops=self.peak_flops,
             gpus_per_node=self.gpus_per_node,
             gpus_per_run=self.gpus_per_run,

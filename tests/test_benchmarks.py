@@ -1,4 +1,4 @@
-"""The benchmarks compare what they say: equal shapes, equal work, ratios of neighbouring turns."""
+"""The benchmarks compare what they say: equal shapes, equal work, ratios of neighboring turns."""
 
 import math
 

@@ -21,6 +21,6 @@ class Stream(IntEnum):
     FVD = 6
     """First noise of the clips that are measured."""
     TIMES = 7
-    """Times, dropped captions and given frames of the DiT's updates."""
+    """Times, dropped captions and conditioning frames of the DiT's updates."""
     PERCEPTION = 8
     """Frames that the VAE's perceptual loss looks at."""

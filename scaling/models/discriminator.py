@@ -2,7 +2,7 @@
 `scaling.training.adversary`.
 
 The 70x70 discriminator of pix2pix (Isola et al., arXiv 1611.07004), a level less deep and inflated to three dimensions.
-Not causal: it judges whole clips and makes none. Group normalisation in place of batch normalisation, so that a clip is
+Not causal: it judges whole clips and makes none. Group normalization in place of batch normalization, so that a clip is
 judged by itself and the parameters are all there is to save.
 """
 
@@ -17,7 +17,7 @@ GROUPS = 16
 
 
 class Discriminator(nn.Module):
-    """2.0M parameters. A logit sees 17 frames of 38x38 pixels, and through the normalisation a little of all."""
+    """2.0M parameters. A logit sees 17 frames of 38x38 pixels, and through the normalization a little of all."""
 
     def __init__(self) -> None:
         super().__init__()

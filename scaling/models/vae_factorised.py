@@ -1,7 +1,7 @@
 """The blocks of a VAE whose convolutions are factorised: 3x3 in space, then 3 taps in time as one matrix product. With
 pixels folded into channels before and between levels, it runs near the speed of dense layers on a CPU and on a GPU.
 
-(b, t, h, w, c) throughout. Every normalisation is over the channels of one position: statistics that crossed time
+(b, t, h, w, c) throughout. Every normalization is over the channels of one position: statistics that crossed time
 would break causality.
 """
 
@@ -15,7 +15,7 @@ from scaling.models.kernels.linear import FusedLinear
 
 
 def position_norm(width: int) -> nn.Module:
-    """Normalisation over the channels of one position. LayerNorm without bias, because torch's CPU RMSNorm is 2.6 times
+    """Normalization over the channels of one position. LayerNorm without bias, because torch's CPU RMSNorm is 2.6 times
     slower forward and backward on (32, 80, 96) with torch 2.13."""
     return nn.LayerNorm(width, bias=False)
 
@@ -36,7 +36,7 @@ class SpatialConv(nn.Module):
 
 
 class ResidualBlock(Causal):
-    """x + temporal(spatial(x)), each after a normalisation and SiLU. (b, t, h, w, c) -> the same."""
+    """x + temporal(spatial(x)), each after a normalization and SiLU. (b, t, h, w, c) -> the same."""
 
     def __init__(self, width: int) -> None:
         super().__init__()

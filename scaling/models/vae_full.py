@@ -2,7 +2,7 @@
 
 Residual blocks of two convolutions; after the last level a middle with attention inside each frame; one block more per
 level in the decoder; and the decoder halves its channels where it doubles space, which is where activations are
-largest. (b, t, h, w, c) throughout. Every normalisation is over the channels of one position, so none crosses time.
+largest. (b, t, h, w, c) throughout. Every normalization is over the channels of one position, so none crosses time.
 """
 
 import torch.nn.functional as F
@@ -14,7 +14,7 @@ from scaling.models.kernels.linear import FusedLinear
 
 
 class PositionNorm(nn.RMSNorm):
-    """RMS normalisation over the channels of one position. On a CPU it takes 21 ms forward and backward on
+    """RMS normalization over the channels of one position. On a CPU it takes 21 ms forward and backward on
     (5, 64, 64, 96) where LayerNorm takes 6, beside a convolution of 240."""
 
     def __init__(self, width: int) -> None:
@@ -26,7 +26,7 @@ class PositionNorm(nn.RMSNorm):
 
 
 class ResidualBlock(Causal):
-    """x + conv(conv(x)), each after a normalisation and SiLU. (b, t, h, w, c) -> (b, t, h, w, width_out)."""
+    """x + conv(conv(x)), each after a normalization and SiLU. (b, t, h, w, c) -> (b, t, h, w, width_out)."""
 
     def __init__(self, width: int, width_out: int) -> None:
         super().__init__()

@@ -10,7 +10,7 @@ function address(name) {
   return urls.get(name);
 }
 
-// Resolves when the cell shows the frame. The middle of a frame's time, because rounding must not show its neighbour.
+// Resolves when the cell shows the frame. The middle of a frame's time, because rounding must not show its neighbor.
 function seek(cell, frame) {
   const { video, clip } = cell.shown;
   if (!video) return Promise.resolve();
