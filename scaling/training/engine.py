@@ -16,12 +16,15 @@ from torch.utils.checkpoint import checkpoint
 from scaling.core.specs import EngineSpec
 from scaling.distributed.devices import current_device
 from scaling.distributed.ranks import ranks
+from scaling.models.kernels.attention import leave_mixed_lengths_uncompiled
 
 
 def prepare(model: nn.Module, blocks: Iterable[nn.Module], engine: EngineSpec) -> None:
     """Changes a model in place. Its optimizers and averages have to be made afterwards, because sharding replaces each
     parameter by this rank's shard of it. For sharding, every rank calls this, with the same weights."""
     blocks = list(blocks)
+    if engine.compile:
+        leave_mixed_lengths_uncompiled()
     for block in blocks:
         if engine.compile:
             block.forward = torch.compile(block.forward)

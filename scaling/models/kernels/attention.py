@@ -11,7 +11,6 @@ from itertools import groupby
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.nn.attention.varlen import varlen_attn
 
 MOST_SCORES = 2**22
 """Most scores of one head that are held at once on a CPU. Where there are more, as for 2048 tokens, torch's fused
@@ -67,8 +66,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, segments: Segments) -> Tensor:
     """Softmax attention within each sequence. q, k, v: (tokens, heads, head_dim). Returns the shape of q."""
     if segments.uniform:
         return _dense(*(torch.unflatten(x, 0, segments.runs[0]) for x in (q, k, v))).flatten(0, 1)
-    mixed: Tensor = _attend_mixed(q, k, v, segments)
-    return mixed
+    return _attend_mixed(q, k, v, segments)
 
 
 def attend_reference(q: Tensor, k: Tensor, v: Tensor, lengths: Sequence[int]) -> Tensor:
@@ -84,8 +82,7 @@ def cross_attend(q: Tensor, k: Tensor, v: Tensor, segments: Segments, text: Text
     """
     if segments.uniform:
         return _dense(torch.unflatten(q, 0, segments.runs[0]), k, v, text.bias).flatten(0, 1)
-    mixed: Tensor = _cross_attend_mixed(q, k, v, segments, text)
-    return mixed
+    return _cross_attend_mixed(q, k, v, segments, text)
 
 
 def cross_attend_reference(q: Tensor, k: Tensor, v: Tensor, lengths: Sequence[int], mask: Tensor) -> Tensor:
@@ -100,8 +97,15 @@ def _softmax_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return torch.einsum("hnm,mhd->nhd", weights, v)
 
 
-# Each mixture of lengths is another program, and torch.compile gives up after eight of them: it leaves these alone.
-@torch.compiler.disable  # type: ignore[untyped-decorator]
+def leave_mixed_lengths_uncompiled() -> None:
+    """To be called before torch.compile compiles anything that attends: each mixture of lengths would be another
+    program, and it gives up after eight of them. Not a decorator, because `torch.compiler.disable` imports the whole
+    compiler, which takes half as long as importing torch."""
+    global _attend_mixed, _cross_attend_mixed
+    _attend_mixed = torch.compiler.disable(_attend_mixed)  # type: ignore[no-untyped-call]
+    _cross_attend_mixed = torch.compiler.disable(_cross_attend_mixed)  # type: ignore[no-untyped-call]
+
+
 def _attend_mixed(q: Tensor, k: Tensor, v: Tensor, segments: Segments) -> Tensor:
     assert len(q) == sum(segments.lengths), f"{len(q)} tokens, but the segments hold {sum(segments.lengths)}"
     if _is_for_flash(q):
@@ -110,7 +114,6 @@ def _attend_mixed(q: Tensor, k: Tensor, v: Tensor, segments: Segments) -> Tensor
     return torch.cat([_dense(*run).flatten(0, 1) for run in runs])
 
 
-@torch.compiler.disable  # type: ignore[untyped-decorator]
 def _cross_attend_mixed(q: Tensor, k: Tensor, v: Tensor, segments: Segments, text: TextMask) -> Tensor:
     if _is_for_flash(q):
         places, text_segments = text.packed
@@ -126,6 +129,8 @@ def _is_for_flash(q: Tensor) -> bool:
 
 
 def _variable_length(q: Tensor, k: Tensor, v: Tensor, q_segments: Segments, k_segments: Segments) -> Tensor:
+    from torch.nn.attention.varlen import varlen_attn  # its import takes as long as half of torch's
+
     out = varlen_attn(q, k, v, q_segments.boundaries, k_segments.boundaries, q_segments.longest, k_segments.longest)
     assert isinstance(out, Tensor)  # without the sums of the softmax, which were not asked for
     return out
