@@ -25,14 +25,14 @@ def reference() -> str:
 
 
 def _specs() -> list[type[Spec]]:
-    found: dict[type[Spec], None] = {}
+    specs: dict[type[Spec], None] = {}
     waiting: list[type[Spec]] = [SweepSpec, StudyFile]
     while waiting:
         spec = waiting.pop(0)
-        if spec not in found:
-            found[spec] = None
+        if spec not in specs:
+            specs[spec] = None
             waiting += [inner for field in spec.model_fields.values() for inner in _specs_in(field.annotation)]
-    return list(found)
+    return list(specs)
 
 
 def _specs_in(annotation: Any) -> Iterator[type[Spec]]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from scaling.accounting import flops
-from scaling.accounting.presets import VAE_PRESETS, dial, dit_preset
+from scaling.accounting.presets import VAE_PRESETS, dit_preset, family_member
 from scaling.cli.main import main
 from scaling.core.records import Metric, RunRecord, write_record
 from scaling.core.specs import DataSpec, EngineSpec, EvalSpec, OptimSpec, TextSpec, VAETrainSpec, WorldSpec
@@ -80,7 +80,7 @@ def test_the_estimate_of_our_own_target(capsys, runs):
     )
     assert found["target"]["notes"] == []
     # The power of N against the closed form of the nearest size that one could train.
-    dit = dial(found["target"]["n_params"])
+    dit = family_member(found["target"]["n_params"])
     exact = flops.dit_forward(dit, 8, [(5, 4, 4)], 32) / flops.non_embedding(flops.dit_params(dit, 8))
     assert forward / found["target"]["n_params"] == pytest.approx(exact, rel=0.05)
 

@@ -149,7 +149,7 @@ def test_a_line_counts_stages_and_names_what_they_were_compared_with(finished):
 
 def test_a_new_size_and_a_new_budget_are_new_and_not_changed(finished):
     sweep = TINY.replace(ladder={**TINY.ladder, 1: ("w32d2", "w48d2", "w64d2", "w96d2"), 8: ("w48d2",)})
-    why = Explainer(possible_stages(sweep, StageBuilder.of(sweep)), finished).explain
+    why = Explainer(possible_stages(sweep, StageBuilder.for_sweep(sweep)), finished).explain
     for multiple, size in ((1, "w96d2"), (8, "w48d2")):
         assert [reason.text for reason in why(run_stage(sweep, multiple, size).id).reasons] == [
             "new: nothing like it on disk"

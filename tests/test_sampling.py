@@ -21,7 +21,7 @@ from scaling.diffusion.flow import mix, seeded_noise, to_velocity
 from scaling.diffusion.inference import decode, encode, load_vae
 from scaling.diffusion.sampling import ConditioningFrames, Edit, Sampler, sample
 from scaling.diffusion.solvers import integrate, times
-from scaling.diffusion.video_sampling import SampleRequest, TrainedRun
+from scaling.diffusion.video_sampling import SampleRequest, VideoSampler
 from scaling.stages.run import run_stage
 from sweeps.load import load_sweep
 from tests.sweep_stages import ladder_stages, shared_stages
@@ -264,7 +264,7 @@ def test_a_file_goes_on_in_both_directions(runs, files, tmp_path, capsys, option
 def test_new_frames_depend_on_the_conditioning_frames(runs, files):
     """Other conditioning frames give other new frames; the same ones give the same."""
     folder = StageFolder(runs["conditioned"])
-    trained, video = TrainedRun(folder), read_video(files["video"], SIZE, 8)
+    trained, video = VideoSampler(folder), read_video(files["video"], SIZE, 8)
     request = SampleRequest("a red ball", 0, 17, 64, 64, Sampler("euler", 2, 1.0, (0.0, 1.0)))
     for continue_video in (trained.after, trained.before):
         found = continue_video(request, video, 5)

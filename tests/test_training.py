@@ -174,7 +174,7 @@ def test_ranks_and_micro_batches_share_one_batch(train):
         parts = [
             part
             for rank in range(2)
-            for part in FlowBatches(train, DIT, OPTIM, seed=0, rank=rank, ranks=2, micro_tokens=8)(step)
+            for part in FlowBatches(train, DIT, OPTIM, seed=0, rank=rank, world_size=2, micro_tokens=8)(step)
         ]
         assert len(parts) > 2
         assert sum(part.share for part in parts) == pytest.approx(1)

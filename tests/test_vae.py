@@ -194,7 +194,9 @@ def test_a_cache_keeps_no_more_than_two_frames_a_layer(vae):
     cache = FeatureCache()
     for part in torch.randn(1, 21, 16, 16, 3).split([5, 8, 8], dim=1):
         vae.encode(part, cache)
-    layers = [layer for layer in vae.modules() if isinstance(layer, CausalConv | TemporalConv) and cache.met(layer)]
+    layers = [
+        layer for layer in vae.modules() if isinstance(layer, CausalConv | TemporalConv) and cache.is_registered(layer)
+    ]
     assert layers
     for layer in layers:
         kept = cache.recall(layer)

@@ -185,7 +185,7 @@ def test_images_and_clips_of_any_size_are_all_trained_on_as_they_are():
 def test_ranks_share_the_crops_of_an_update():
     train = PLAIN.replace(batch_clips=7)
     whole = [Crops(videos(), train, 8)(step) for step in range(4)]
-    ranks = [Crops(videos(), train, 8, rank=rank, ranks=3) for rank in range(3)]
+    ranks = [Crops(videos(), train, 8, rank=rank, world_size=3) for rank in range(3)]
     for step, (batch,) in enumerate(whole):
         parts = [part for crops in ranks for part in crops(step)]
         assert sorted(place for part in parts for place in part.places) == list(range(7))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from scaling.core.attempts import SILENT
+from scaling.core.attempts import SILENT_LIMIT
 from scaling.core.errors import UserError
 from scaling.core.stage_folder import StageFolder
 from slurm.scheduler import FAILURES, LONGEST_PAUSE, FullError, Scheduler, SchedulerDownError
@@ -106,5 +106,5 @@ def test_jobs_that_never_start_to_work_are_not_submitted_without_end(slurm, out,
             slurm.start(job.id)
             slurm.fail(job.id, "FAILED", "127:0")
         clock.sleep(100)
-    assert tried == SILENT
+    assert tried == SILENT_LIMIT
     assert "ended before they started to work" in done.blocked[jobs[1].id]
