@@ -2,9 +2,9 @@
 
 From ENOUGH_RUNS runs on, whole runs are drawn with replacement (never the checkpoints of a run one by one, which share
 its noise). With fewer, resampling would often lose whole budgets or sizes, so the design is kept and residuals are
-given new random signs (wild bootstrap, Wu 1986). Either way a fit is closer to its own runs than to new ones: `_spread` and
-`_wild` correct for that, and `benchmarks.law_calibration` counts how often the intervals hold. Neither knows the error
-of the law's form.
+given new random signs (wild bootstrap, Wu 1986). Either way a fit is closer to its own runs than to new ones: `_spread`
+and `_wild` correct for that, and `benchmarks.law_calibration` counts how often the intervals hold. Neither knows the
+error of the law's form.
 """
 
 from collections.abc import Mapping
