@@ -50,21 +50,21 @@ def main() -> int:
         parser.error(f"--shape is '{args.shape}', which no case's shape contains")
     ceilings = {precision: matmul_ceiling(device, DTYPE[precision]) for precision in precisions}
     machine = setting(device, args.threads, ceilings)
-    say = print if not args.json else _nothing
-    say(f"{machine['text']}\n\n{HEADER}", flush=True)
+    print_line = print if not args.json else _print_nothing
+    print_line(f"{machine['text']}\n\n{HEADER}", flush=True)
     results: list[Result] = []
     for case in track(chosen, "benchmarks", console=Console(stderr=True)):
         results.append(measure(case, device, args.seconds, args.threads))
-        say(markdown(results[-1], ceilings[case.precision]), flush=True)
+        print_line(markdown(results[-1], ceilings[case.precision]), flush=True)
     wasted = {mix.name: waste(mix) for mix in CPU_MIXES[:1]} if any(c.kind == "packing" for c in chosen) else {}
     for name, shares in wasted.items():
-        say(f"\n{waste_markdown(name, shares)}")
+        print_line(f"\n{waste_markdown(name, shares)}")
     if args.json:
         print(json.dumps(document(results, wasted, machine, ceilings), indent=1))
     return 0
 
 
-def _nothing(*_: object, **__: object) -> None:
+def _print_nothing(*_: object, **__: object) -> None:
     """Says nothing: with --json, stdout is one document."""
 
 

@@ -19,7 +19,7 @@ from analysis.laws.newton import Objective
 from analysis.laws.points import points
 
 DOMAINS = {"IC": "image classification", "NMT": "translation", "LM": "language modeling", "BB": "BIG-Bench"}
-WAYS = {"power": ("power", 0.0), "floor": ("power-floor", 0.0), "floor, weight .5": ("power-floor", 0.5)}
+METHODS = {"power": ("power", 0.0), "floor": ("power-floor", 0.0), "floor, weight .5": ("power-floor", 0.5)}
 
 
 def curve_errors(folder: Path, form: str, weight_power: float) -> dict[str, list[float]]:
@@ -27,18 +27,18 @@ def curve_errors(folder: Path, form: str, weight_power: float) -> dict[str, list
     curves = pd.concat([pd.read_csv(folder / f"benchmark.{name}.csv") for name in ("vision", "lang")])
     errors_of: dict[str, list[float]] = {domain: [] for domain in DOMAINS}
     for (domain, _, _), curve in curves[curves["Loss"] > 0].groupby(["Domain", "Task", "Model"]):
-        seen, beyond = curve[curve["Training"] == 1], curve[curve["Training"] != 1]
-        early = points({"examples": seen["Seen Examples"]}, seen["Loss"]).weighted_by("examples", weight_power)
+        fitted, held_out = curve[curve["Training"] == 1], curve[curve["Training"] != 1]
+        early = points({"examples": fitted["Seen Examples"]}, fitted["Loss"]).weighted_by("examples", weight_power)
         fit = fit_law(early, law(form, "examples"), Objective(delta=np.inf))
-        errors = np.log(fit.predict({"examples": beyond["Seen Examples"]}) / beyond["Loss"])
+        errors = np.log(fit.predict({"examples": held_out["Seen Examples"]}) / held_out["Loss"])
         errors_of[str(domain)].append(float(np.sqrt(np.square(errors).mean())))
     return errors_of
 
 
 def main(folder: Path) -> None:
     """Prints the median score of each domain."""
-    scores = {name: curve_errors(folder, *way) for name, way in WAYS.items()}
-    print(f"{'':22}{'curves':>7}" + "".join(f"{name:>18}" for name in WAYS))
+    scores = {name: curve_errors(folder, *method) for name, method in METHODS.items()}
+    print(f"{'':22}{'curves':>7}" + "".join(f"{name:>18}" for name in METHODS))
     for domain, title in DOMAINS.items():
         row = "".join(f"{np.median(score[domain]):18.4f}" for score in scores.values())
         print(f"{title:22}{len(scores['power'][domain]):7}{row}")

@@ -17,13 +17,13 @@ from analysis.tables.read import table_of_runs
 
 Loss = Callable[[float, float], float]
 """Validation loss of N parameters trained with C FLOPs."""
-Design = dict[int, tuple[float, ...]]
+LadderDesign = dict[int, tuple[float, ...]]
 """Sizes at each multiple of BASE."""
 COLUMNS = ("run_id", "n_params", "num_tokens", "train_flops", "flop_budget", "val_loss")
 BASE = 6e11
 """Training FLOPs of the smallest budget."""
 TARGET = 32 * BASE
-DESIGNS: dict[str, Design] = {
+DESIGNS: dict[str, LadderDesign] = {
     "close sizes": {1: (95e3, 167e3, 234e3), 2: (95e3, 167e3, 234e3), 4: (167e3, 234e3, 522e3)},
     "wide sizes": {1: (43e3, 167e3, 522e3), 2: (95e3, 234e3, 522e3), 4: (167e3, 522e3, 978e3)},
 }
@@ -82,7 +82,7 @@ def plant(floor: float, alpha: float, beta: float, outer: float, best_at_base: f
     return loss
 
 
-def trial(design: Design, law: int, noise: float, seed: int) -> SimulatedForecast:
+def trial(design: LadderDesign, law: int, noise: float, seed: int) -> SimulatedForecast:
     """Runs a design on one of LAWS and forecasts TARGET. The same arguments give the same trial."""
     rng = np.random.default_rng([seed, law])
     loss = plant(*LAWS[law], best_at_base=float(np.exp(rng.uniform(*np.log(BEST_AT_BASE)))))

@@ -20,10 +20,10 @@ from analysis.laws.power import PowerLaw
 PLANTED = {"E": 0.3, "A": 90.0, "B": 400.0, "alpha": 0.45, "beta": 0.5}
 LEVEL = 0.90
 DRAWS = 400
-BEYOND = 10.0
+EXTRAPOLATION = 10.0
 """The law is asked for at the best run of this many times the largest compute."""
 SIX_N = PowerLaw(6.0, 1.0)
-JUDGED = ("E", "alpha", "beta", "a", "law", "new run")
+QUANTITIES = ("E", "alpha", "beta", "a", "law", "new run")
 
 
 @dataclass(frozen=True)
@@ -64,30 +64,30 @@ def coverage(sweep: SimulatedSweep, trials: int) -> dict[str, float]:
     """Share of the trials in which each interval held the true value. The same arguments give the same shares."""
     axes = sweep.axes()
     truth = CHINCHILLA.predict(PLANTED, axes)
-    N, D = best_split(CHINCHILLA, PLANTED, BEYOND * axes[C_AXIS].max(), SIX_N)
+    N, D = best_split(CHINCHILLA, PLANTED, EXTRAPOLATION * axes[C_AXIS].max(), SIX_N)
     target = {N_AXIS: np.array([N]), D_AXIS: np.array([D])}
-    beyond = float(CHINCHILLA.predict(PLANTED, target)[0])
+    true_loss = float(CHINCHILLA.predict(PLANTED, target)[0])
     rng = np.random.default_rng(0)
-    held = dict.fromkeys(JUDGED, 0)
+    covered = dict.fromkeys(QUANTITIES, 0)
     for seed in range(trials):
         measured = truth * np.exp(sweep.noise * rng.standard_normal(len(truth)))
         draws = bootstrap(fit_law(points(axes, measured), CHINCHILLA, Objective(sweep.delta)), draws=DRAWS, seed=seed)
         judged = draws.derived() | {"law": draws.curve(target)[:, 0], "new run": draws.new_runs(target)[:, 0]}
-        new = beyond * float(np.exp(sweep.noise * rng.standard_normal()))
-        wanted = PLANTED | {"a": CHINCHILLA.share(PLANTED)[0], "law": beyond, "new run": new}
-        for name in JUDGED:
+        new = true_loss * float(np.exp(sweep.noise * rng.standard_normal()))
+        true_values = PLANTED | {"a": CHINCHILLA.share(PLANTED)[0], "law": true_loss, "new run": new}
+        for name in QUANTITIES:
             low, high = interval(judged[name], LEVEL)
-            held[name] += low <= wanted[name] <= high
-    return {name: count / trials for name, count in held.items()}
+            covered[name] += low <= true_values[name] <= high
+    return {name: count / trials for name, count in covered.items()}
 
 
 def main(trials: int = 400) -> None:
     """Prints a row of coverage for each of SWEEPS."""
-    print(f"{'runs':>14} {'noise':>6} {'delta':>6}" + "".join(f"{name:>9}" for name in JUDGED))
+    print(f"{'runs':>14} {'noise':>6} {'delta':>6}" + "".join(f"{name:>9}" for name in QUANTITIES))
     for sweep in SWEEPS:
         shares = coverage(sweep, trials)
         design = f"{sweep.budgets} x {sweep.sizes} = {sweep.budgets * sweep.sizes}"
-        row = "".join(f"{shares[name]:9.1%}" for name in JUDGED)
+        row = "".join(f"{shares[name]:9.1%}" for name in QUANTITIES)
         print(f"{design:>14} {sweep.noise:>6.0%} {sweep.delta:>6g}{row}", flush=True)
 
 

@@ -22,7 +22,7 @@ WORKTREE = ("git", "-C", str(ROOT), "worktree")
 COUNTS = ("n_params", "n_params_total", "num_tokens", "train_flops", "steps", "unique_clips", "unique_tokens")
 
 Numbers = dict[str, float | None]
-Key = tuple[str, ...]
+LossKey = tuple[str, ...]
 
 
 def train(code: Path, out: Path) -> None:
@@ -33,21 +33,21 @@ def train(code: Path, out: Path) -> None:
     )
 
 
-def numbers_of(out: Path) -> dict[Key, Numbers]:
+def numbers_of(out: Path) -> dict[LossKey, Numbers]:
     """The numbers of every record, by what does not change with an id: kind, slug, budget and compute."""
-    found: dict[Key, Numbers] = {}
+    numbers: dict[LossKey, Numbers] = {}
     for mark in sorted(out.glob("runs/*/COMPLETE")):
         record: dict[str, Any] = read_document(mark.parent / "record.json")
         multiple = record.get("multiple")
         compute = record.get("compute") or ("" if multiple is None else "base" if multiple == 1 else f"{multiple:g}x")
         slug = mark.parent.name.rpartition("-")[0]
         key = (record["stage"], slug, str(record.get("flop_budget")), compute if record["stage"] == "metrics" else "")
-        found[key] = {name: record.get(name) for name in COUNTS}
-        found[key] |= {metric["name"]: metric["value"] for metric in record["metrics"]}
-    return found
+        numbers[key] = {name: record.get(name) for name in COUNTS}
+        numbers[key] |= {metric["name"]: metric["value"] for metric in record["metrics"]}
+    return numbers
 
 
-def differences(before: dict[Key, Numbers], after: dict[Key, Numbers]) -> list[str]:
+def differences(before: dict[LossKey, Numbers], after: dict[LossKey, Numbers]) -> list[str]:
     """A line for every number that differs, and for every record that only one side has."""
     lines = [
         f"{' '.join(filter(None, key))}: only {'before' if key in before else 'after'}" for key in before.keys() ^ after
@@ -61,7 +61,7 @@ def differences(before: dict[Key, Numbers], after: dict[Key, Numbers]) -> list[s
     return sorted(lines)
 
 
-def _name(key: Key) -> str:
+def _name(key: LossKey) -> str:
     return " ".join(part for part in key if part)
 
 

@@ -71,15 +71,15 @@ def take_turns(steps: Sequence[Callable[[], object]], device: torch.device, budg
     for step in steps:
         for _ in range(WARM_UP):
             step()
-    turns: list[list[float]] = [[] for _ in steps]
+    durations: list[list[float]] = [[] for _ in steps]
     end = time.perf_counter() + budget
     for round_ in range(10**9):
         if round_ >= MIN_ROUNDS and time.perf_counter() > end:
             break
-        for place in range(len(steps)):
-            who = (place + round_) % len(steps)
-            turns[who].append(_seconds(steps[who], device))
-    return [Timing(tuple(seconds)) for seconds in turns]
+        for position in range(len(steps)):
+            index = (position + round_) % len(steps)
+            durations[index].append(_seconds(steps[index], device))
+    return [Timing(tuple(seconds)) for seconds in durations]
 
 
 def _seconds(step: Callable[[], object], device: torch.device) -> float:

@@ -40,7 +40,7 @@ def training(shape: MixedShape, precision: Precision, padded: bool, name: str, d
     model = DiT(shape.dit, CHANNELS, TEXT_DIM).to(device).train()
     settle(model)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
-    noisy, wanted = torch.randn(2, sum(map(math.prod, rows)), CHANNELS * shape.dit.patch**2, device=device)
+    noisy, target = torch.randn(2, sum(map(math.prod, rows)), CHANNELS * shape.dit.patch**2, device=device)
     t_flow = torch.rand(len(rows), device=device)
     text = torch.randn(len(rows), TEXT_TOKENS, TEXT_DIM, device=device)
     mask = torch.ones(text.shape[:2], dtype=torch.bool, device=device)
@@ -49,7 +49,7 @@ def training(shape: MixedShape, precision: Precision, padded: bool, name: str, d
     def step() -> None:
         with precise(device, precision):
             output = model(noisy, rows, t_flow, text, mask, pooled)
-        (output - wanted).square().mean().backward()
+        (output - target).square().mean().backward()
         optimizer.step()
         optimizer.zero_grad()
 
@@ -59,8 +59,8 @@ def training(shape: MixedShape, precision: Precision, padded: bool, name: str, d
 
 def contenders(shape: MixedShape, precision: Precision) -> dict[str, Build]:
     """Packed first."""
-    ways = {"packed": False, "padded": True}
-    return {name: partial(training, shape, precision, padded, name) for name, padded in ways.items()}
+    variants = {"packed": False, "padded": True}
+    return {name: partial(training, shape, precision, padded, name) for name, padded in variants.items()}
 
 
 def waste(shape: MixedShape) -> dict[str, float]:

@@ -67,32 +67,32 @@ def make_folders(sweep: SweepSpec, out: Path, *, complete: bool) -> None:
 
 def seconds(arguments: Sequence[str]) -> list[float]:
     """Wall time of a command, several times, sorted."""
-    found = []
+    durations = []
     for _ in range(REPEATS):
         began = time.perf_counter()
         subprocess.run([sys.executable, "-m", "scaling.cli.main", *arguments], check=True, stdout=subprocess.DEVNULL)
-        found.append(time.perf_counter() - began)
-    return sorted(found)
+        durations.append(time.perf_counter() - began)
+    return sorted(durations)
 
 
 def main() -> None:
     with TemporaryDirectory() as folder:
         where = Path(folder)
         document = sweep_of_1000()
-        same, changed = str(where / "same.yaml"), str(where / "changed.yaml")
+        unchanged, changed = str(where / "same.yaml"), str(where / "changed.yaml")
         (where / "same.yaml").write_text(yaml.safe_dump(document))
         (where / "changed.yaml").write_text(yaml.safe_dump({**document, "vae_train": {"steps": 2000}}))
-        complete, begun = str(where / "complete"), str(where / "begun")
-        make_folders(load_sweep(same), Path(complete), complete=True)
-        make_folders(load_sweep(same), Path(begun), complete=False)
+        complete, unfinished = str(where / "complete"), str(where / "begun")
+        make_folders(load_sweep(unchanged), Path(complete), complete=True)
+        make_folders(load_sweep(unchanged), Path(unfinished), complete=False)
         cases = {
-            "plan, nothing on disk": ["plan", same, "--out", str(where / "empty")],
-            "plan --cluster h100": ["plan", same, "--out", str(where / "empty"), "--cluster", "h100"],
-            "plan, 1,000 complete": ["plan", same, "--out", complete],
-            "plan --explain, 1,000 complete": ["plan", same, "--out", complete, "--explain"],
+            "plan, nothing on disk": ["plan", unchanged, "--out", str(where / "empty")],
+            "plan --cluster h100": ["plan", unchanged, "--out", str(where / "empty"), "--cluster", "h100"],
+            "plan, 1,000 complete": ["plan", unchanged, "--out", complete],
+            "plan --explain, 1,000 complete": ["plan", unchanged, "--out", complete, "--explain"],
             "plan --explain, the VAE changed": ["plan", changed, "--out", complete, "--explain"],
-            "plan --explain, 1,000 unfinished": ["plan", same, "--out", begun, "--explain"],
-            "explain OUT, 1,000 unfinished": ["explain", begun],
+            "plan --explain, 1,000 unfinished": ["plan", unchanged, "--out", unfinished, "--explain"],
+            "explain OUT, 1,000 unfinished": ["explain", unfinished],
             "explain OUT --sweep, the VAE changed": ["explain", complete, "--sweep", changed],
             "explain OUT RUN": ["explain", complete, "dit-w64d2@4x"],
             "explain OUT RUN --sweep, the VAE changed": ["explain", complete, "dit-w64d2@4x", "--sweep", changed],

@@ -105,7 +105,7 @@ def markdown(result: Result, ceiling: float) -> str:
 
 def waste_markdown(name: str, shares: dict[str, float]) -> str:
     """A sentence on the waste in batches of the mixture of this name."""
-    parts = ", ".join(f"{share:.1%} {way}" for way, share in shares.items())
+    parts = ", ".join(f"{share:.1%} {method}" for method, share in shares.items())
     return f"Positions that carry no clip, in batches of {name.split(' ', 1)[1]}: {parts}."
 
 

@@ -33,20 +33,20 @@ def measure(where: Path, max_array_size: int) -> None:
     testbed.start()
     try:
         os.environ.update(testbed.environment)
-        keep = ("--partition=high", "--nodes=2", "--gpus-per-node=8", "--output=/dev/null", "--wrap=sleep 600")
-        subprocess.run(["sbatch", *keep], check=True, stdout=subprocess.DEVNULL)
+        options = ("--partition=high", "--nodes=2", "--gpus-per-node=8", "--output=/dev/null", "--wrap=sleep 600")
+        subprocess.run(["sbatch", *options], check=True, stdout=subprocess.DEVNULL)
         sweep, out = where / "thousand.yaml", str(where / f"out-{max_array_size}")
         sweep.write_text(yaml.safe_dump(sweep_of_1000()))
         submitted = scaling("submit", str(sweep), "--cluster", "testbed", "--out", out)
         documents = [read_document(path) for path in Path(out).glob("slurm/submissions/*.json")]
         jobs = sum(len(document["stages"]) or 1 for document in documents)
-        again = scaling("submit", str(sweep), "--cluster", "testbed", "--out", out)
-        first = scaling("status", out)
+        submitted_again = scaling("submit", str(sweep), "--cluster", "testbed", "--out", out)
+        first_status = scaling("status", out)
         repeated = seconds(["status", out])
         cancelled = scaling("cancel", out)
         print(
             f"MaxArraySize {max_array_size:5}: {jobs} jobs in {len(documents)} sbatch calls, {submitted:.1f} s; "
-            f"again {again:.1f} s; status {first:.2f} s asking SLURM, then {repeated[0]:.2f} s "
+            f"again {submitted_again:.1f} s; status {first_status:.2f} s asking SLURM, then {repeated[0]:.2f} s "
             f"(median {repeated[len(repeated) // 2]:.2f} s); cancel {cancelled:.1f} s",
             flush=True,
         )

@@ -36,15 +36,15 @@ def main() -> None:
                 measured = points(axes, truth * np.exp(sweep.noise * noise))
                 fit = fit_law(measured, CHINCHILLA, Objective(sweep.delta))
                 suggestions.append(suggest(bootstrap(fit, draws=200, seed=0), 8 * largest, share * largest, seed=seed))
-            now, then, even = (
+            width_now, width_then, width_even = (
                 float(np.median([getattr(suggestion, name) for suggestion in suggestions]))
                 for name in ("width_now", "width_then", "width_even")
             )
             wins = sum(suggestion.width_then < suggestion.width_even for suggestion in suggestions)
             added = float(np.median([len(suggestion.runs) for suggestion in suggestions]))
             print(
-                f"{f'{sweep.budgets} x {sweep.sizes}':>12}{share:>9g}x{now:8.2%}{then:11.2%}{even:8.2%}"
-                f"{f'{wins} of {TRIALS}':>10}{added:12g}",
+                f"{f'{sweep.budgets} x {sweep.sizes}':>12}{share:>9g}x{width_now:8.2%}{width_then:11.2%}"
+                f"{width_even:8.2%}{f'{wins} of {TRIALS}':>10}{added:12g}",
                 flush=True,
             )
 

@@ -47,8 +47,8 @@ def sampling(shape: Shape, precision: Precision, name: str, device: torch.device
     @torch.no_grad()
     def step() -> Tensor:
         with precise(device, precision):
-            told, untold = network.velocity(torch.cat([z, z]), t_flow, text).float().chunk(2)
-        return z - 0.05 * (untold + GUIDANCE * (told - untold))
+            conditional, unconditional = network.velocity(torch.cat([z, z]), t_flow, text).float().chunk(2)
+        return z - 0.05 * (unconditional + GUIDANCE * (conditional - unconditional))
 
     return Contender(name, step, count_params(model), shape.tokens)
 
@@ -57,8 +57,8 @@ def contenders(
     kind: Literal["training", "sampling"], shape: Shape, precision: Precision, device: str
 ) -> dict[str, Build]:
     """Ours first, then the peers that this shape fits."""
-    make = {"training": training, "sampling": sampling}[kind]
-    return {name: partial(make, shape, precision, name) for name in meeting(shape, device)}
+    builder = {"training": training, "sampling": sampling}[kind]
+    return {name: partial(builder, shape, precision, name) for name in meeting(shape, device)}
 
 
 def _per_row(t_flow: Tensor, rows: int, like: Tensor) -> Tensor:

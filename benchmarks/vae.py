@@ -21,54 +21,60 @@ from scaling.models.causal import FeatureCache
 from scaling.models.vae import VAE
 
 SPEC = VAE_PRESETS["base"]
-Way = Literal["encode", "decode"]
+Direction = Literal["encode", "decode"]
 CHUNKED = f"{OURS}, one latent at a time"
 
 
-def ours(way: Way, shape: VideoShape, device: torch.device, *, chunked: bool) -> tuple[VAE, Callable[[], object]]:
+def ours(
+    direction: Direction, shape: VideoShape, device: torch.device, *, chunked: bool
+) -> tuple[VAE, Callable[[], object]]:
     """Our VAE and one pass of a clip."""
     model = VAE(SPEC).to(device).eval()
     pixels, latents = _inputs(shape, device)
     stride = SPEC.temporal_stride
-    whole = pixels if way == "encode" else latents
-    starts = list(range(1, whole.shape[1], stride if way == "encode" else 1)) if chunked else []
-    chunks = whole.tensor_split(starts, dim=1)
+    clip = pixels if direction == "encode" else latents
+    starts = list(range(1, clip.shape[1], stride if direction == "encode" else 1)) if chunked else []
+    chunks = clip.tensor_split(starts, dim=1)
 
-    def go() -> list[object]:
-        cache, function = FeatureCache(), model.encode if way == "encode" else model.decode
+    def run_pass() -> list[object]:
+        cache, function = FeatureCache(), model.encode if direction == "encode" else model.decode
         return [function(chunk, cache) for chunk in chunks]
 
-    return model, go
+    return model, run_pass
 
 
-def wan(way: Way, shape: VideoShape, device: torch.device) -> tuple[torch.nn.Module, Callable[[], object]]:
+def wan(direction: Direction, shape: VideoShape, device: torch.device) -> tuple[torch.nn.Module, Callable[[], object]]:
     """Wan 2.1's VAE (arXiv 2503.20314) and one pass of a clip."""
     from diffusers import AutoencoderKLWan
 
     model = AutoencoderKLWan().to(device).eval()
     pixels, latents = (tensor.movedim(-1, 1).contiguous() for tensor in _inputs(shape, device))
-    if way == "encode":
+    if direction == "encode":
         return model, lambda: model.encode(pixels, return_dict=False)
     return model, lambda: model.decode(latents, return_dict=False)
 
 
-def passing(way: Way, shape: VideoShape, precision: Precision, name: str, device: torch.device) -> Contender:
+def passing(
+    direction: Direction, shape: VideoShape, precision: Precision, name: str, device: torch.device
+) -> Contender:
     """A clip through one half of a VAE."""
-    model, go = wan(way, shape, device) if name == "wan" else ours(way, shape, device, chunked=name == CHUNKED)
+    model, run_pass = (
+        wan(direction, shape, device) if name == "wan" else ours(direction, shape, device, chunked=name == CHUNKED)
+    )
     settle(model)
 
     @torch.no_grad()
     def step() -> object:
         with precise(device, precision):
-            return go()
+            return run_pass()
 
     return Contender(name, step, count_params(model), shape.pixels)
 
 
-def contenders(way: Way, shape: VideoShape, precision: Precision) -> dict[str, Build]:
+def contenders(direction: Direction, shape: VideoShape, precision: Precision) -> dict[str, Build]:
     """Ours first; an image is one latent anyhow."""
     names = [OURS, "wan"] if shape.frames == 1 else [OURS, CHUNKED, "wan"]
-    return {name: partial(passing, way, shape, precision, name) for name in names}
+    return {name: partial(passing, direction, shape, precision, name) for name in names}
 
 
 def _inputs(shape: VideoShape, device: torch.device) -> tuple[Tensor, Tensor]:

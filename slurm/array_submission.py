@@ -9,7 +9,7 @@ from scaling.core.errors import UserError
 from scaling.core.stage_folder import StageFolder
 from slurm import batch
 from slurm.arrays import StageJob
-from slurm.batch import Array
+from slurm.batch import JobArray
 from slurm.cluster import SlurmCluster
 from slurm.scheduler import FullError, RefusedError
 from slurm.scheduler_retry import Retrier
@@ -56,7 +56,7 @@ class ArraySubmitter:
         self.out, self.cluster, self.submissions, self.retrier = out, cluster, submissions, retrier
         self.result, self.arrays, self.dry_run = result, arrays, dry_run
 
-    def submit_stages(self, array: Array, jobs: Sequence[StageJob], function: Function) -> bool:
+    def submit_stages(self, array: JobArray, jobs: Sequence[StageJob], function: Function) -> bool:
         """Submits an array whose jobs do these stages. False where the scheduler accepts no more jobs."""
         submission = Submission(
             name=array.name,
@@ -71,7 +71,7 @@ class ArraySubmitter:
             self.arrays.update(dict.fromkeys(submission.stages, number))
         return number is not None
 
-    def submit_controller(self, array: Array, role: Role, function: Function) -> bool:
+    def submit_controller(self, array: JobArray, role: Role, function: Function) -> bool:
         """Submits a job that continues the sweep. False where the scheduler accepts no more jobs."""
         submission = Submission(
             name=array.name, role=role, gpus=array.resources.gpus, at=self.retrier.scheduler.clock()
@@ -79,7 +79,7 @@ class ArraySubmitter:
         return self._submit(submission, array, function, [self.out], []) is not None
 
     def _submit(
-        self, submission: Submission, array: Array, function: Function, paths: list[Path], jobs: Sequence[StageJob]
+        self, submission: Submission, array: JobArray, function: Function, paths: list[Path], jobs: Sequence[StageJob]
     ) -> str | None:
         """The number of the array, a name in its place in a dry run, or None where the scheduler accepts no more
         jobs."""

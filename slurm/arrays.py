@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from scaling.core.stage import Stage
-from slurm.batch import Array, Resources
+from slurm.batch import JobArray, Resources
 from slurm.cluster import SlurmCluster
 from slurm.submissions import new_name
 
@@ -33,7 +33,7 @@ class StageJob:
 
 def into_arrays(
     sweep_name: str, jobs: Sequence[StageJob], cluster: SlurmCluster, size: int, arrays: Mapping[str, str]
-) -> Iterator[tuple[Array, list[StageJob]]]:
+) -> Iterator[tuple[JobArray, list[StageJob]]]:
     """Arrays of at most `size` jobs, in the order in which they can be submitted. `arrays` gives the number of the
     array of every stage in the queue; the caller adds those of an array's stages before it asks for the next array.
 
@@ -47,7 +47,7 @@ def into_arrays(
     for job in jobs:
         level = 1 + max((level_of.get(parent, -1) for parent in job.stage.parents.values()), default=-1)
         level_of[job.id], gpus_of_level[level] = level, gpus_of_level.get(level, 0) + job.gpus
-        groups.setdefault((level, Resources.of(cluster, job.gpus, job.hours)), []).append(job)
+        groups.setdefault((level, Resources.for_job(cluster, job.gpus, job.hours)), []).append(job)
     for (level, resources), members in sorted(groups.items(), key=lambda item: item[0][0]):
         at_a_time = len(members)
         if resources.gpus:
@@ -61,6 +61,6 @@ def into_arrays(
             throttle = min(len(chunk), at_a_time // lanes + (lane < at_a_time % lanes))
             after = {arrays[parent] for job in chunk for parent in job.stage.parents.values() if parent in arrays}
             after |= {latest_of_lane[lane]} if lane in latest_of_lane else set()
-            yield Array(new_name(sweep_name), resources, len(chunk), throttle, tuple(sorted(after))), chunk
+            yield JobArray(new_name(sweep_name), resources, len(chunk), throttle, tuple(sorted(after))), chunk
             if chunk[0].id in arrays:
                 latest_of_lane[lane] = arrays[chunk[0].id]

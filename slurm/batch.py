@@ -39,7 +39,7 @@ class Resources:
     """Time limit in minutes."""
 
     @classmethod
-    def of(cls, cluster: SlurmCluster, gpus: int, hours: float) -> "Resources":
+    def for_job(cls, cluster: SlurmCluster, gpus: int, hours: float) -> "Resources":
         """The resources of a job on `gpus` GPUs that is expected to take `hours`. Time limits are generous, and one of
         a few values, so that many jobs fit in one array."""
         minutes = 10.0
@@ -55,7 +55,7 @@ class Resources:
 
 
 @dataclass(frozen=True)
-class Array:
+class JobArray:
     """A job array: the same resources for every index."""
 
     name: str
@@ -70,7 +70,7 @@ class Array:
     """Minutes that have to pass before it starts."""
 
 
-def script(array: Array, cluster: SlurmCluster, folder: Path) -> str:
+def script(array: JobArray, cluster: SlurmCluster, folder: Path) -> str:
     """The text of the batch script. `folder` will hold the script, the pickles and the logs."""
     resources, light = array.resources, cluster.light
     seconds = 60 * resources.minutes

@@ -14,11 +14,11 @@ def check(
     runs: Path, queued: Sequence[QueuedArray], new: Sequence[StageJob], limit: float | None
 ) -> dict[str, float | None]:
     """The fields of a line of the ledger. Raises UserError where the limit is too low for the new jobs."""
-    spent, promised, wanted = _spent(runs), _promised(runs, queued), sum(job.gpu_hours for job in new)
-    if limit is not None and spent + promised + wanted > limit:
+    spent, promised, added = _spent(runs), _promised(runs, queued), sum(job.gpu_hours for job in new)
+    if limit is not None and spent + promised + added > limit:
         raise UserError(
             f"--budget-gpu-hours is {limit:g}, but {spent:.3g} are spent, {promised:.3g} promised to queued jobs, and "
-            f"this would add {wanted:.3g}: raise it, or make the sweep smaller"
+            f"this would add {added:.3g}: raise it, or make the sweep smaller"
         )
     return {"spent": spent, "promised": promised, "limit": limit}
 

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from slurm.stage_status import Status
+from slurm.stage_status import StageStatus
 from slurm.submissions import Submissions
 
 
-def log_files(out: Path, stage: Status, rank: int) -> list[Path]:
+def log_files(out: Path, stage: StageStatus, rank: int) -> list[Path]:
     """The files of a stage's latest job that are not empty: what it printed, and its events."""
     folder = out / "runs" / stage.id
     files = [*folder.glob(f"ranks/{rank}.log"), *folder.glob("jobs/*_log.*")]

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from scaling.core.attempts import SILENT, Attempt, attempts, failures_reset_at, given_up
+from scaling.core.attempts import SILENT_LIMIT, Attempt, attempts, failures_reset_at, given_up
 from scaling.core.stage_folder import StageFolder
 from slurm.arrays import StageJob
 from slurm.cancellation import is_cancelled
@@ -50,11 +50,11 @@ def missing_stages(
 def _reason_not_to_try(folder: StageFolder, known: Sequence[Submission]) -> str | None:
     if is_cancelled(folder):
         return "cancelled"
-    past = attempts(folder)
-    return given_up(folder, past) or _never_started(folder, known, past)
+    past_attempts = attempts(folder)
+    return given_up(folder, past_attempts) or _never_started(folder, known, past_attempts)
 
 
-def _never_started(folder: StageFolder, known: Sequence[Submission], past: Sequence[Attempt]) -> str | None:
+def _never_started(folder: StageFolder, known: Sequence[Submission], past_attempts: Sequence[Attempt]) -> str | None:
     """Why another job makes no sense where several jobs ended before they started to work: without the right Python, or
     on nodes that do not see the folder."""
     stage, reset_at = folder.path.name, failures_reset_at(folder)
@@ -63,9 +63,9 @@ def _never_started(folder: StageFolder, known: Sequence[Submission], past: Seque
     job_ids = [
         submission.job_id(stage) for submission in known if stage in submission.stages and submission.at > reset_at
     ]
-    worked = {attempt.job.partition(".")[0] for attempt in past}
+    worked = {attempt.job.partition(".")[0] for attempt in past_attempts}
     idle = [job_id for job_id in job_ids if job_id is not None and job_id not in worked]
     parents = [StageFolder(folder.path.parent / parent) for parent in folder.stage().parents.values()]
-    if len(idle) < SILENT or not all(parent.complete for parent in parents):
+    if len(idle) < SILENT_LIMIT or not all(parent.complete for parent in parents):
         return None
     return f"{len(idle)} jobs, the latest {idle[-1]}, ended before they started to work; see 'scaling logs'"

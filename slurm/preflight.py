@@ -19,38 +19,43 @@ def check(cluster: SlurmCluster, scheduler: Scheduler) -> None:
         if name is not None and name not in names:
             close = get_close_matches(name, names, 1)
             hint = f"did you mean '{close[0]}'?" if close else f"there are {', '.join(names)}"
-            raise _mistake(cluster, f"{field}: there is no '{name}'; {hint}")
-    here = [row for row in rows if row[0] == cluster.partition] if cluster.partition else rows
+            raise _user_error(cluster, f"{field}: there is no '{name}'; {hint}")
+    partition_rows = [row for row in rows if row[0] == cluster.partition] if cluster.partition else rows
     where = f"partition {cluster.partition}" if cluster.partition else "the cluster"
-    most = max((_gpus(row[1], cluster.gpu_type) for row in here), default=0)
+    largest = max((_gpus(row[1], cluster.gpu_type) for row in partition_rows), default=0)
     kind = f" of type {cluster.gpu_type}" if cluster.gpu_type else ""
-    if most < cluster.gpus_per_node:
-        raise _mistake(cluster, f"gpus_per_node is {cluster.gpus_per_node}, but a node of {where} has {most}{kind}")
-    fitting = [row for row in here if _gpus(row[1], cluster.gpu_type) >= cluster.gpus_per_node]
+    if largest < cluster.gpus_per_node:
+        raise _user_error(
+            cluster, f"gpus_per_node is {cluster.gpus_per_node}, but a node of {where} has {largest}{kind}"
+        )
+    fitting = [row for row in partition_rows if _gpus(row[1], cluster.gpu_type) >= cluster.gpus_per_node]
     nodes = sum(int(row[2]) for row in fitting)
     if nodes < cluster.max_nodes:
-        raise _mistake(cluster, f"max_nodes is {cluster.max_nodes}, but {where} has {nodes} such nodes")
+        raise _user_error(cluster, f"max_nodes is {cluster.max_nodes}, but {where} has {nodes} such nodes")
     _check_node(cluster, fitting, where)
     longest = max(_hours(row[3]) for row in fitting)
     if longest < cluster.hours_limit:
-        raise _mistake(cluster, f"hours_limit is {cluster.hours_limit:g}, but {where} allows {longest:g} h")
+        raise _user_error(cluster, f"hours_limit is {cluster.hours_limit:g}, but {where} allows {longest:g} h")
 
 
 def _check_node(cluster: SlurmCluster, rows: Sequence[Sequence[str]], where: str) -> None:
     cpus, cpus_there = cluster.cpus_per_gpu * cluster.gpus_per_node, max(_number(row[4]) for row in rows)
     if cpus > cpus_there:
-        raise _mistake(
+        raise _user_error(
             cluster, f"cpus_per_gpu is {cluster.cpus_per_gpu}: {cpus} a node, but a node of {where} has {cpus_there}"
         )
     if cluster.mem_gb_per_gpu is not None:
-        asked, there = cluster.mem_gb_per_gpu * cluster.gpus_per_node, max(_number(row[5]) for row in rows) / 1024
-        if asked > there:
-            raise _mistake(
-                cluster, f"mem_gb_per_gpu: {asked:g} GB a node, but a node of {where} has {there:.0f}; lower it"
+        requested, available = (
+            cluster.mem_gb_per_gpu * cluster.gpus_per_node,
+            max(_number(row[5]) for row in rows) / 1024,
+        )
+        if requested > available:
+            raise _user_error(
+                cluster, f"mem_gb_per_gpu: {requested:g} GB a node, but a node of {where} has {available:.0f}; lower it"
             )
 
 
-def _mistake(cluster: SlurmCluster, text: str) -> UserError:
+def _user_error(cluster: SlurmCluster, text: str) -> UserError:
     return UserError(f"cluster {cluster.name}: {text}")
 
 

@@ -55,8 +55,8 @@ class Bars:
                 self.tasks[stage.id], completed=event.get("done", 0), total=event.get("total"), note=_note(event)
             )
         running = {stage.id for stage, _ in snapshot.running}
-        for ended in self.tasks.keys() - running:
-            self.progress.remove_task(self.tasks.pop(ended))
+        for ended_stage in self.tasks.keys() - running:
+            self.progress.remove_task(self.tasks.pop(ended_stage))
 
 
 class Lines:

@@ -79,7 +79,7 @@ def _read(folder: Path) -> CachedQueue:
     path, cached = folder / "queue.json", _unwritten.get(folder, CachedQueue())
     with suppress(UserError):  # missing, damaged or of another version: the scheduler is asked again
         written = parse_spec(CachedQueue, read_document(path), str(path))
-        cached = max(cached, written, key=lambda each: each.asked)
+        cached = max(cached, written, key=lambda candidate: candidate.asked)
     return cached
 
 

@@ -109,9 +109,9 @@ def _answered(
     arrays = sorted({row.array for row in queue if row.name == submission.name}, key=int)
     if arrays:
         retrier.say(f"the scheduler had accepted {submission.name} as {arrays[0]} without answering")
-    answered = submission.accepted(arrays[0]) if arrays else submission.never_accepted()
-    submissions.write(answered)
-    return answered
+    updated = submission.accepted(arrays[0]) if arrays else submission.never_accepted()
+    submissions.write(updated)
+    return updated
 
 
 def _cancel_duplicates(known: Sequence[Submission], queue: Sequence[QueueRow], retrier: Retrier) -> None:

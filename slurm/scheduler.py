@@ -163,7 +163,7 @@ class Scheduler:
         """Runs a command and gives its output. Raises SchedulerDownError, RefusedError and UserError."""
         self._refuse_if_open()
         try:
-            done = subprocess.run(
+            process = subprocess.run(
                 command, capture_output=True, text=True, timeout=self.timeout, check=False, env=_environment()
             )
         except FileNotFoundError:
@@ -172,14 +172,14 @@ class Scheduler:
             ) from None
         except subprocess.TimeoutExpired:
             raise self._failed(f"{command[0]} gave no answer in {self.timeout:g} s") from None
-        if done.returncode:
-            message = " ".join((done.stderr or done.stdout).split())
+        if process.returncode:
+            message = " ".join((process.stderr or process.stdout).split())
             if any(phrase in message for phrase in NO_ANSWER):
                 raise self._failed(message)
             self.breaker.unlink(missing_ok=True)
             raise (FullError if any(phrase in message for phrase in FULL) else RefusedError)(message)
         self.breaker.unlink(missing_ok=True)
-        return done.stdout
+        return process.stdout
 
     def _refuse_if_open(self) -> None:
         breaker = self._breaker_state()

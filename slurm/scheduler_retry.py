@@ -15,7 +15,7 @@ LONGEST_PAUSE = 300.0
 TIMEOUT = 3600.0
 """Seconds after which a question without an answer is given up."""
 
-Answer = TypeVar("Answer")
+T = TypeVar("T")
 
 
 class Retrier:
@@ -32,7 +32,7 @@ class Retrier:
         """`timeout` is the number of seconds after which a question without an answer is given up."""
         self.scheduler, self.timeout, self.say, self.sleep = scheduler, timeout, say, sleep
 
-    def ask(self, question: Callable[[], Answer]) -> Answer:
+    def ask(self, question: Callable[[], T]) -> T:
         """The answer to a question. Raises SchedulerDownError after the timeout."""
         started, pause = self.scheduler.clock(), SETTLE_SECONDS
         while True:

@@ -14,12 +14,12 @@ from scaling.core.store import read_document
 from slurm.outstanding import is_continued
 from slurm.queue_cache import QueueView
 from slurm.speed import Speed, read_speed
-from slurm.states import State, Surroundings, derive_state, event_log
+from slurm.states import State, SweepContext, derive_state, event_log
 from slurm.submissions import Submission, SubmittedStage, latest_of_stages
 
 
 @dataclass(frozen=True)
-class Status:
+class StageStatus:
     """The status of one stage."""
 
     id: str
@@ -47,29 +47,29 @@ class Status:
         return asdict(self)
 
 
-def statuses(out: Path, submissions: Sequence[Submission], view: QueueView, now: float) -> list[Status]:
+def statuses(out: Path, submissions: Sequence[Submission], view: QueueView, now: float) -> list[StageStatus]:
     """The status of all stages with a spec, parents first. `now` is the file system's time, in seconds since the epoch,
     from which the clocks of machines may differ.
 
     Raises UserError where a file is damaged.
     """
     latest = latest_of_stages(submissions)
-    around = Surroundings(view, now, is_continued(submissions, view))
-    return _ordered([_status(path, latest, around) for path in (out / "runs").glob("*/spec.json")])
+    context = SweepContext(view, now, is_continued(submissions, view))
+    return _ordered([_status(path, latest, context) for path in (out / "runs").glob("*/spec.json")])
 
 
-def _status(spec_path: Path, latest: Mapping[str, SubmittedStage], around: Surroundings) -> Status:
+def _status(spec_path: Path, latest: Mapping[str, SubmittedStage], context: SweepContext) -> StageStatus:
     spec, folder = read_document(spec_path), StageFolder(spec_path.parent)
     fields = spec.get("fields") if isinstance(spec, dict) else None
     if not isinstance(fields, dict) or "kind" not in fields or "slug" not in spec:
         raise UserError(f"{spec_path}: 'fields.kind' or 'slug' is missing; remove the folder and submit again")
     multiple = spec.get("multiple")
     stage = folder.path.name
-    past, submitted = attempts(folder), latest.get(stage)
-    state, note = derive_state(folder, past, submitted, around)
-    is_running = bool(past) and state in ("running", "stalled")
-    speed = read_speed(event_log(folder, past[-1])) if is_running else Speed()
-    return Status(
+    past_attempts, submitted = attempts(folder), latest.get(stage)
+    state, note = derive_state(folder, past_attempts, submitted, context)
+    is_running = bool(past_attempts) and state in ("running", "stalled")
+    speed = read_speed(event_log(folder, past_attempts[-1])) if is_running else Speed()
+    return StageStatus(
         id=stage,
         kind=fields["kind"],
         slug=spec["slug"],
@@ -77,20 +77,20 @@ def _status(spec_path: Path, latest: Mapping[str, SubmittedStage], around: Surro
         multiple=multiple,
         state=state,
         note=note,
-        step=past[-1].done if past else None,
-        total=past[-1].total if past else None,
-        loss=past[-1].loss if past else None,
+        step=past_attempts[-1].done if past_attempts else None,
+        total=past_attempts[-1].total if past_attempts else None,
+        loss=past_attempts[-1].loss if past_attempts else None,
         tokens_per_second=speed.tokens_per_second,
         mfu=speed.mfu,
         eta_seconds=speed.eta_seconds,
-        attempts=len(past),
-        gpu_hours=sum(attempt.gpus * attempt.seconds for attempt in past) / 3600,
+        attempts=len(past_attempts),
+        gpu_hours=sum(attempt.gpus * attempt.seconds for attempt in past_attempts) / 3600,
         job=(submitted.job_id if submitted is not None else None) or "",
         parents=spec.get("parents", {}),
     )
 
 
-def _ordered(stages: Sequence[Status]) -> list[Status]:
+def _ordered(stages: Sequence[StageStatus]) -> list[StageStatus]:
     """Parents first; among those, stages of one kind together, by compute budget."""
     by_id = {status.id: status for status in stages}
     levels: dict[str, int] = {}

@@ -38,7 +38,7 @@ WAITING_STATES = ("PENDING", "REQUEUED", "REQUEUE_HOLD", "SPECIAL_EXIT")
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class SweepContext:
     """What the states of all stages of a sweep depend on."""
 
     view: QueueView
@@ -50,9 +50,9 @@ class Surroundings:
 
 def derive_state(
     folder: StageFolder,
-    past: Sequence[Attempt],
+    past_attempts: Sequence[Attempt],
     submitted: SubmittedStage | None,
-    around: Surroundings,
+    context: SweepContext,
 ) -> tuple[State, str]:
     """The state of a stage, and why it is in this state: in a few words, or the error message of a failure. `past` are
     its attempts, `submitted` is its latest submission. Raises UserError where a file is damaged."""
@@ -62,10 +62,10 @@ def derive_state(
     if is_cancelled(folder):
         return "cancelled", ""
     if submitted is None:
-        return _without_scheduler(folder, past, around.now)
-    if submitted.job_id is not None and submitted.job_id in around.view.queue:
-        return _in_queue(folder, past, submitted.job_id, around)
-    return _not_in_queue(folder, past, submitted, around)
+        return _without_scheduler(folder, past_attempts, context.now)
+    if submitted.job_id is not None and submitted.job_id in context.view.queue:
+        return _in_queue(folder, past_attempts, submitted.job_id, context)
+    return _not_in_queue(folder, past_attempts, submitted, context)
 
 
 def event_log(folder: StageFolder, attempt: Attempt) -> Path:
@@ -73,41 +73,47 @@ def event_log(folder: StageFolder, attempt: Attempt) -> Path:
     return folder.path / f"events.{attempt.number:04d}.jsonl"
 
 
-def _in_queue(folder: StageFolder, past: Sequence[Attempt], job_id: str, around: Surroundings) -> tuple[State, str]:
-    last = past[-1] if past else None
-    slurm_state, reason = around.view.queue[job_id]
-    if last is not None and _last_event_at(folder, last) > around.view.seen:  # the files are newer than the answer
-        return _running(folder, last, job_id, around.now) if last.end == "silent" else _waiting(last, "")
+def _in_queue(
+    folder: StageFolder, past_attempts: Sequence[Attempt], job_id: str, context: SweepContext
+) -> tuple[State, str]:
+    last = past_attempts[-1] if past_attempts else None
+    slurm_state, reason = context.view.queue[job_id]
+    if last is not None and _last_event_at(folder, last) > context.view.seen:  # the files are newer than the answer
+        return _running(folder, last, job_id, context.now) if last.end == "silent" else _waiting(last, "")
     if slurm_state in WAITING_STATES:
         return _waiting(last, reason)
-    return _running(folder, last, job_id, around.now)
+    return _running(folder, last, job_id, context.now)
 
 
 def _not_in_queue(
     folder: StageFolder,
-    past: Sequence[Attempt],
+    past_attempts: Sequence[Attempt],
     submitted: SubmittedStage,
-    around: Surroundings,
+    context: SweepContext,
 ) -> tuple[State, str]:
     submission = submitted.submission
-    if submission.answer == "pending" or submission.at >= around.view.seen:  # submitted after the queue was read
-        return ("retrying", f"submitted again after: {past[-1].end}") if past else ("queued", "submitted just now")
-    if reason := given_up(folder, past):
+    if submission.answer == "pending" or submission.at >= context.view.seen:  # submitted after the queue was read
+        return (
+            ("retrying", f"submitted again after: {past_attempts[-1].end}")
+            if past_attempts
+            else ("queued", "submitted just now")
+        )
+    if reason := given_up(folder, past_attempts):
         return "failed", reason
     missing = [p for p in folder.stage().parents.values() if not StageFolder(folder.path.parent / p).complete]
     if missing:
         return "planned", f"waits for {missing[0]}"
-    note = _why_not_in_queue(past, submitted.job_id, around.view)
-    return ("retrying", f"{note}; the controller job submits it again") if around.is_continued else ("lost", note)
+    note = _why_not_in_queue(past_attempts, submitted.job_id, context.view)
+    return ("retrying", f"{note}; the controller job submits it again") if context.is_continued else ("lost", note)
 
 
-def _why_not_in_queue(past: Sequence[Attempt], job_id: str | None, view: QueueView) -> str:
+def _why_not_in_queue(past_attempts: Sequence[Attempt], job_id: str | None, view: QueueView) -> str:
     if job_id is None:
         return "the scheduler never accepted its job"
     final_state = view.ended.get(job_id, "")
     if final_state and final_state not in ("RUNNING", "PENDING", "COMPLETED"):
         return final_state
-    return "its job left the queue" + (f" ({past[-1].end})" if past else "")
+    return "its job left the queue" + (f" ({past_attempts[-1].end})" if past_attempts else "")
 
 
 def _waiting(last: Attempt | None, reason: str) -> tuple[State, str]:
@@ -127,15 +133,15 @@ def _running(folder: StageFolder, last: Attempt | None, job_id: str, now: float)
     return "running", ""
 
 
-def _without_scheduler(folder: StageFolder, past: Sequence[Attempt], now: float) -> tuple[State, str]:
+def _without_scheduler(folder: StageFolder, past_attempts: Sequence[Attempt], now: float) -> tuple[State, str]:
     """The state of a stage that was never submitted: a process on this machine may work on it."""
-    if not past:
+    if not past_attempts:
         return "planned", ""
-    if past[-1].end == "silent" and folder.is_worked_on():
-        return _running(folder, past[-1], past[-1].job.partition(".")[0], now)
-    if reason := given_up(folder, past):
+    if past_attempts[-1].end == "silent" and folder.is_worked_on():
+        return _running(folder, past_attempts[-1], past_attempts[-1].job.partition(".")[0], now)
+    if reason := given_up(folder, past_attempts):
         return "failed", reason
-    return "lost", f"its attempt ended: {past[-1].end}"
+    return "lost", f"its attempt ended: {past_attempts[-1].end}"
 
 
 def _last_event_at(folder: StageFolder, attempt: Attempt) -> float:

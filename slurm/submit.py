@@ -17,7 +17,7 @@ from scaling.core.stage_folder import StageFolder
 from slurm import budget
 from slurm.array_submission import ArraySubmitter, Function, SubmitResult
 from slurm.arrays import StageJob, into_arrays
-from slurm.batch import Array, Resources
+from slurm.batch import JobArray, Resources
 from slurm.cancellation import cancel_mark
 from slurm.cluster import SlurmCluster
 from slurm.missing import missing_stages
@@ -83,7 +83,7 @@ class Launcher:
             light = Resources(0, 1, min(CONTROLLER_MINUTES, int(60 * self.cluster.hours_limit)))
             if (missing.to_submit or missing.in_queue) and "patrol" not in roles:
                 # First: where the scheduler accepts no more jobs, the patrol submits the rest later.
-                patrol = Array(new_name(sweep_name), light, 1, 1, (), PATROL_MINUTES)
+                patrol = JobArray(new_name(sweep_name), light, 1, 1, (), PATROL_MINUTES)
                 if not submitter.submit_controller(patrol, "patrol", controller):
                     return result
             for array, members in into_arrays(
@@ -97,7 +97,9 @@ class Launcher:
                     self.submissions.log_budget(at=self.scheduler.clock(), **row, **ledger)
             waiting = tuple(sorted({arrays[job.id] for job in jobs if job.id in arrays}))
             if waiting and (result.submitted or result.scripts or "controller" not in roles):
-                submitter.submit_controller(Array(new_name(sweep_name), light, 1, 1, waiting), "controller", controller)
+                submitter.submit_controller(
+                    JobArray(new_name(sweep_name), light, 1, 1, waiting), "controller", controller
+                )
             return result
 
     def cancel(self, stages: Sequence[str], *, whole_sweep: bool) -> list[str]:

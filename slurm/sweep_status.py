@@ -17,7 +17,7 @@ from slurm.controller_message import read_controller_message
 from slurm.outstanding import any_unfinished, is_continued, left_unfinished
 from slurm.queue_cache import QueueView, read_cached_queue
 from slurm.scheduler import Scheduler
-from slurm.stage_status import Status, statuses
+from slurm.stage_status import StageStatus, statuses
 from slurm.submissions import Submissions
 
 
@@ -25,7 +25,7 @@ from slurm.submissions import Submissions
 class SweepStatus:
     """Where a sweep stands."""
 
-    stages: list[Status]
+    stages: list[StageStatus]
     continues: bool
     """Whether a job that continues the sweep is in the queue."""
     submitted: bool
@@ -48,10 +48,10 @@ class SweepStatus:
         return sum(stage.gpu_hours for stage in self.stages)
 
     def to_document(self) -> dict[str, Any]:
-        asked = {"queue_age_seconds": self.queue_age_seconds, "problem": self.problem}
+        queue_fields = {"queue_age_seconds": self.queue_age_seconds, "problem": self.problem}
         limits = {"budget_gpu_hours": self.budget_gpu_hours, "controller": self.controller_message}
         return {
-            **(asked if self.problem is not None else {}),
+            **(queue_fields if self.problem is not None else {}),
             **(limits if self.submitted else {}),
             "goes_on": self.continues,
             "counts": self.counts,
@@ -69,7 +69,9 @@ def sweep_status(out: Path) -> SweepStatus:
     view, queue_age, problem = QueueView(age=math.inf, seen=0.0), None, None
     ended = (out / "outcome.json").exists() and not any_unfinished(out, submissions)
     if submissions and not ended:
-        view = read_cached_queue(folder, Scheduler(folder), lambda seen: left_unfinished(out, submissions, seen))
+        view = read_cached_queue(
+            folder, Scheduler(folder), lambda latest_view: left_unfinished(out, submissions, latest_view)
+        )
         queue_age, problem = round(view.age, 1) if view.seen else None, view.problem
     return SweepStatus(
         stages=statuses(out, submissions, view, _file_system_time(out)),

@@ -72,8 +72,8 @@ def _reason_to_skip(folder: StageFolder, job: str) -> str | None:
     for role in folder.stage().parents:
         if not folder.parent(role).complete:
             return f"its {role} is not complete"
-    past = [attempt for attempt in attempts(folder) if attempt.job != job]
-    return given_up(folder, past)
+    past_attempts = [attempt for attempt in attempts(folder) if attempt.job != job]
+    return given_up(folder, past_attempts)
 
 
 def _wait_for_disk_space(folder: StageFolder) -> None:

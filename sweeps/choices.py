@@ -79,8 +79,8 @@ class AssumedChoices:
         if kept is not None:
             trained = [stages.run(trial_run(sweep, trial.rates), "tuning") for trial in kept.trials]
             return Trials(distinct(trained), kept.chosen.rates)
-        own = stages.run(trial_run(sweep, {}), "tuning")
-        return Trials((own,), {}, sweep.tuning.trials, sweep.tuning.at_a_time)
+        base_trial = stages.run(trial_run(sweep, {}), "tuning")
+        return Trials((base_trial,), {}, sweep.tuning.trials, sweep.tuning.at_a_time)
 
     def ladder_outcome(self, sweep: SweepSpec, stages: StageBuilder, ladder: Sequence[TrainedRun]) -> LadderOutcome:
         self.target_size = sweep.target_sizes[len(sweep.target_sizes) // 2]
@@ -98,10 +98,15 @@ class AssumedChoices:
 
     def _column(self, stages: StageBuilder, ladder: Sequence[TrainedRun], multiple: float) -> TrainedRun:
         """The run of a budget that has been measured, or else the middle one."""
-        runs = [one for one in reversed(ladder) if one.run.multiple == multiple]  # in the order of the sweep
-        for one in runs:
-            if self.runs is not None and StageFolder(self.runs / stages.metrics(one.run, one.stage).id).complete:
-                return one
+        runs = [
+            trained_run for trained_run in reversed(ladder) if trained_run.run.multiple == multiple
+        ]  # in the order of the sweep
+        for trained_run in runs:
+            if (
+                self.runs is not None
+                and StageFolder(self.runs / stages.metrics(trained_run.run, trained_run.stage).id).complete
+            ):
+                return trained_run
         return runs[len(runs) // 2]
 
 

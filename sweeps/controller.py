@@ -38,7 +38,7 @@ class Controller:
     def __init__(self, sweep: SweepSpec | StudySpec, out: Path, stages: StageBuilder | None = None) -> None:
         """`stages`: a builder that has hashed the user's folders already."""
         self.sweep, self.out = sweep, out
-        self.stages = stages or StageBuilder.of(sweep)
+        self.stages = stages or StageBuilder.for_sweep(sweep)
 
     def next(self) -> ReadyStages | None:
         """Stages to bring to COMPLETE, or None where nothing is left to run.

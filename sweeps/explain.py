@@ -18,7 +18,7 @@ from scaling.core.identity import RECIPE_VERSION
 from scaling.core.stage import Stage
 from scaling.core.stage_folder import StageFolder
 
-State = Literal["complete", "unfinished", "never tried"]
+Completion = Literal["complete", "unfinished", "never tried"]
 LONGEST_VALUE = 60
 """Most characters of a value that are shown."""
 MANIFESTS = {"data": "its videos or captions", "latents": "its text encoder's files"}
@@ -59,11 +59,11 @@ class Cause:
     def __str__(self) -> str:
         kinds = [stage.kind for stage in self.stages]
         counts = [f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds)]
-        who = f"{len(kinds)} stages ({', '.join(counts)})" if len(counts) > 1 else f"{counts[0]} stages"
-        who = self.stages[0].id if len(kinds) == 1 else who
+        subject = f"{len(kinds)} stages ({', '.join(counts)})" if len(counts) > 1 else f"{counts[0]} stages"
+        subject = self.stages[0].id if len(kinds) == 1 else subject
         others = f" and {len(self.against) - 1} others" if len(self.against) > 1 else ""
         against = f" (against {self.against[0]}{others})" if self.against else ""
-        return f"{who}: {self.reason}{against}"
+        return f"{subject}: {self.reason}{against}"
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ class Explainer:
         """The stage of the sweep that replaces a folder, and how it differs from it; None where there is none."""
         described = self._describe(name)
         for identity, stage in self.stages.items() if described else ():
-            if described and self._corresponds(stage, described[0]):
+            if described and self._can_replace(stage, described[0]):
                 return identity, tuple(change.as_reason(identity) for change in self._compare(identity, stage, name))
         return None
 
@@ -128,7 +128,7 @@ class Explainer:
         ranked = []
         for name in self.predecessors[stage.slug]:
             described = self._describe(name)
-            if described is None or not self._corresponds(stage, described[0]):
+            if described is None or not self._can_replace(stage, described[0]):
                 continue
             old, complete = described[0], StageFolder(self.runs / name).complete
             differing = len(list(_differing(stage.fields.model_dump(mode="json"), old.fields.model_dump(mode="json"))))
@@ -136,13 +136,13 @@ class Explainer:
         return min(ranked)[-1] if ranked else None
 
     @staticmethod
-    def _corresponds(stage: Stage, old: Stage) -> bool:
+    def _can_replace(stage: Stage, old: Stage) -> bool:
         """Whether a stage can have replaced another: they have the same kind, slug and budget, and so have their
         parents."""
         if (stage.kind, stage.slug, stage.compute) != (old.kind, old.slug, old.compute):
             return False
-        both = stage.parents.keys() & old.parents.keys()
-        return all(_slug(stage.parents[role]) == _slug(old.parents[role]) for role in both)
+        roles = stage.parents.keys() & old.parents.keys()
+        return all(_slug(stage.parents[role]) == _slug(old.parents[role]) for role in roles)
 
     def _compare(self, identity: str, stage: Stage, predecessor: str) -> tuple[_Change, ...]:
         """The differences between a stage and its predecessor, each at the first stage where it appears."""
@@ -155,9 +155,9 @@ class Explainer:
         if described is None:
             return
         old, recipe = described
-        own = [
-            _difference(stage.kind, *one)
-            for one in _differing(stage.fields.model_dump(mode="json"), old.fields.model_dump(mode="json"))
+        own_changes = [
+            _difference(stage.kind, *difference)
+            for difference in _differing(stage.fields.model_dump(mode="json"), old.fields.model_dump(mode="json"))
         ]
         inherited = dict[_Change, None]()
         for role in sorted(stage.parents.keys() | old.parents.keys()):
@@ -165,16 +165,16 @@ class Explainer:
             if parent == before:
                 continue
             if parent is None or before is None:
-                own.append(f"{'no ' if parent is None else 'a '}{role} to go on from")
+                own_changes.append(f"{'no ' if parent is None else 'a '}{role} to go on from")
             elif parent in self.stages and self._describe(before) is not None:
                 inherited.update(dict.fromkeys(self._compare(parent, self.stages[parent], before)))
             else:
-                own.append(f"{role} {before} -> {parent}")
-        if own:
-            text = f"changed: {', '.join(own)}"
+                own_changes.append(f"{role} {before} -> {parent}")
+        if own_changes:
+            text = f"changed: {', '.join(own_changes)}"
             yield _Change(text, stage.kind, identity, predecessor)
             inherited = {change: None for change in inherited if change.text != text}  # a section that both stages have
-        if recipe not in (None, RECIPE_VERSION) or not (own or inherited):
+        if recipe not in (None, RECIPE_VERSION) or not (own_changes or inherited):
             inherited[_Change(_recipe(recipe), "", "", "")] = None
         yield from inherited
 
@@ -208,23 +208,23 @@ def explain(stages: Mapping[str, Stage], runs: Path) -> list[Cause]:
     return group_by_cause(explanation for explanation in explanations if explanation is not None)
 
 
-def state(folder: StageFolder) -> State:
+def state(folder: StageFolder) -> Completion:
     """How far a stage has come, read from its files."""
     if folder.complete:
         return "complete"
     return "unfinished" if folder.attempts else "never tried"
 
 
-def unfinished(tried: Sequence[Attempt]) -> str:
+def unfinished(past_attempts: Sequence[Attempt]) -> str:
     """A short description of a stage that was begun and is not complete."""
-    count = f"{len(tried)} attempt{'s' if len(tried) != 1 else ''}"
-    last = tried[-1]
-    counted = next((one for one in reversed(tried) if one.done is not None), None)
-    words = [f"unfinished: {count}"]
+    count = f"{len(past_attempts)} attempt{'s' if len(past_attempts) != 1 else ''}"
+    last = past_attempts[-1]
+    counted = next((attempt for attempt in reversed(past_attempts) if attempt.done is not None), None)
+    parts = [f"unfinished: {count}"]
     if counted is not None:
-        words.append(f"at {counted.done} of {counted.total}" if counted.total else f"at {counted.done}")
-    words.append("the last one left no word about its end" if last.end == "silent" else f"the last one {last.end}")
-    return ", ".join(words)
+        parts.append(f"at {counted.done} of {counted.total}" if counted.total else f"at {counted.done}")
+    parts.append("the last one left no word about its end" if last.end == "silent" else f"the last one {last.end}")
+    return ", ".join(parts)
 
 
 def _slug(identity: str) -> str:
@@ -238,25 +238,25 @@ def _recipe(recipe: int | None) -> str:
     return f"recipe version {recipe} -> {RECIPE_VERSION}"
 
 
-def _difference(kind: str, name: str, before: Any, now: Any) -> str:
+def _difference(kind: str, name: str, before: Any, after: Any) -> str:
     if name == "manifest" and kind in MANIFESTS:
         return MANIFESTS[kind]
-    return f"{name} {_short(before)} -> {_short(now)}"
+    return f"{name} {_short(before)} -> {_short(after)}"
 
 
-def _differing(now: Any, before: Any, name: str = "") -> Iterator[tuple[str, Any, Any]]:
+def _differing(after: Any, before: Any, name: str = "") -> Iterator[tuple[str, Any, Any]]:
     """Name, value before and value now of every field that differs."""
-    if now == before:
+    if after == before:
         return
-    if isinstance(now, dict) and isinstance(before, dict):
-        for key in [*now, *(key for key in before if key not in now)]:
+    if isinstance(after, dict) and isinstance(before, dict):
+        for key in [*after, *(key for key in before if key not in after)]:
             where = f"{name}.{key}" if name else str(key)
-            yield from _differing(now.get(key, _ABSENT), before.get(key, _ABSENT), where)
-    elif isinstance(now, list | tuple) and isinstance(before, list | tuple) and len(now) == len(before):
-        for number, (new, old) in enumerate(zip(now, before, strict=True)):
+            yield from _differing(after.get(key, _ABSENT), before.get(key, _ABSENT), where)
+    elif isinstance(after, list | tuple) and isinstance(before, list | tuple) and len(after) == len(before):
+        for number, (new, old) in enumerate(zip(after, before, strict=True)):
             yield from _differing(new, old, f"{name}.{number}")
     else:
-        yield name, before, now
+        yield name, before, after
 
 
 class _Absent:

@@ -18,12 +18,12 @@ def ladder_run(sweep: SweepSpec, multiple: float, size: str) -> Run:
     """The run of one size at one budget of the ladder."""
     if not sweep.branches:
         return _run(sweep, multiple, size)
-    budgets = [one for one in sorted(sweep.ladder) if size in sweep.ladder[one] and one <= multiple]
+    budgets = [budget for budget in sorted(sweep.ladder) if size in sweep.ladder[budget] and budget <= multiple]
     run = _run(sweep, multiple, size)
     # Samples of a branch are drawn at the moments that come after its trunk.
     after = tuple(share for share in sweep.evaluation.sample_at if share > 1 - sweep.optim.decay_fraction)
     spec = run.spec.replace(evaluation=sweep.evaluation.replace(sample_at=after))
-    return run.replace(spec=spec, trunk_budgets=tuple(sweep.base_flops * one for one in budgets))
+    return run.replace(spec=spec, trunk_budgets=tuple(sweep.base_flops * budget for budget in budgets))
 
 
 def target_run(sweep: SweepSpec, size: str) -> Run:

@@ -22,14 +22,14 @@ from sweeps.settings import Run, RunSpec
 from sweeps.spec import StudySpec, SweepSpec
 from sweeps.study import StudyFile
 
-NOTHING: Mapping[str, Any] = MappingProxyType({})
+NO_OVERRIDES: Mapping[str, Any] = MappingProxyType({})
 FUNCTION = "sweep"
 """The function of a Python file where none is named."""
 LADDER_ONLY = ("ladder", "target", "target_sizes", "columns", "branches", "tuning")
 """Fields of a ladder that a study which extends it does not take over."""
 
 
-def load_sweep(name_or_path: str, overrides: Mapping[str, Any] = NOTHING) -> SweepSpec | StudySpec:
+def load_sweep(name_or_path: str, overrides: Mapping[str, Any] = NO_OVERRIDES) -> SweepSpec | StudySpec:
     """A sweep from a file, or a shipped one by its name. Paths in a YAML file are relative to it. `overrides` are
     values of dotted fields, such as `optim.muon_lr`, that replace those of the file; paths in them are relative to the
     working directory.
@@ -77,8 +77,8 @@ def _document(path: Path, extended_by: tuple[Path, ...] = ()) -> dict[str, Any]:
     extended = document.pop("extends", None)
     if extended is None:
         return document
-    beside = path.parent / str(extended)
-    base = _document(beside if beside.is_file() else _path_of(str(extended)), (*extended_by, path))
+    relative_path = path.parent / str(extended)
+    base = _document(relative_path if relative_path.is_file() else _path_of(str(extended)), (*extended_by, path))
     if "runs" in document:
         base = {name: value for name, value in base.items() if name not in LADDER_ONLY}
     return merged(base, document)

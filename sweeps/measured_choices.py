@@ -47,15 +47,15 @@ class MeasuredChoices:
         path.unlink(missing_ok=True)
         trials: list[Trial] = []
         known: list[Stage] = []
-        while asked := next_trials(sweep, trials):
-            batch = [stages.run(trial_run(sweep, rates), "tuning") for rates in asked]
+        while next_rates := next_trials(sweep, trials):
+            batch = [stages.run(trial_run(sweep, rates), "tuning") for rates in next_rates]
             known += batch
             if not self._all_complete(batch):
                 return Trials(distinct(known), None)
             records = [self.record(stage) for stage in batch]
             trials += [
                 Trial(run_id=record.run_id, rates=rates, val_loss=record.value("val_loss"))
-                for rates, record in zip(asked, records, strict=True)
+                for rates, record in zip(next_rates, records, strict=True)
             ]
         tuning = choose_rates(sweep, trials)
         write_document(path, tuning.model_dump(mode="json"))
@@ -65,9 +65,9 @@ class MeasuredChoices:
         self, sweep: SweepSpec, stages: StageBuilder, ladder: Sequence[TrainedRun]
     ) -> LadderOutcome | None:
         """Raises UserError where every run of a compared budget diverged, or too few runs have a loss."""
-        if not self._all_complete([one.stage for one in ladder]):
+        if not self._all_complete([trained_run.stage for trained_run in ladder]):
             return None
-        records = {one.stage.id: self.record(one.stage) for one in ladder}
+        records = {trained_run.stage.id: self.record(trained_run.stage) for trained_run in ladder}
         columns = tuple(_best(ladder, records, multiple) for multiple in sweep.compared)
         self.forecast = self._predict(sweep, training_table(list(records.values())))
         return LadderOutcome(_nearest_size(sweep, self.forecast.n_params), columns)
@@ -115,9 +115,10 @@ class MeasuredChoices:
 def _best(ladder: Sequence[TrainedRun], records: dict[str, RunRecord], multiple: float) -> TrainedRun:
     """The run of a budget with the lowest validation loss. Raises UserError where every one diverged."""
     with_loss = [
-        (loss, one)
-        for one in ladder
-        if one.run.multiple == multiple and (loss := records[one.stage.id].value("val_loss")) is not None
+        (loss, trained_run)
+        for trained_run in ladder
+        if trained_run.run.multiple == multiple
+        and (loss := records[trained_run.stage.id].value("val_loss")) is not None
     ]
     if not with_loss:
         raise UserError(

@@ -72,7 +72,7 @@ def planned_phases(sweep: SweepSpec | StudySpec, runs: Path | None) -> PlannedPh
     Raises UserError where a user's folder is not usable.
     """
     choices = AssumedChoices(runs)
-    known = list(phases(sweep, StageBuilder.of(sweep), choices))
+    known = list(phases(sweep, StageBuilder.for_sweep(sweep), choices))
     return PlannedPhases(known, choices.target_size, choices.target_begun)
 
 
@@ -89,13 +89,13 @@ def possible_stages(sweep: SweepSpec | StudySpec, stages: StageBuilder) -> dict[
     else:
         runs = [TrainedRun(run, stages.run(run)) for run in ladder_runs(sweep)]
         runs += [TrainedRun(target_run(sweep, size), stages.target(sweep, size)) for size in sweep.target_sizes]
-    shared = [stages.shared(one.run.spec) for one in runs]
+    shared = [stages.shared(trained_run.run.spec) for trained_run in runs]
     possible = [
-        *(stage for each in shared for stage in (each.data, each.vae, each.latents, each.reference)),
-        *(each.reconstruction for each in shared),
-        *(trunk for one in runs for trunk in stages.trunks(one.run)),
-        *(one.stage for one in runs),
-        *(stages.metrics(one.run, one.stage) for one in runs),
+        *(stage for group in shared for stage in (group.data, group.vae, group.latents, group.reference)),
+        *(group.reconstruction for group in shared),
+        *(trunk for trained_run in runs for trunk in stages.trunks(trained_run.run)),
+        *(trained_run.stage for trained_run in runs),
+        *(stages.metrics(trained_run.run, trained_run.stage) for trained_run in runs),
     ]
     return {stage.id: stage for stage in possible}
 
@@ -117,7 +117,7 @@ def _ladder(sweep: SweepSpec, stages: StageBuilder, choices: Choices) -> Iterato
     if outcome is None:
         return
     target = stages.target(sweep, outcome.target_size)
-    measured = tuple(stages.metrics(one.run, one.stage) for one in outcome.columns)
+    measured = tuple(stages.metrics(trained_run.run, trained_run.stage) for trained_run in outcome.columns)
     yield Phase("metrics", ("reference", "fit"), measured)
     yield Phase("target", ("fit",), (target,), decides=True)
     if not choices.target_has_loss(sweep, target):
@@ -128,26 +128,26 @@ def _ladder(sweep: SweepSpec, stages: StageBuilder, choices: Choices) -> Iterato
 
 def _study(sweep: StudySpec, stages: StageBuilder) -> Iterator[Phase]:
     runs = [TrainedRun(run, stages.run(run)) for run in sweep.runs]
-    yield from _shared_phases([stages.shared(one.run.spec) for one in runs], measured=sweep.fvd_of_runs)
+    yield from _shared_phases([stages.shared(trained_run.run.spec) for trained_run in runs], measured=sweep.fvd_of_runs)
     yield from _training_phases(stages, runs, "latents")
     if sweep.fvd_of_runs:
-        measured = tuple(stages.metrics(one.run, one.stage) for one in runs)
+        measured = tuple(stages.metrics(trained_run.run, trained_run.stage) for trained_run in runs)
         yield Phase("metrics", ("reference", "training"), measured)
 
 
 def _shared_phases(shared: Sequence[SharedStages], measured: bool = True) -> Iterator[Phase]:
     """Data, VAE and latents, each once however many runs need it; where anything is measured with them, the reference
     and the VAE's own metrics."""
-    yield Phase("data", (), distinct(one.data for one in shared))
-    yield Phase("VAE", ("data",), distinct(one.vae for one in shared))
-    yield Phase("latents", ("VAE",), distinct(one.latents for one in shared))
+    yield Phase("data", (), distinct(group.data for group in shared))
+    yield Phase("VAE", ("data",), distinct(group.vae for group in shared))
+    yield Phase("latents", ("VAE",), distinct(group.latents for group in shared))
     if measured:
-        yield Phase("reference", ("data",), distinct(one.reference for one in shared))
-        yield Phase("reconstruction", ("VAE", "reference"), distinct(one.reconstruction for one in shared))
+        yield Phase("reference", ("data",), distinct(group.reference for group in shared))
+        yield Phase("reconstruction", ("VAE", "reference"), distinct(group.reconstruction for group in shared))
 
 
 def _training_phases(stages: StageBuilder, runs: Sequence[TrainedRun], before: str) -> Iterator[Phase]:
-    trunks = distinct(trunk for one in runs for trunk in stages.trunks(one.run))
+    trunks = distinct(trunk for trained_run in runs for trunk in stages.trunks(trained_run.run))
     if trunks:
         yield Phase("trunks", (before,), trunks)
-    yield Phase("training", ("trunks",) if trunks else (before,), distinct(one.stage for one in runs))
+    yield Phase("training", ("trunks",) if trunks else (before,), distinct(trained_run.stage for trained_run in runs))

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from analysis.forecast.record import Forecast
     from analysis.report.data import (
         ComparisonColumn,
+        LossPrediction,
         PageClip,
         PageFigure,
-        Prediction,
         Prompt,
         Recipe,
         Reconstructions,
@@ -64,7 +64,9 @@ def collect(out: Path, commands: tuple[str, ...] = ()) -> "ReportData":
     sampled = [_folder(out, column.run_id) for column in finished]
     prompts = _prompts(sampled)
     fractions = tuple(
-        sorted({at for folder in sampled for at in folder.stage().fields_as(DiTFields).evaluation.sample_at})
+        sorted(
+            {fraction for folder in sampled for fraction in folder.stage().fields_as(DiTFields).evaluation.sample_at}
+        )
     )
     if finished and not prompts:
         missing["comparison"] = "The runs of the columns have no samples."
@@ -87,7 +89,9 @@ def collect(out: Path, commands: tuple[str, ...] = ()) -> "ReportData":
         columns=columns,
         fractions=fractions,
         prompts=prompts,
-        clips=tuple(_clip(out, column, at, i) for column in columns for at in fractions for i in range(len(prompts))),
+        clips=tuple(
+            _clip(out, column, fraction, i) for column in columns for fraction in fractions for i in range(len(prompts))
+        ),
         prediction=_prediction(out, forecast) if forecast else None,
         figures=figures,
         tuning=_tuning(out),
@@ -154,15 +158,15 @@ def _prompts(sampled: "list[StageFolder]") -> "tuple[Prompt, ...]":
     from analysis.report.data import Prompt
     from scaling.core.specs import parse_spec
 
-    found: dict[Path, tuple[Prompt, ...]] = {}
+    prompts: dict[Path, tuple[Prompt, ...]] = {}
     for path in (folder.samples_path / "prompts.json" for folder in sampled):
         if path.exists():
-            found[path] = tuple(parse_spec(Prompt, entry, str(path)) for entry in read_document(path))
-    if len(set(found.values())) > 1:
+            prompts[path] = tuple(parse_spec(Prompt, entry, str(path)) for entry in read_document(path))
+    if len(set(prompts.values())) > 1:
         raise UserError(
-            f"{' and '.join(map(str, found))}: different prompts or seeds do not compare; sample them again"
+            f"{' and '.join(map(str, prompts))}: different prompts or seeds do not compare; sample them again"
         )
-    return next(iter(found.values()), ())
+    return next(iter(prompts.values()), ())
 
 
 def _clip(out: Path, column: "ComparisonColumn", fraction: float, prompt: int) -> "PageClip":
@@ -186,17 +190,19 @@ def _forecast(out: Path) -> "Forecast | None":
     return parse_spec(Forecast, read_document(path), str(path)) if path.exists() else None
 
 
-def _prediction(out: Path, forecast: "Forecast") -> "Prediction":
+def _prediction(out: Path, forecast: "Forecast") -> "LossPrediction":
     """The forecast's headline, with the outcome where the predicted run was measured."""
-    from analysis.report.data import Prediction
+    from analysis.report.data import LossPrediction
     from scaling.core.specs import parse_spec
 
     path = out / "outcome.json"
     measured = read_document(path) if path.exists() else {}
-    said = ("target_flops", "n_params", "num_tokens", "val_loss", "low", "high", "level")
+    forecast_fields = ("target_flops", "n_params", "num_tokens", "val_loss", "low", "high", "level")
     outcome = ("measured", "relative_error", "inside")
-    fields = {name: getattr(forecast, name) for name in said} | {name: measured.get(name) for name in outcome}
-    return parse_spec(Prediction, fields, str(path))
+    fields = {name: getattr(forecast, name) for name in forecast_fields} | {
+        name: measured.get(name) for name in outcome
+    }
+    return parse_spec(LossPrediction, fields, str(path))
 
 
 def _figures(

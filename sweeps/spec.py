@@ -38,8 +38,8 @@ class TuningSpec(Spec):
     @property
     def ranges(self) -> dict[str, tuple[float, float]]:
         """Lowest and highest value by field of `optim`."""
-        given = {"muon_lr": self.muon_lr, "adamw_lr": self.adamw_lr}
-        return {name: ends for name, ends in given.items() if ends is not None}
+        ranges = {"muon_lr": self.muon_lr, "adamw_lr": self.adamw_lr}
+        return {name: ends for name, ends in ranges.items() if ends is not None}
 
     @model_validator(mode="after")
     def _check_ranges(self) -> Self:
@@ -97,7 +97,7 @@ class SweepSpec(RunSettings):
             raise ValueError(f"target is {self.target:g}, but the ladder already trains at {max(self.ladder):g}")
         for multiple in self.columns:
             if multiple not in self.ladder:
-                known = ", ".join(f"{one:g}" for one in sorted(self.ladder))
+                known = ", ".join(f"{ladder_multiple:g}" for ladder_multiple in sorted(self.ladder))
                 raise ValueError(f"columns: {multiple:g} is not a multiple of the ladder, which has {known}")
         if len(set(self.columns)) < len(self.columns):
             raise ValueError("columns: names a multiple twice")
@@ -155,12 +155,12 @@ class StudySpec(Spec):
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:
-        seen: dict[RunSpec, int] = {}
+        first_numbers: dict[RunSpec, int] = {}
         for number, run in enumerate(self.runs):
-            bare = run.spec
-            if bare in seen:
-                raise ValueError(f"runs.{number}: is the same run as runs.{seen[bare]}; leave one out")
-            seen[bare] = number
+            spec = run.spec
+            if spec in first_numbers:
+                raise ValueError(f"runs.{number}: is the same run as runs.{first_numbers[spec]}; leave one out")
+            first_numbers[spec] = number
         return self
 
 

@@ -11,7 +11,7 @@ from scaling.core.errors import UserError
 from scaling.core.stage import Stage
 from scaling.core.stage_fields import DataFields, TrainingFields
 from scaling.core.stage_folder import StageFolder
-from sweeps.explain import Explainer, State, state, unfinished
+from sweeps.explain import Completion, Explainer, state, unfinished
 
 
 @dataclass(frozen=True)
@@ -34,11 +34,11 @@ class StageDetails:
     compute: str
     what: str
     """What the stage makes, in a few words."""
-    state: State
+    state: Completion
     attempts: tuple[Attempt, ...]
-    waits_for: dict[str, State]
+    waits_for: dict[str, Completion]
     """Id -> state of the stages that it needs."""
-    waited_for_by: dict[str, State]
+    waited_for_by: dict[str, Completion]
     """Id -> state of the stages that need it."""
     now: Successor | None
     """None where no sweep is given to compare with."""
@@ -68,18 +68,18 @@ class StageFolders:
         """How many stages are complete, and how far each of the others came."""
         states = {name: state(folder) for name, folder in self.folders.items()}
         return {
-            "complete": sum(how == "complete" for how in states.values()),
+            "complete": sum(completion == "complete" for completion in states.values()),
             "incomplete": [
-                {"id": name, "state": how, "text": self._progress(name, how)}
-                for name, how in states.items()
-                if how != "complete"
+                {"id": name, "state": completion, "text": self._progress(name, completion)}
+                for name, completion in states.items()
+                if completion != "complete"
             ],
         }
 
     def details(self, identity: str, explainer: Explainer | None) -> StageDetails:
         """All that is known of a stage, compared with the sweep of `explainer` if there is one."""
         stage, folder = self.stages[identity], self.folders[identity]
-        needing = [name for name, other in self.stages.items() if identity in other.parents.values()]
+        needing = [name for name, candidate in self.stages.items() if identity in candidate.parents.values()]
         return StageDetails(
             id=identity,
             kind=stage.kind,
@@ -93,9 +93,9 @@ class StageFolders:
             now=None if explainer is None else _successor(explainer, identity),
         )
 
-    def _progress(self, name: str, how: State) -> str:
+    def _progress(self, name: str, completion: Completion) -> str:
         folder = self.folders[name]
-        return unfinished(attempts(folder)) if folder.attempts else how
+        return unfinished(attempts(folder)) if folder.attempts else completion
 
 
 def _successor(explainer: Explainer, identity: str) -> Successor:
@@ -111,8 +111,8 @@ def _product(stage: Stage) -> str:
     """What a stage makes, in a few words."""
     fields = stage.fields
     if isinstance(fields, TrainingFields):
-        what = "run" if stage.kind == "dit" else "trunk of runs"
-        return f"{what} of {fields.dit.width}x{fields.dit.depth} at {fields.flop_budget:.3g} FLOPs"
+        product = "run" if stage.kind == "dit" else "trunk of runs"
+        return f"{product} of {fields.dit.width}x{fields.dit.depth} at {fields.flop_budget:.3g} FLOPs"
     if isinstance(fields, DataFields) and fields.data.folder is not None:
         return f"videos of {stage.folder}"
     return {

@@ -49,7 +49,7 @@ class StageBuilder:
     _data: dict[DataSpec, Stage] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, sweep: SweepSpec | StudySpec) -> "StageBuilder":
+    def for_sweep(cls, sweep: SweepSpec | StudySpec) -> "StageBuilder":
         """The builder for a sweep."""
         return cls(sweep.name, sweep.hardware)
 

@@ -23,7 +23,7 @@ from sweeps.planning.updates import update_flops
 from sweeps.settings import Run, RunSettings, RunSpec, settings_of
 from sweeps.spec import NAME, StudySpec, require_no_shape, require_size, sized
 
-Fields = Mapping[str, Any]
+FieldValues = Mapping[str, Any]
 """Values by dotted name, such as `optim.adamw_lr`."""
 
 
@@ -79,13 +79,13 @@ class StudyFile(RunSettings):
         fields = {"name": self.name, "runs": runs, "fvd_of_runs": self.fvd_of_runs, "hardware": self.hardware}
         return parse_spec(StudySpec, fields, where)
 
-    def _combinations(self) -> Iterator[dict[str, tuple[str, Fields]]]:
+    def _combinations(self) -> Iterator[dict[str, tuple[str, FieldValues]]]:
         """Every combination of the axes: by axis, the name of the value and the fields that it sets."""
         choices = [[(name, value) for value in _values(name, axis)] for name, axis in self.vary.items()]
         for combination in itertools.product(*choices):
             yield dict(combination)
 
-    def _run(self, entry: StudyRun, axes: Mapping[str, tuple[str, Fields]], where: str) -> Run:
+    def _run(self, entry: StudyRun, axes: Mapping[str, tuple[str, FieldValues]], where: str) -> Run:
         document: dict[str, Any] = settings_of(self) | {"dit": sized(self.dit, entry.size)}
         changes = {field: (axis, value) for axis, (_, fields) in axes.items() for field, value in fields.items()}
         if changes:
@@ -116,7 +116,7 @@ class StudyFile(RunSettings):
         return entry.steps * update_flops(settings)
 
 
-def _values(name: str, axis: list[Any] | dict[str, dict[str, Any]]) -> list[tuple[str, Fields]]:
+def _values(name: str, axis: list[Any] | dict[str, dict[str, Any]]) -> list[tuple[str, FieldValues]]:
     if isinstance(axis, list):
         return [(_name(value), {name: value}) for value in axis]
     return list(axis.items())

@@ -8,23 +8,23 @@ from sweeps.result import StudyRow
 SEED = "seed"
 """The axis that rows are averaged over."""
 
-Key = tuple[object, ...]
+RowKey = tuple[object, ...]
 
 
 def study_rows(records: Sequence[RunRecord]) -> list[StudyRow]:
     """One row for each combination of the axes but the seed, in the order of the records. Losses are compared inside
     one size, budget and VAE only."""
-    groups: dict[Key, list[RunRecord]] = {}
+    groups: dict[RowKey, list[RunRecord]] = {}
     for record in records:
         axes = tuple((axis, value) for axis, value in record.axes.items() if axis != SEED)
         groups.setdefault((*_comparable(record), axes), []).append(record)
     rows: list[StudyRow] = []
-    first: dict[Key, float | None] = {}
+    first_means: dict[RowKey, float | None] = {}
     for group in groups.values():
         losses = tuple(record.value("val_loss") for record in group)
         reached = [loss for loss in losses if loss is not None]
         mean = sum(reached) / len(reached) if len(reached) == len(losses) else None
-        reference = first.setdefault(_comparable(group[0]), mean)
+        reference = first_means.setdefault(_comparable(group[0]), mean)
         rows.append(
             StudyRow(
                 axes={axis: value for axis, value in group[0].axes.items() if axis != SEED},
@@ -42,5 +42,5 @@ def study_rows(records: Sequence[RunRecord]) -> list[StudyRow]:
     return rows
 
 
-def _comparable(record: RunRecord) -> Key:
+def _comparable(record: RunRecord) -> RowKey:
     return (record.vae_id, record.size, record.multiple, record.flop_budget)

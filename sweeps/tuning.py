@@ -73,13 +73,14 @@ def _sobol_trials(sweep: SweepSpec, tuning: TuningSpec) -> list[Rates]:
     from scipy.stats.qmc import Sobol
 
     ranges = tuning.ranges
-    own = {name: min(max(getattr(sweep.optim, name), low), high) for name, (low, high) in ranges.items()}
+    base_rates = {name: min(max(getattr(sweep.optim, name), low), high) for name, (low, high) in ranges.items()}
     needed = SOBOL_TRIALS + tuning.at_a_time
     points = Sobol(len(ranges), rng=np.random.default_rng(tuning.seed)).random_base2(math.ceil(math.log2(needed)))
     logs = [
-        {name: _between(ends, share) for (name, ends), share in zip(ranges.items(), p, strict=True)} for p in points
+        {name: _between(ends, share) for (name, ends), share in zip(ranges.items(), point, strict=True)}
+        for point in points
     ]
-    return [own, *logs]
+    return [base_rates, *logs]
 
 
 def _between(ends: tuple[float, float], share: float) -> float:
@@ -107,5 +108,5 @@ def _tpe_trials(tuning: TuningSpec, trials: Sequence[Trial], count: int) -> list
         study.add_trial(
             optuna.trial.create_trial(params=trial.rates, distributions=space, value=_objective(trial)),
         )
-    asked = [study.ask(space).params for _ in range(count)]
-    return [{name: _rounded(rate, tuning.ranges[name]) for name, rate in rates.items()} for rates in asked]
+    suggestions = [study.ask(space).params for _ in range(count)]
+    return [{name: _rounded(rate, tuning.ranges[name]) for name, rate in rates.items()} for rates in suggestions]

@@ -12,8 +12,8 @@ from scaling.core.specs import DiTSpec, EngineSpec, OptimSpec, VAESpec, VAEStage
 from scaling.diffusion.flow import seeded_noise
 from scaling.diffusion.latents import LatentSet
 from scaling.distributed.group import all_gather, process_group
-from scaling.distributed.ranks import exit_now, exit_with_parent, rank, ranks
-from scaling.distributed.shards import gathered
+from scaling.distributed.ranks import exit_now, exit_with_parent, rank, world_size
+from scaling.distributed.shards import full_on_first_rank
 from scaling.models.dit import DiT
 from scaling.models.vae import VAE
 from scaling.training.batches import FlowBatches
@@ -43,14 +43,14 @@ class Killed(BaseException):
     pass
 
 
-def train(latents, folder, engine, optimizer="adamw", precision="32-true", until=STEPS, visits=None):
+def train(latents, folder, engine, optimizer="adamw", precision="32-true", until=STEPS, weights_callbacks=None):
     """Trains a DiT. Raises Killed before the update `until`, as if the process had died there."""
     torch.manual_seed(0)
     data, optim = LatentSet(latents, held_out=False, patch=2), OPTIM[optimizer]
     model = DiT(DIT, data.channels, data.text_dim)
     prepare(model, model.blocks, engine)
     module = DiTModule(model, optim, STEPS)
-    batches = FlowBatches(data, DIT, optim, 0, rank=rank(), ranks=ranks(), micro_tokens=engine.micro_tokens)
+    batches = FlowBatches(data, DIT, optim, 0, rank=rank(), world_size=world_size(), micro_tokens=engine.micro_tokens)
 
     def batch(step):
         if step == until:
@@ -60,7 +60,16 @@ def train(latents, folder, engine, optimizer="adamw", precision="32-true", until
     folder.mkdir(parents=True, exist_ok=True)
     events = Events(folder / "events.jsonl")
     where = folder / "checkpoints"
-    fit(module, batch, where, events, every=EVERY, engine=engine, precision=precision, visits=visits)
+    fit(
+        module,
+        batch,
+        where,
+        events,
+        every=EVERY,
+        engine=engine,
+        precision=precision,
+        weights_callbacks=weights_callbacks,
+    )
     return module
 
 
@@ -69,13 +78,13 @@ def train_vae(folder):
     torch.manual_seed(0)
     spec = VAETrainSpec(steps=1, batch_clips=5, crop=16, crop_frames=5, gan_weight=0.1, gan_from=0.0)
     vae = VAE(VAESpec(patch=4, stages=(VAEStage(width=8, down="time"), VAEStage(width=16, down="time"))))
-    prepare(vae, [], EngineSpec(processes=ranks()))
+    prepare(vae, [], EngineSpec(processes=world_size()))
     shapes = [(1, 16, 24, 3), (5, 24, 16, 3), (9, 8, 16, 3)]
     clips = [(128 + 60 * seeded_noise(shape, len(shape))).clamp(0, 255).byte().numpy() for shape in shapes]
-    crops = Crops(clips, spec, 4, rank=rank(), ranks=ranks())
+    crops = Crops(clips, spec, 4, rank=rank(), world_size=world_size())
     module = VAEModule(vae, spec)
     folder.mkdir(parents=True, exist_ok=True)
-    engine, events = EngineSpec(processes=ranks()), Events(folder / "events.jsonl")
+    engine, events = EngineSpec(processes=world_size()), Events(folder / "events.jsonl")
     fit(module, crops, folder / "checkpoints", events, every=1, engine=engine, precision="32-true")
     return module
 
@@ -84,7 +93,7 @@ def weights(module):
     """The full state at the end of a training, on the first rank."""
     full_tensors = {}
     for group, tensors in module.state().items():
-        for name, tensor in gathered(tensors).items():
+        for name, tensor in full_on_first_rank(tensors).items():
             full_tensors[f"{group}/{name}"] = tensor.detach().clone().contiguous()
     return full_tensors
 

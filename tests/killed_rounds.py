@@ -78,8 +78,8 @@ class Calls:
             self._happens("write", str(path))
             if self._is_next(path):  # killed when half is written
                 with open(path, "ab") as file:
-                    whole = content(what)
-                    file.write(whole[: len(whole) // 2])
+                    full_content = content(what)
+                    file.write(full_content[: len(full_content) // 2])
             self._happens("half", str(path))
             return real(path, what)
 
@@ -94,10 +94,10 @@ class Calls:
     def _happens(self, name, path):
         if not path.startswith(self.folder):
             return
-        found = TEMPORARY.sub(r"<\1>", Path(path).name)
-        if name == "mkdir" and found.startswith("<step-") and path != self.saving:
+        file_name = TEMPORARY.sub(r"<\1>", Path(path).name)
+        if name == "mkdir" and file_name.startswith("<step-") and path != self.saving:
             self.saving, self.saves, self.phase = path, self.saves + 1, 0
-        label = f"{name} {found}"
+        label = f"{name} {file_name}"
         if (self.fault.get("save") == self.saves and self.fault.get("phase") == self.phase) or self.fault.get(
             "call"
         ) == self.count:
@@ -191,7 +191,7 @@ def do_round(prepared, run_id, faults, where):
         "lost": lost,
         "complete": folder.complete,
         "again": again,
-        "attempts": [one.end for one in attempts(folder)],
+        "attempts": [past_attempt.end for past_attempt in attempts(folder)],
         "started_again": folder.attempts - before,
         "left": sorted(path.name for path in folder.path.rglob(".*")),
         "files": sorted(

@@ -6,7 +6,7 @@ from pathlib import Path
 import av
 import numpy as np
 
-from analysis.report.data import ComparisonColumn, PageClip, PageFigure, Prediction, Prompt, ReportData
+from analysis.report.data import ComparisonColumn, LossPrediction, PageClip, PageFigure, Prompt, ReportData
 from scaling.core.records import Metric, RunRecord
 
 CHROMIUM = shutil.which("chromium")
@@ -74,7 +74,7 @@ def full_data(folder: Path) -> ReportData:
         fractions=FRACTIONS,
         prompts=(Prompt(text="a ball falls", seed=3), Prompt(text=ATTACK, seed=4)),
         clips=tuple(clips),
-        prediction=Prediction(
+        prediction=LossPrediction(
             target_flops=3.2e13,
             n_params=32,
             num_tokens=320,

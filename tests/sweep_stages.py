@@ -6,7 +6,7 @@ from sweeps.stages import StageBuilder
 
 def shared_stages(sweep):
     """Data, VAE, latents, reference and reconstruction."""
-    return StageBuilder.of(sweep).shared(sweep)
+    return StageBuilder.for_sweep(sweep).shared(sweep)
 
 
 def shared_list(sweep):
@@ -17,30 +17,30 @@ def shared_list(sweep):
 
 def run_stage(sweep, multiple, size):
     """One run of the ladder, or the target in one size."""
-    builder = StageBuilder.of(sweep)
+    builder = StageBuilder.for_sweep(sweep)
     run = target_run(sweep, size) if multiple == sweep.target else ladder_run(sweep, multiple, size)
     return builder.run(run, "target" if multiple == sweep.target else "training")
 
 
 def ladder_stages(sweep):
     """The runs that the law is fitted to."""
-    builder = StageBuilder.of(sweep)
+    builder = StageBuilder.for_sweep(sweep)
     return [builder.run(run) for run in ladder_runs(sweep)]
 
 
 def trunk_stages(sweep):
     """What those runs continue."""
-    builder = StageBuilder.of(sweep)
+    builder = StageBuilder.for_sweep(sweep)
     return list({stage.id: stage for run in ladder_runs(sweep) for stage in builder.trunks(run)}.values())
 
 
 def metrics_stage(sweep, multiple, size):
     """The metrics of one run."""
-    builder = StageBuilder.of(sweep)
+    builder = StageBuilder.for_sweep(sweep)
     run = target_run(sweep, size) if multiple == sweep.target else ladder_run(sweep, multiple, size)
     return builder.metrics(run, run_stage(sweep, multiple, size))
 
 
 def trial_stage(sweep, rates):
     """A trial of the tuning."""
-    return StageBuilder.of(sweep).run(trial_run(sweep, rates), "tuning")
+    return StageBuilder.for_sweep(sweep).run(trial_run(sweep, rates), "tuning")

@@ -49,9 +49,16 @@ PROGRESS = {"done": 3, "total": 9, "loss": 0.5, "begun": 1, "saved": 3}
 
 def test_an_attempt_is_read_from_its_files(folder):
     add_attempt(folder, PROGRESS, STOPPED)
-    (one,) = attempts(folder)
-    assert (one.job, one.gpus, one.start_update, one.done, one.total, one.loss) == ("7_0.0", 2, 1, 3, 9, 0.5)
-    assert (one.end, one.progress, one.message) == ("stopped", True, "stopped after 3 of 9 updates")
+    (attempt,) = attempts(folder)
+    assert (attempt.job, attempt.gpus, attempt.start_update, attempt.done, attempt.total, attempt.loss) == (
+        "7_0.0",
+        2,
+        1,
+        3,
+        9,
+        0.5,
+    )
+    assert (attempt.end, attempt.progress, attempt.message) == ("stopped", True, "stopped after 3 of 9 updates")
 
 
 def test_interruptions_never_count_as_failures(folder):
@@ -98,9 +105,9 @@ def test_a_disk_that_stays_full_is_given_up(folder):
 
 def test_the_longest_error_is_read_from_the_end_of_the_log(folder):
     add_attempt(folder, failure_event(ValueError("x" * 100_000), math.inf))
-    (one,) = attempts(folder)
-    assert one.end == "failed"
-    assert one.message.startswith("ValueError: xxx")
+    (attempt,) = attempts(folder)
+    assert attempt.end == "failed"
+    assert attempt.message.startswith("ValueError: xxx")
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
@@ -137,8 +144,8 @@ def test_an_incomplete_log_and_an_empty_claim_are_a_silent_attempt(folder):
     add_attempt(folder)
     (folder.path / "events.0001.jsonl").write_bytes(b'{"done": 1, "tot')
     (folder.path / "attempts" / "0001.json").write_bytes(b"")
-    (one,) = attempts(folder)
-    assert (one.end, one.job, one.done) == ("silent", "", None)
+    (attempt,) = attempts(folder)
+    assert (attempt.end, attempt.job, attempt.done) == ("silent", "", None)
 
 
 def test_the_message_of_a_rank_counts_where_the_first_was_killed(folder):
@@ -163,13 +170,13 @@ def run_folder(tmp_path, monkeypatch):
 
 def test_memory_that_runs_out_halves_the_micro_batch_and_nothing_else(run_folder, monkeypatch):
     """The loss fails for more tokens than fit, as torch would on a GPU."""
-    whole, room, seen = DiTModule.loss, 20, []
+    undisturbed_loss, room, sizes = DiTModule.loss, 20, []
 
     def loss(self, batch, step):
         if len(batch.conditioning) > room:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
-        seen.append(len(batch.conditioning))
-        return whole(self, batch, step)
+        sizes.append(len(batch.conditioning))
+        return undisturbed_loss(self, batch, step)
 
     monkeypatch.setattr(DiTModule, "loss", loss)
     for tried in range(3):
@@ -182,8 +189,8 @@ def test_memory_that_runs_out_halves_the_micro_batch_and_nothing_else(run_folder
             run_stage(str(run_folder.path))
     record = read_record(run_folder.record_path)
     assert record.engine.micro_batch_halvings == 2
-    assert max(seen) <= room
-    monkeypatch.setattr(DiTModule, "loss", whole)
+    assert max(sizes) <= room
+    monkeypatch.setattr(DiTModule, "loss", undisturbed_loss)
     undisturbed = make_run(run_folder.path.parent.parent / "other", **SMALL)
     run_stage(str(undisturbed.path))
     expected = read_record(undisturbed.record_path)
@@ -218,8 +225,8 @@ def test_torchs_message_about_full_memory_is_recognized(folder):
 
 
 def test_a_run_that_diverges_is_a_result(run_folder, monkeypatch):
-    whole = DiTModule.loss
-    monkeypatch.setattr(DiTModule, "loss", lambda *args: whole(*args) * (math.nan if args[2] == 3 else 1.0))
+    undisturbed_loss = DiTModule.loss
+    monkeypatch.setattr(DiTModule, "loss", lambda *args: undisturbed_loss(*args) * (math.nan if args[2] == 3 else 1.0))
     run_stage(str(run_folder.path))
     record = read_record(run_folder.record_path)
     assert run_folder.complete
@@ -237,12 +244,12 @@ def test_a_signal_stops_training_after_an_update_and_the_rest_has_the_same_bits(
     monkeypatch.setattr(signals, "_received", [])
     before = {number: signal.getsignal(number) for number in signals.SIGNALS}
     signals.listen()
-    whole = DiTModule.loss
+    undisturbed_loss = DiTModule.loss
 
     def loss(self, batch, step):
         if step == 2:
             os.kill(os.getpid(), signal.SIGTERM)
-        return whole(self, batch, step)
+        return undisturbed_loss(self, batch, step)
 
     try:
         with monkeypatch.context() as patch:
@@ -250,8 +257,8 @@ def test_a_signal_stops_training_after_an_update_and_the_rest_has_the_same_bits(
             with pytest.raises(signals.StoppedError):
                 run_stage(str(run_folder.path), job="7_0.0", gpus=1)
         signals._received.clear()
-        (one,) = attempts(run_folder)
-        assert (one.end, one.done, one.progress) == ("stopped", 3, True)
+        (attempt,) = attempts(run_folder)
+        assert (attempt.end, attempt.done, attempt.progress) == ("stopped", 3, True)
         saved = sorted(path.name for path in (run_folder.path / "checkpoints").glob("step-*"))
         assert saved[-1] == "step-00000003"
         run_stage(str(run_folder.path), job="7_0.1", gpus=1)

@@ -34,18 +34,18 @@ def test_clips_of_one_length_fill_a_budget_that_they_divide():
 def test_batches_depend_on_seed_and_step_alone():
     lengths = mixed(300)
     forwards = [TokenBatches(lengths, 400, seed=0)(step) for step in range(40)]
-    one = TokenBatches(lengths, 400, seed=0)
-    assert [one(step) for step in reversed(range(40))] == forwards[::-1]
+    batches = TokenBatches(lengths, 400, seed=0)
+    assert [batches(step) for step in reversed(range(40))] == forwards[::-1]
     assert TokenBatches(lengths, 400, seed=1)(0) != forwards[0]
 
 
 def test_every_clip_comes_as_often_as_any_other():
     lengths = mixed(500)
-    batches, seen = TokenBatches(lengths, 1280, seed=0), Counter()
+    batches, counts = TokenBatches(lengths, 1280, seed=0), Counter()
     for step in range(200):
-        seen.update(batches(step))
-    assert set(seen) == set(range(500))
-    assert max(seen.values()) - min(seen.values()) <= 2
+        counts.update(batches(step))
+    assert set(counts) == set(range(500))
+    assert max(counts.values()) - min(counts.values()) <= 2
 
 
 def test_few_clips_fill_a_large_budget_with_repeats():
@@ -62,8 +62,8 @@ def test_ranks_share_out_all_work_equally(ranks):
     lengths = mixed(400)
     costs = [length + length**2 / 100 for length in lengths]
     shares = share_out(costs, ranks)
-    assert sorted(place for share in shares for place in share) == list(range(400))
-    totals = [sum(costs[place] for place in share) for share in shares]
+    assert sorted(position for share in shares for position in share) == list(range(400))
+    totals = [sum(costs[position] for position in share) for share in shares]
     assert max(totals) / min(totals) < 1.02
     with pytest.raises(UserError, match="3 clips cannot be divided among 4 ranks"):
         share_out([1.0] * 3, 4)

@@ -36,13 +36,13 @@ def test_compiled_contenders_are_marked_and_exist():
 
 def test_our_vae_and_wans_give_latents_and_pixels_of_one_shape():
     shape = VideoShape(5, 16, 16)
-    for way in ("encode", "decode"):
-        whole, chunked, peer = (passing(way, shape, "fp32", name, CPU) for name in ("ours", CHUNKED, "wan"))
-        assert whole.params == chunked.params
-        assert whole.params == pytest.approx(peer.params, rel=1e-3)
+    for direction in ("encode", "decode"):
+        unchunked, chunked, peer = (passing(direction, shape, "fp32", name, CPU) for name in ("ours", CHUNKED, "wan"))
+        assert unchunked.params == chunked.params
+        assert unchunked.params == pytest.approx(peer.params, rel=1e-3)
         parts = chunked.step()
-        first = parts if way == "decode" else [part[0] for part in parts]
-        assert sum(part.shape[1] for part in first) == (5 if way == "decode" else 2)
+        first = parts if direction == "decode" else [part[0] for part in parts]
+        assert sum(part.shape[1] for part in first) == (5 if direction == "decode" else 2)
 
 
 def test_packed_and_padded_train_on_the_same_clips():
@@ -68,14 +68,14 @@ def test_a_ratio_is_of_the_same_round():
 
 def test_there_is_a_case_of_every_kind_for_every_device():
     for device in ("cpu", "cuda"):
-        found = list(cases(KINDS, ("fp32", "bf16"), device))
-        assert {case.kind for case in found} == set(KINDS)
-        assert {case.precision for case in found} == {"fp32", "bf16"}
+        all_cases = list(cases(KINDS, ("fp32", "bf16"), device))
+        assert {case.kind for case in all_cases} == set(KINDS)
+        assert {case.precision for case in all_cases} == {"fp32", "bf16"}
     assert CPU_VIDEOS[0].frames == 1
 
 
 def test_a_case_is_measured_and_told():
-    (case,) = [one for one in cases(("packing",), ("fp32",), "cpu") if "w96d4" in one.shape]
+    (case,) = [candidate for candidate in cases(("packing",), ("fp32",), "cpu") if "w96d4" in candidate.shape]
     result = measure(case, CPU, seconds=0.01, threads=torch.get_num_threads())
     ceilings = {"fp32": 1e11}
     rows = document([result], {}, setting(CPU, 1, ceilings), ceilings)["rows"]

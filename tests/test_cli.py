@@ -330,9 +330,9 @@ def test_an_unwritable_output_folder(tmp_path):
 
 
 def test_index_counts_and_skips(tmp_path):
-    whole = np.random.default_rng(0).integers(0, 255, (20, 48, 64, 3), dtype=np.uint8)
-    write_video(tmp_path / "good.mp4", whole, 8)
-    write_video(tmp_path / "one.mp4", whole[:1], 8)
+    frames = np.random.default_rng(0).integers(0, 255, (20, 48, 64, 3), dtype=np.uint8)
+    write_video(tmp_path / "good.mp4", frames, 8)
+    write_video(tmp_path / "one.mp4", frames[:1], 8)
     (tmp_path / "cut.mp4").write_bytes((tmp_path / "good.mp4").read_bytes()[:5000])
     (tmp_path / "empty.mp4").write_bytes(b"")
     result = command("data", "index", tmp_path, "--json")

@@ -85,10 +85,10 @@ def numbers(out):
 
 def wait_for(condition, seconds=300):
     end = time.monotonic() + seconds
-    while not (found := condition()):
+    while not (value := condition()):
         assert time.monotonic() < end, subprocess.run(["squeue"], capture_output=True, text=True).stdout
         time.sleep(0.3)
-    return found
+    return value
 
 
 def stages_of(out, capsys):
@@ -127,14 +127,19 @@ def test_a_sweep_preempted_on_both_nodes_ends_with_the_same_bits(slurm, sweep, u
         """Stages that have a checkpoint and are not complete, by node."""
         lines = command("squeue", "--noheader", "--array", "--states=RUNNING", "--format=%F_%K %N").splitlines()
         node_of = dict(line.split() for line in lines)
-        stages = {one.job_id(stage): stage for one in Submissions(out).all() if one.array for stage in one.stages}
-        found = {}
+        stages = {
+            submission.job_id(stage): stage
+            for submission in Submissions(out).all()
+            if submission.array
+            for stage in submission.stages
+        }
+        running_jobs = {}
         for element, stage in stages.items():
             folder = out / "runs" / stage
             begun = stage.startswith("dit") and list(folder.glob("checkpoints/step-*"))
             if element in node_of and begun and not (folder / "COMPLETE").exists():
-                found.setdefault(node_of[element], []).append(StageFolder(folder))
-        return found if found.keys() == {"n0", "n1"} else None
+                running_jobs.setdefault(node_of[element], []).append(StageFolder(folder))
+        return running_jobs if running_jobs.keys() == {"n0", "n1"} else None
 
     before = wait_for(training)
     command("scancel", half)
@@ -169,7 +174,7 @@ def test_sixteen_tasks_on_two_nodes_are_one_run_and_survive_a_preemption(slurm, 
     stage = make_stage_of(out, sweep, optim=spec.optim.replace(batch_tokens=2560), flop_budget=3e10)
     done = launcher(out).submit("sweep", [StageJob(stage, gpus=16, hours=0.1, gpu_hours=1.6)], print)
     folder = StageFolder(out / "runs" / stage.id)
-    (array,) = [one for one in done.submitted if one.runs_stages]
+    (array,) = [submission for submission in done.submitted if submission.runs_stages]
     assert array.gpus == 16
     wait_for(lambda: any(attempt.done for attempt in attempts(folder)))
     occupy("--nodelist=n1", "--gpus-per-node=1", "--wrap=sleep 3")
@@ -200,13 +205,13 @@ def test_sixteen_tasks_on_two_nodes_are_one_run_and_survive_a_preemption(slurm, 
 def test_sixty_runs_go_through_arrays_of_seventeen(slurm, sweep, out, capsys):
     stages = [make_stage_of(out, sweep, seed=seed, flop_budget=1e9) for seed in range(1, 61)]
     done = launcher(out).submit("sweep", [StageJob(stage, 1, 0.05, 0.05) for stage in stages], print)
-    arrays = [one for one in done.submitted if one.runs_stages]
-    assert [len(one.stages) for one in arrays] == [17, 17, 17, 9]
+    arrays = [submission for submission in done.submitted if submission.runs_stages]
+    assert [len(submission.stages) for submission in arrays] == [17, 17, 17, 9]
     assert launcher(out).submit("sweep", [StageJob(stage, 1, 0.05, 0.05) for stage in stages], print).submitted == []
     wait_for(lambda: all((out / "runs" / stage.id / "COMPLETE").exists() for stage in stages), 900)
     assert [len(attempts(StageFolder(out / "runs" / stage.id))) for stage in stages] == [1] * 60
-    found = stages_of(out, capsys)
-    assert {found[stage.id]["state"] for stage in stages} == {"done"}
+    states = stages_of(out, capsys)
+    assert {states[stage.id]["state"] for stage in stages} == {"done"}
 
 
 def test_a_node_that_fails_and_a_job_cancelled_by_an_administrator_lose_nothing(slurm, sweep, out, capsys):
@@ -227,13 +232,17 @@ def test_a_node_that_fails_and_a_job_cancelled_by_an_administrator_lose_nothing(
     half = occupy("--nodes=2", "--gpus-per-node=8", "--wrap=sleep 600")
     wait_for(lambda: command("squeue", "--noheader", f"--jobs={half}", "--states=RUNNING").strip())
     done = launcher(out).submit("sweep", [StageJob(third, 1, 0.05, 0.05)], print)
-    (one,) = [each for each in done.submitted if each.runs_stages]
-    command("scancel", one.array)
+    (submission,) = [each for each in done.submitted if each.runs_stages]
+    command("scancel", submission.array)
     command("scancel", half)
     assert not attempts(StageFolder(out / "runs" / third.id))
-    assert one.array in [known.array for known in Submissions(out).all()]
+    assert submission.array in [known.array for known in Submissions(out).all()]
     jobs = [StageJob(third, 1, 0.05, 0.05)]
-    wait_for(lambda: [one for one in launcher(out).submit("sweep", jobs, print).submitted if one.runs_stages])
+    wait_for(
+        lambda: [
+            submission for submission in launcher(out).submit("sweep", jobs, print).submitted if submission.runs_stages
+        ]
+    )
     wait_for(lambda: (out / "runs" / third.id / "COMPLETE").exists())
 
 
@@ -241,9 +250,9 @@ def test_a_job_near_its_time_limit_saves_and_continues_in_another(slurm, sweep, 
     stages = [make_stage_of(out, sweep, seed=seed, flop_budget=4e10) for seed in (104, 105, 106)]
     *others, folder = (StageFolder(out / "runs" / stage.id) for stage in stages)
     done = launcher(out).submit("sweep", [StageJob(stage, 1, 0.05, 0.05) for stage in stages], print)
-    (one,) = [each for each in done.submitted if each.runs_stages]
+    (submission,) = [each for each in done.submitted if each.runs_stages]
     wait_for(lambda: any(attempt.done for attempt in attempts(folder)))
-    command("scancel", "--signal=USR2", f"{one.array}_2")  # as --signal does some time before the limit
+    command("scancel", "--signal=USR2", f"{submission.array}_2")  # as --signal does some time before the limit
     wait_for(lambda: all(each.complete for each in (folder, *others)))
     first, last = attempts(folder)
     assert (first.end, last.end, last.start_update) == ("stopped", "finished", first.done)
@@ -281,10 +290,10 @@ def test_a_mistake_in_the_cluster_file_is_one_line_and_nothing_is_submitted(
 ):
     path = write_cluster(tmp_path, **changes)
     code = main(["submit", str(sweep), "--cluster", str(path), "--out", str(tmp_path / "out")])
-    said = capsys.readouterr().err
+    stderr = capsys.readouterr().err
     assert code == 2
-    assert words.lower() in said.lower()
-    assert len(said.strip().splitlines()) == 1
+    assert words.lower() in stderr.lower()
+    assert len(stderr.strip().splitlines()) == 1
     assert not command("squeue", "--noheader").strip()
     assert not list(tmp_path.glob("out/slurm/submissions/*"))
 

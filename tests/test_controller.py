@@ -22,10 +22,10 @@ SWEEP = load_sweep("demo")
 
 def steps(out, loss=law, sweep=SWEEP):
     """Runs all that the controller asks for; yields the stages that are new before they are run."""
-    controller, seen = Controller(sweep, out), set()
+    controller, known = Controller(sweep, out), set()
     while ready := controller.next():
-        yield [stage for stage in ready.stages if stage.id not in seen]
-        seen |= {stage.id for stage in ready.stages}
+        yield [stage for stage in ready.stages if stage.id not in known]
+        known |= {stage.id for stage in ready.stages}
         complete(ready.stages, out / "runs", loss)
 
 
@@ -34,14 +34,14 @@ def kinds(stages):
 
 
 def test_the_forecast_is_made_before_the_target_is_known(tmp_path):
-    seen = []
+    order = []
     for stages in steps(tmp_path):
         target = [stage for stage in stages if stage.compute == "32x"]
         assert (tmp_path / "prediction.json").exists() == bool(target)
-        seen.append(kinds(stages))
+        order.append(kinds(stages))
     shared = ["data", "vae", "latents", "reference", "reconstruction"]
-    assert seen[0] == [*shared, *["dit 4x"] * 3, *["dit 2x"] * 3, *["dit base"] * 3]
-    assert seen[1:] == [["metrics base", "metrics 4x", "dit 32x"], ["metrics 32x"]]
+    assert order[0] == [*shared, *["dit 4x"] * 3, *["dit 2x"] * 3, *["dit base"] * 3]
+    assert order[1:] == [["metrics base", "metrics 4x", "dit 32x"], ["metrics 32x"]]
     result = Controller(SWEEP, tmp_path).finish(("scaling run demo",))
     assert [column.run.compute for column in result.columns] == ["base", "4x", "32x"]
     losses = [law(column.run.n_params, column.run.train_flops, SWEEP.optim) for column in result.columns]

@@ -39,7 +39,7 @@ def latents(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def two(latents, tmp_path_factory):
+def two_ranks(latents, tmp_path_factory):
     """The output folder of `engine_ranks` with two ranks. It runs once for all tests, because it is slow."""
     out = tmp_path_factory.mktemp("two")
     with pytest.MonkeyPatch.context() as patch:
@@ -50,7 +50,7 @@ def two(latents, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def one(latents, tmp_path_factory):
+def one_rank(latents, tmp_path_factory):
     """A function that returns the state that one process ends with, by optimizer and precision."""
     made = {}
 
@@ -63,54 +63,54 @@ def one(latents, tmp_path_factory):
     return get
 
 
-def difference(found, expected, group):
+def difference(actual, expected, group):
     """The largest difference between the tensors of a group of the state."""
-    assert found.keys() == expected.keys()
-    return max((found[name] - expected[name]).abs().max().item() for name in found if name.startswith(group))
+    assert actual.keys() == expected.keys()
+    return max((actual[name] - expected[name]).abs().max().item() for name in actual if name.startswith(group))
 
 
 @pytest.mark.parametrize("name", WHOLE)
-def test_two_ranks_do_what_one_does(two, one, name):
+def test_two_ranks_do_what_one_does(two_ranks, one_rank, name):
     how = {key: value for key, value in WHOLE[name].items() if key != "engine"}
-    found, expected = load_file(two / f"{name}.safetensors"), one(**how)
+    actual, expected = load_file(two_ranks / f"{name}.safetensors"), one_rank(**how)
     rounded = how.get("precision") == "bf16-mixed"
-    assert difference(found, expected, "adamw/") < (1e-4 if rounded else 1e-6)
+    assert difference(actual, expected, "adamw/") < (1e-4 if rounded else 1e-6)
     # Muon rounds to bfloat16 before it orthogonalizes, so that the last bit of a gradient can change the third digit.
     muon = how.get("optimizer") == "muon"
     for group in ("weights/", "ema-0.1/", "ema-0.05/"):
-        assert difference(found, expected, group) < (1e-2 if muon else 1e-5)
+        assert difference(actual, expected, group) < (1e-2 if muon else 1e-5)
     if muon:
-        assert difference(found, expected, "muon/") < (1e-5 if rounded else 1e-7)
+        assert difference(actual, expected, "muon/") < (1e-5 if rounded else 1e-7)
 
 
-def test_two_ranks_train_a_vae_and_its_opponent_as_one_does(two, tmp_path):
+def test_two_ranks_train_a_vae_and_its_opponent_as_one_does(two_ranks, tmp_path):
     """After one update, the optimizers' moments are the gradients."""
-    found, expected = load_file(two / "vae.safetensors"), weights(train_vae(tmp_path))
+    actual, expected = load_file(two_ranks / "vae.safetensors"), weights(train_vae(tmp_path))
     for group in ("muon/", "adamw/", "discriminator-adamw/"):
         assert max(value.abs().max() for name, value in expected.items() if name.startswith(group)) > 1e-4
-        assert difference(found, expected, group) < 1e-6
+        assert difference(actual, expected, group) < 1e-6
 
 
 @pytest.mark.parametrize("name", ["ddp-bf16", "fsdp-muon"])
-def test_two_ranks_interrupted_equal_two_uninterrupted(two, name):
-    found, expected = load_file(two / f"{name}-killed.safetensors"), load_file(two / f"{name}.safetensors")
-    assert all(torch.equal(found[key], expected[key]) for key in expected)
+def test_two_ranks_interrupted_equal_two_uninterrupted(two_ranks, name):
+    actual, expected = load_file(two_ranks / f"{name}-killed.safetensors"), load_file(two_ranks / f"{name}.safetensors")
+    assert all(torch.equal(actual[key], expected[key]) for key in expected)
 
 
-def test_ranks_that_divide_a_model_leave_a_checkpoint_that_one_process_goes_on_from(two, one, latents):
-    left = two / "fsdp-muon-left"
+def test_ranks_that_divide_a_model_leave_a_checkpoint_that_one_process_goes_on_from(two_ranks, one_rank, latents):
+    left = two_ranks / "fsdp-muon-left"
     (newest,) = [path for path in (left / "checkpoints").glob("step-*") if path.name.endswith(str(4))]
     parts = sorted(path.name for path in newest.glob("weights.*"))
     assert parts == ["weights.0-of-2.safetensors", "weights.1-of-2.safetensors"]
     assert "blocks.0.qkv.weight" in load_file(newest / parts[0]).keys() & load_file(newest / parts[1]).keys()
     resumed = weights(train(latents, left, ONE, "muon"))
-    assert difference(resumed, one("muon"), "weights/") < 1e-2
-    assert difference(resumed, one("muon"), "muon/") < 1e-7
-    assert difference(resumed, load_file(two / "fsdp-muon.safetensors"), "weights/") < 1e-2
+    assert difference(resumed, one_rank("muon"), "weights/") < 1e-2
+    assert difference(resumed, one_rank("muon"), "muon/") < 1e-7
+    assert difference(resumed, load_file(two_ranks / "fsdp-muon.safetensors"), "weights/") < 1e-2
 
 
-def test_a_checkpoint_that_lacks_the_shards_of_a_rank_is_not_loaded(two):
-    folder = two / "fsdp" / "checkpoints"
+def test_a_checkpoint_that_lacks_the_shards_of_a_rank_is_not_loaded(two_ranks):
+    folder = two_ranks / "fsdp" / "checkpoints"
     stems = {path.name.split(".")[0] for path in folder.glob("*/*.safetensors")} - {"ema-0"} | {"ema-0.1", "ema-0.05"}
     assert checkpoints.load_newest(folder, stems)[0] == STEPS
     (folder / f"step-{STEPS:08d}" / "adamw.1-of-2.safetensors").unlink()
@@ -119,17 +119,17 @@ def test_a_checkpoint_that_lacks_the_shards_of_a_rank_is_not_loaded(two):
     assert "adamw.1-of-2" in problems[0]
 
 
-def test_accumulation_adds_up_to_the_whole_batch(latents, one, tmp_path):
-    found = weights(train(latents, tmp_path, ONE.replace(micro_tokens=12)))
-    assert difference(found, one(), "weights/") < 1e-5
-    assert difference(found, one(), "adamw/") < 1e-6
+def test_accumulation_adds_up_to_the_whole_batch(latents, one_rank, tmp_path):
+    actual = weights(train(latents, tmp_path, ONE.replace(micro_tokens=12)))
+    assert difference(actual, one_rank(), "weights/") < 1e-5
+    assert difference(actual, one_rank(), "adamw/") < 1e-6
 
 
 @pytest.mark.parametrize("change", [{"checkpoint_activations": True}, {"workers": 2}])
-def test_recomputation_and_workers_change_no_bit(latents, one, tmp_path, change):
-    found = weights(train(latents, tmp_path, ONE.replace(**change), "muon", "bf16-mixed"))
-    expected = one("muon", "bf16-mixed")
-    assert all(torch.equal(found[name], expected[name]) for name in expected)
+def test_recomputation_and_workers_change_no_bit(latents, one_rank, tmp_path, change):
+    actual = weights(train(latents, tmp_path, ONE.replace(**change), "muon", "bf16-mixed"))
+    expected = one_rank("muon", "bf16-mixed")
+    assert all(torch.equal(actual[name], expected[name]) for name in expected)
 
 
 @pytest.mark.slow
@@ -210,10 +210,10 @@ def test_ranks_die_with_the_process_that_started_them(tmp_path):
 
 def wait_for(condition):
     end = time.monotonic() + 60
-    while not (found := condition()):
+    while not (actual := condition()):
         assert time.monotonic() < end
         time.sleep(0.05)
-    return found
+    return actual
 
 
 def is_alive(pid):

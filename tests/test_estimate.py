@@ -39,20 +39,20 @@ def changed(**values):
 
 
 def test_the_figures_that_were_asked_for(capsys):
-    found = ask(capsys, *PRESET)
-    assert found["training_flops"] == {"low": pytest.approx(1.08e25), "high": pytest.approx(2.7e25)}
-    assert {end: round(months) for end, months in found["h100_months"].items()} == {"low": 4211, "high": 10528}
-    assert found["inference_flops_per_video"] == pytest.approx(7.074e17)
-    assert round(found["video_minutes_per_h100_hour"], 1) == 5.0
-    assert {end: round(minutes / 1e6, 1) for end, minutes in found["break_even_minutes"].items()} == {
+    results = ask(capsys, *PRESET)
+    assert results["training_flops"] == {"low": pytest.approx(1.08e25), "high": pytest.approx(2.7e25)}
+    assert {end: round(months) for end, months in results["h100_months"].items()} == {"low": 4211, "high": 10528}
+    assert results["inference_flops_per_video"] == pytest.approx(7.074e17)
+    assert round(results["video_minutes_per_h100_hour"], 1) == 5.0
+    assert {end: round(minutes / 1e6, 1) for end, minutes in results["break_even_minutes"].items()} == {
         "low": 15.3,
         "high": 38.2,
     }
-    assert round(found["dit_break_even_images"] / 1e6, 1) == 7.6
-    assert found["inference_flops_per_output"] == pytest.approx(
+    assert round(results["dit_break_even_images"] / 1e6, 1) == 7.6
+    assert results["inference_flops_per_output"] == pytest.approx(
         {"DiT-XL": 1.31e14, "Sora": 7.074e17, "Llama 2 70B": 1.4e14, "GPT-4": 8.8e14}
     )
-    assert found["peak_h100"] == {"published": 720000, "from_inputs": pytest.approx(14.95e6 / 120.84 * 8, rel=1e-4)}
+    assert results["peak_h100"] == {"published": 720000, "from_inputs": pytest.approx(14.95e6 / 120.84 * 8, rel=1e-4)}
 
 
 @pytest.mark.parametrize("name", sorted(SORA.published))
@@ -75,8 +75,8 @@ def test_only_989_4_teraflops_and_thirty_days_give_the_published_months():
         (peak, days)
         for peak, days in product(peaks, (28, 30, 30.4, 365.25 / 12, 31))
         if all(
-            one.rounds_to_it
-            for one in deviations(
+            deviation.rounds_to_it
+            for deviation in deviations(
                 published, changed(h100_flops_per_second=peaks[peak], days_per_month=days)["h100_months"]
             )
         )
@@ -86,9 +86,9 @@ def test_only_989_4_teraflops_and_thirty_days_give_the_published_months():
 
 def test_unrounded_flops_of_dit_give_the_figures_that_524_gigaflops_do_not():
     multiply_adds = flops.class_dit_forward(1152, 28, latent_side=64) / 2
-    found = changed(dit_flops_per_step=multiply_adds)
+    results = changed(dit_flops_per_step=multiply_adds)
     for name in ("inference_flops_per_video", "break_even_minutes", "dit_flops_per_image"):
-        assert all(one.rounds_to_it for one in deviations(SORA.published[name], found[name])), name
+        assert all(deviation.rounds_to_it for deviation in deviations(SORA.published[name], results[name])), name
 
 
 def test_the_slip_is_shown_beside_what_the_inputs_give(capsys):
@@ -105,10 +105,10 @@ def test_the_slip_is_shown_beside_what_the_inputs_give(capsys):
 def test_every_step_is_printed_with_unit_and_formula(capsys):
     assert main(PRESET) == 0
     text = capsys.readouterr().out
-    for name, one in SORA.assumptions.items():
+    for name, assumption in SORA.assumptions.items():
         assert f"  {name} " in text
-        assert one.meaning in text
-        assert one.source in text
+        assert assumption.meaning in text
+        assert assumption.source in text
     for result in estimate(SORA.assumptions).values():
         assert f"  {result.name} " in text
         assert f"= {result.formula}\n" in text
@@ -116,9 +116,9 @@ def test_every_step_is_printed_with_unit_and_formula(capsys):
 
 
 def test_formulas_are_what_was_computed():
-    found = estimate(SORA.assumptions)
-    values = {name: one.point for name, one in SORA.assumptions.items()}
-    for name, result in found.items():
+    results = estimate(SORA.assumptions)
+    values = {name: assumption.point for name, assumption in SORA.assumptions.items()}
+    for name, result in results.items():
         values[name] = eval(result.formula.replace("×", "*"), {}, values)
         assert values[name] == pytest.approx(result.value, rel=1e-12), name
 
@@ -153,24 +153,24 @@ def test_the_page_shows_what_the_command_prints(capsys):
 
 def test_every_assumption_matters():
     before = estimate(SORA.assumptions)
-    for name, one in SORA.assumptions.items():
-        value = one.point / 2 if one.at_most == 1 else one.point * 2
+    for name, assumption in SORA.assumptions.items():
+        value = assumption.point / 2 if assumption.at_most == 1 else assumption.point * 2
         after = changed(**{name: value})
         assert any(after[step].value != pytest.approx(before[step].value) for step in before), name
 
 
 def test_changes_propagate_from_the_command_line_and_from_a_file(capsys, tmp_path):
-    found = ask(capsys, *PRESET, "--set", "hardware_utilization=0.4", "--set", "diffusion_steps=50")
-    assert round(found["h100_months"]["low"]) == round(4211.3 / 0.4)
-    assert found["inference_flops_per_video"] == pytest.approx(7.074e17 / 5)
-    assert found["video_minutes_per_h100_hour"] == pytest.approx(5.0351 * 0.4 * 5, rel=1e-4)
-    assert found["dit_break_even_images"] == pytest.approx(7.63e6, rel=1e-2), "DiT-XL keeps its own steps"
-    assert found["assumptions"]["diffusion_steps"]["source"] == "given by --set"
+    results = ask(capsys, *PRESET, "--set", "hardware_utilization=0.4", "--set", "diffusion_steps=50")
+    assert round(results["h100_months"]["low"]) == round(4211.3 / 0.4)
+    assert results["inference_flops_per_video"] == pytest.approx(7.074e17 / 5)
+    assert results["video_minutes_per_h100_hour"] == pytest.approx(5.0351 * 0.4 * 5, rel=1e-4)
+    assert results["dit_break_even_images"] == pytest.approx(7.63e6, rel=1e-2), "DiT-XL keeps its own steps"
+    assert results["assumptions"]["diffusion_steps"]["source"] == "given by --set"
     file = tmp_path / "mine.yaml"
     file.write_text("diffusion_steps: 100\nhardware_utilization: 0.5\nsize_multiplier: [10, 30]\n")
-    found = ask(capsys, *PRESET, "--assumptions", file, "--set", "diffusion_steps=50")
-    assert found["assumptions"]["diffusion_steps"]["value"] == 50, "the command line comes last"
-    assert found["training_flops"] == {"low": pytest.approx(3.6e24), "high": pytest.approx(2.7e25)}
+    results = ask(capsys, *PRESET, "--assumptions", file, "--set", "diffusion_steps=50")
+    assert results["assumptions"]["diffusion_steps"]["value"] == 50, "the command line comes last"
+    assert results["training_flops"] == {"low": pytest.approx(3.6e24), "high": pytest.approx(2.7e25)}
 
 
 def test_a_fleet_has_one_utilization():
@@ -182,13 +182,13 @@ def test_a_fleet_has_one_utilization():
 
 
 def test_intervals_hold_the_point_and_the_draws():
-    found = changed(diffusion_steps=[20, 250], size_multiplier="10..60", youtube_ai_share="0.05..0.15")
-    for result in found.values():
+    results = changed(diffusion_steps=[20, 250], size_multiplier="10..60", youtube_ai_share="0.05..0.15")
+    for result in results.values():
         low, high = result.likely
         slack = 1e-9 * result.value
         assert result.low - slack <= low <= high <= result.high + slack
         assert result.low <= result.value <= result.high
-    video = found["inference_flops_per_video"]
+    video = results["inference_flops_per_video"]
     assert (video.low, video.high) == pytest.approx((7.074e17 * 20 / 250 / 3, 7.074e17 * 2))
     assert video.value == pytest.approx(math.sqrt(video.low * video.high))
 
@@ -216,15 +216,15 @@ def test_ends_are_exact_where_results_are_monotone():
 
 
 def test_likely_is_the_known_interval_of_a_log_uniform_range():
-    one = Assumption(value=(1.0, 100.0), unit="1", meaning="", source="")
-    sheet = Worksheet({"x": one})
+    assumption = Assumption(value=(1.0, 100.0), unit="1", meaning="", source="")
+    sheet = Worksheet({"x": assumption})
     sheet.step("", "y", "1", 3 * sheet["x"])
     assert sheet.results["y"].likely == pytest.approx((3 * 10**0.1, 3 * 10**1.9), rel=5 / math.sqrt(DRAWS))
     assert sheet.results["y"].value == pytest.approx(30)
 
 
 def test_too_many_ranges_are_refused():
-    ranges = {name: [one.low * 0.5, one.low] for name, one in SORA.assumptions.items()}
+    ranges = {name: [assumption.low * 0.5, assumption.low] for name, assumption in SORA.assumptions.items()}
     assert len(ranges) > MOST_RANGES
     with pytest.raises(UserError, match=f"at most {MOST_RANGES}"):
         estimate(override(SORA.assumptions, ranges, "test"))

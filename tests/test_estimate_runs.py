@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from scaling.accounting import flops
-from scaling.accounting.presets import VAE_PRESETS, dial, dit_preset
+from scaling.accounting.presets import VAE_PRESETS, dit_preset, family_member
 from scaling.cli.main import main
 from scaling.core.records import Metric, RunRecord, write_record
 from scaling.core.specs import DataSpec, EngineSpec, EvalSpec, OptimSpec, TextSpec, VAETrainSpec, WorldSpec
@@ -58,39 +58,39 @@ def runs(tmp_path_factory) -> Path:
 
 
 def test_the_estimate_of_our_own_target(capsys, runs):
-    found = ask(capsys, "estimate", "--runs", runs, "--flops", 3.2e13)
-    given = found["assumptions"]
-    assert found["training_flops"] == {"low": 3.2e13, "high": 3.2e13}
-    assert [given["device_flops_per_second"][end] for end in ("low", "value", "high")] == [1e10, 1.5e10, 2e10]
-    assert found["training_device_hours"] == {
+    document = ask(capsys, "estimate", "--runs", runs, "--flops", 3.2e13)
+    assumptions = document["assumptions"]
+    assert document["training_flops"] == {"low": 3.2e13, "high": 3.2e13}
+    assert [assumptions["device_flops_per_second"][end] for end in ("low", "value", "high")] == [1e10, 1.5e10, 2e10]
+    assert document["training_device_hours"] == {
         "low": pytest.approx(3.2e13 / 2e10 / 3600),
         "high": pytest.approx(3.2e13 / 1e10 / 3600),
     }
     # 17 frames of 64x64 become 5 x 8 x 8 latents and 5 x 4 x 4 tokens; guidance doubles 20 steps.
-    forward, decode = given["flops_per_forward"]["value"], given["decode_flops_per_video"]["value"]
+    forward, decode = assumptions["flops_per_forward"]["value"], assumptions["decode_flops_per_video"]["value"]
     assert decode == flops.vae_decode(VAE_PRESETS["tiny"], 17, 64, 64)
-    assert found["inference_flops_per_video"] == pytest.approx(40 * forward + decode)
+    assert document["inference_flops_per_video"] == pytest.approx(40 * forward + decode)
     minutes = 17 / 8 / 60
-    per_hour = 1.5e10 * 3600 / found["inference_flops_per_video"] * minutes
-    assert found["video_minutes_per_device_hour"] == pytest.approx(per_hour)
+    per_hour = 1.5e10 * 3600 / document["inference_flops_per_video"] * minutes
+    assert document["video_minutes_per_device_hour"] == pytest.approx(per_hour)
     assert (
-        found["break_even_minutes"]["low"]
-        < 3.2e13 / found["inference_flops_per_video"] * minutes
-        < found["break_even_minutes"]["high"]
+        document["break_even_minutes"]["low"]
+        < 3.2e13 / document["inference_flops_per_video"] * minutes
+        < document["break_even_minutes"]["high"]
     )
-    assert found["target"]["notes"] == []
+    assert document["target"]["notes"] == []
     # The power of N against the closed form of the nearest size that one could train.
-    dit = dial(found["target"]["n_params"])
+    dit = family_member(document["target"]["n_params"])
     exact = flops.dit_forward(dit, 8, [(5, 4, 4)], 32) / flops.non_embedding(flops.dit_params(dit, 8))
-    assert forward / found["target"]["n_params"] == pytest.approx(exact, rel=0.05)
+    assert forward / document["target"]["n_params"] == pytest.approx(exact, rel=0.05)
 
 
 def test_a_loss_is_turned_into_compute(capsys, runs):
     """And back: at that compute, the forecast is of that loss."""
-    found = ask(capsys, "estimate", "--runs", runs, "--loss", 0.55)
-    target = found["target"]
+    document = ask(capsys, "estimate", "--runs", runs, "--loss", 0.55)
+    target = document["target"]
     assert target["flops_low"] < target["flops"] < target["flops_high"]
-    assert found["training_flops"] == {"low": target["flops_low"], "high": target["flops_high"]}
+    assert document["training_flops"] == {"low": target["flops_low"], "high": target["flops_high"]}
     assert main(["forecast", str(runs), "--flops", str(target["flops"]), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["forecast"]["val_loss"] == pytest.approx(0.55, rel=0.02)
 
@@ -104,9 +104,13 @@ def test_far_targets_are_marked(capsys, runs):
 
 def test_size_and_measured_speed_can_be_changed(capsys, runs):
     size = ["--frames", 33, "--height", 32, "--width", 96]
-    found = ask(capsys, "estimate", "--runs", runs, "--flops", 3.2e13, *size, "--set", "device_flops_per_second=4e14")
-    assert found["assumptions"]["decode_flops_per_video"]["value"] == flops.vae_decode(VAE_PRESETS["tiny"], 33, 32, 96)
-    assert found["training_device_hours"]["low"] == pytest.approx(3.2e13 / 4e14 / 3600)
+    document = ask(
+        capsys, "estimate", "--runs", runs, "--flops", 3.2e13, *size, "--set", "device_flops_per_second=4e14"
+    )
+    assert document["assumptions"]["decode_flops_per_video"]["value"] == flops.vae_decode(
+        VAE_PRESETS["tiny"], 33, 32, 96
+    )
+    assert document["training_device_hours"]["low"] == pytest.approx(3.2e13 / 4e14 / 3600)
 
 
 @pytest.mark.parametrize(

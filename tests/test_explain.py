@@ -38,10 +38,10 @@ def changed(**sections):
     return TINY.replace(**updates)
 
 
-def told(sweep, runs):
+def kinds_by_reason(sweep, runs):
     """Reason -> the kinds that have it."""
-    found = explain(planned_phases(sweep, runs).stages, runs)
-    return {cause.reason: sorted({stage.kind for stage in cause.stages}) for cause in found}
+    causes = explain(planned_phases(sweep, runs).stages, runs)
+    return {cause.reason: sorted({stage.kind for stage in cause.stages}) for cause in causes}
 
 
 def id_of(runs, kind):
@@ -49,7 +49,7 @@ def id_of(runs, kind):
 
 
 def test_what_is_complete_needs_no_reason(finished):
-    assert told(TINY, finished) == {}
+    assert kinds_by_reason(TINY, finished) == {}
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_what_is_complete_needs_no_reason(finished):
     ids=["data", "vae", "text", "rates", "vae and rates", "fvd", "evaluation", "budget"],
 )
 def test_the_field_that_changed_is_named_and_once_for_all_that_hang_on_it(finished, sections, reasons):
-    assert told(changed(**sections), finished) == reasons
+    assert kinds_by_reason(changed(**sections), finished) == reasons
 
 
 def test_a_line_counts_stages_and_names_what_they_were_compared_with(finished):
@@ -149,7 +149,7 @@ def test_a_line_counts_stages_and_names_what_they_were_compared_with(finished):
 
 def test_a_new_size_and_a_new_budget_are_new_and_not_changed(finished):
     sweep = TINY.replace(ladder={**TINY.ladder, 1: ("w32d2", "w48d2", "w64d2", "w96d2"), 8: ("w48d2",)})
-    why = Explainer(possible_stages(sweep, StageBuilder.of(sweep)), finished).explain
+    why = Explainer(possible_stages(sweep, StageBuilder.for_sweep(sweep)), finished).explain
     for multiple, size in ((1, "w96d2"), (8, "w48d2")):
         assert [reason.text for reason in why(run_stage(sweep, multiple, size).id).reasons] == [
             "new: nothing like it on disk"
@@ -159,9 +159,11 @@ def test_a_new_size_and_a_new_budget_are_new_and_not_changed(finished):
 def test_runs_that_branch_now_say_so(finished):
     optim = {"warmup_steps": 2, "decay_fraction": 0.25}
     sweep = changed(optim=optim, branches=True)
-    found = told(sweep, finished)
-    assert found["new: nothing like it on disk"] == ["trunk"]
-    assert any("a trunk to go on from" in reason and "optim.decay_fraction 0.95 -> 0.25" in reason for reason in found)
+    reasons = kinds_by_reason(sweep, finished)
+    assert reasons["new: nothing like it on disk"] == ["trunk"]
+    assert any(
+        "a trunk to go on from" in reason and "optim.decay_fraction 0.95 -> 0.25" in reason for reason in reasons
+    )
 
 
 def with_recipe(finished, runs, recipe, *, written):
@@ -191,8 +193,8 @@ def test_another_recipe_is_one_line_for_everything(finished, tmp_path, written):
     assert len(cause.stages) == len(renamed) == 15
     with pytest.raises(UserError, match=f"made by recipe version {RECIPE_VERSION - 1}, but this code has version"):
         StageFolder(runs / renamed[id_of(finished, "vae")]).stage()
-    both = told(changed(vae_train={"steps": 50}), runs)
-    assert f"changed: train.steps 40 -> 50; recipe version {RECIPE_VERSION - 1} -> {RECIPE_VERSION}" in both
+    reasons = kinds_by_reason(changed(vae_train={"steps": 50}), runs)
+    assert f"changed: train.steps 40 -> 50; recipe version {RECIPE_VERSION - 1} -> {RECIPE_VERSION}" in reasons
 
 
 def test_a_spec_says_by_which_recipe_it_was_made_and_one_that_was_edited_is_not_believed(finished, tmp_path):
@@ -216,17 +218,17 @@ def test_videos_and_captions_that_changed_are_not_a_hash(tmp_path):
     (videos / "a.mp4").write_bytes(b"hashed, not opened")
     sweep = TINY.replace(data=DataSpec(folder=str(videos)))
     complete(planned_phases(sweep, runs).stages.values(), runs)
-    assert told(sweep, runs) == {}
+    assert kinds_by_reason(sweep, runs) == {}
     shutil.move(videos, tmp_path / "elsewhere")
     sweep = TINY.replace(data=DataSpec(folder=str(tmp_path / "elsewhere")))
-    assert told(sweep, runs) == {}  # the same videos
+    assert kinds_by_reason(sweep, runs) == {}  # the same videos
     (tmp_path / "elsewhere" / "b.mp4").write_bytes(b"one more")
-    found = told(sweep, runs)
-    assert found.pop("changed: its videos or captions") == ["data"]
-    assert list(found) == ["its data changed: its videos or captions"]
+    reasons = kinds_by_reason(sweep, runs)
+    assert reasons.pop("changed: its videos or captions") == ["data"]
+    assert list(reasons) == ["its data changed: its videos or captions"]
 
 
-def begun(runs, stage, done=None, **end):
+def make_attempt(runs, stage, done=None, **end):
     """A folder that somebody has worked in."""
     folder = StageFolder.create(runs, stage)
     events = folder.claim_attempt("17_3")
@@ -243,12 +245,14 @@ def test_what_was_begun_is_unfinished_and_what_only_waits_is_not(finished, tmp_p
     sweep, runs = changed(optim={"muon_lr": 0.03}), tmp_path / "runs"
     shutil.copytree(finished, runs)
     stage, waiting = (run_stage(sweep, 4, size) for size in ("w32d2", "w48d2"))
-    begun(runs, stage, 100, error="RuntimeError: broken", user_error=False)
-    begun(runs, stage)
-    begun(runs, stage, 400, stopped="SIGUSR1", out_of_time=True)
+    make_attempt(runs, stage, 100, error="RuntimeError: broken", user_error=False)
+    make_attempt(runs, stage)
+    make_attempt(runs, stage, 400, stopped="SIGUSR1", out_of_time=True)
     StageFolder.create(runs, waiting)
     by_id = {
-        one.id: cause.reason for cause in explain(planned_phases(sweep, runs).stages, runs) for one in cause.stages
+        explanation.id: cause.reason
+        for cause in explain(planned_phases(sweep, runs).stages, runs)
+        for explanation in cause.stages
     }
     assert by_id[stage.id] == "unfinished: 3 attempts, at 400 of 800, the last one out of time"
     assert by_id[waiting.id] == "changed: optim.muon_lr 0.02 -> 0.03"
@@ -259,9 +263,9 @@ def test_a_damaged_folder_of_another_spec_stops_nothing(finished, tmp_path):
     shutil.copytree(finished, runs)
     (runs / id_of(runs, "vae") / "spec.json").write_text("{")
     (runs / "notes.txt").write_text("somebody's")
-    found = told(changed(vae_train={"steps": 50}), runs)
-    assert found["new: nothing like it on disk"] == ["vae"]
-    assert any(reason.startswith(f"changed: vae {id_of(runs, 'vae')} -> ") for reason in found)
+    reasons = kinds_by_reason(changed(vae_train={"steps": 50}), runs)
+    assert reasons["new: nothing like it on disk"] == ["vae"]
+    assert any(reason.startswith(f"changed: vae {id_of(runs, 'vae')} -> ") for reason in reasons)
 
 
 def answer(capsys, *arguments):
@@ -272,14 +276,14 @@ def answer(capsys, *arguments):
 def test_the_command_tells_everything_about_a_run(finished, tmp_path, capsys):
     shutil.copytree(finished, tmp_path / "runs")
     stage = run_stage(changed(optim={"muon_lr": 0.03}), 4, "w48d2")
-    begun(tmp_path / "runs", stage, 400, error="UserError: mend it", user_error=True)
-    (one,) = answer(capsys, tmp_path, stage.id[:-4])["stages"]
-    assert (one["id"], one["state"], one["compute"]) == (stage.id, "unfinished", "4x")
-    (attempt,) = one["attempts"]
+    make_attempt(tmp_path / "runs", stage, 400, error="UserError: mend it", user_error=True)
+    (document,) = answer(capsys, tmp_path, stage.id[:-4])["stages"]
+    assert (document["id"], document["state"], document["compute"]) == (stage.id, "unfinished", "4x")
+    (attempt,) = document["attempts"]
     assert (attempt["done"], attempt["total"], attempt["end"], attempt["job"]) == (400, 800, "user error", "17_3")
     assert attempt["started"] == attempts(StageFolder(tmp_path / "runs" / stage.id))[0].started
-    assert set(one["waits_for"].values()) == {"complete"}
-    assert one["waited_for_by"] == {}
+    assert set(document["waits_for"].values()) == {"complete"}
+    assert document["waited_for_by"] == {}
     assert main(["explain", str(tmp_path), stage.id, "--sweep", "tiny"]) == 0
     shown = capsys.readouterr().out
     assert "400 of 800, user error (UserError: mend it)" in shown
@@ -293,10 +297,10 @@ def test_the_command_tells_everything_about_a_run(finished, tmp_path, capsys):
 
 def test_the_command_finds_runs_by_slug_and_compute_and_asks_where_a_name_is_several(finished, capsys):
     out = finished.parent
-    (one,) = answer(capsys, out, "dit-w48d2@4x")["stages"]
-    assert one["id"] == run_stage(TINY, 4, "w48d2").id
+    (document,) = answer(capsys, out, "dit-w48d2@4x")["stages"]
+    assert document["id"] == run_stage(TINY, 4, "w48d2").id
     assert main(["explain", str(out), "dit-w48d2"]) == 2
-    assert one["id"] in capsys.readouterr().err
+    assert document["id"] in capsys.readouterr().err
     assert main(["explain", str(out), "dit-w48d2@5x"]) == 2
     assert "no stage 'dit-w48d2@5x'" in capsys.readouterr().err
     assert main(["explain", str(out / "runs")]) == 2

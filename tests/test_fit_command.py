@@ -21,10 +21,10 @@ from tests.test_trust import isoflops
 @pytest.fixture
 def table(tmp_path: Path) -> Path:
     """A planted sweep of 36 runs with one ruined."""
-    found = planted(noise=0.005)
-    losses = found.metric.copy()
+    runs = planted(noise=0.005)
+    losses = runs.metric.copy()
     losses[7] = 9.0
-    columns = {"run_id": [f"r{i}" for i in range(36)], **found.axes, "val_loss": losses, "lpips": found.metric / 2}
+    columns = {"run_id": [f"r{i}" for i in range(36)], **runs.axes, "val_loss": losses, "lpips": runs.metric / 2}
     columns["fvd"] = 40 + 900 * columns["lpips"] ** 2
     pd.DataFrame(columns).to_csv(tmp_path / "runs.csv", index=False)
     return tmp_path / "runs.csv"
@@ -36,34 +36,39 @@ def printed(capsys: pytest.CaptureFixture[str], *arguments: object) -> dict:
 
 
 def test_a_fit_is_one_object(table: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    found = printed(capsys, "fit", table, "--drop-top", 1, "--law", "chinchilla")
-    assert found["excluded"] == [{"run": "r7", "reason": "among the 1 highest of loss"}]
-    assert (found["law"], found["n_points"], found["status"], found["reason"]) == ("chinchilla", 35, "converged", "")
-    assert set(found["params"]) == {"E", "A", "B", "alpha", "beta"}
-    assert set(found["intervals"]) == {*found["params"], "a", "b"}
-    for name, value in found["params"].items():
-        low, high = found["intervals"][name]
+    document = printed(capsys, "fit", table, "--drop-top", 1, "--law", "chinchilla")
+    assert document["excluded"] == [{"run": "r7", "reason": "among the 1 highest of loss"}]
+    assert (document["law"], document["n_points"], document["status"], document["reason"]) == (
+        "chinchilla",
+        35,
+        "converged",
+        "",
+    )
+    assert set(document["params"]) == {"E", "A", "B", "alpha", "beta"}
+    assert set(document["intervals"]) == {*document["params"], "a", "b"}
+    for name, value in document["params"].items():
+        low, high = document["intervals"][name]
         assert low < value < high
-    assert found["params"]["alpha"] == pytest.approx(PLANTED["alpha"], abs=0.03)
-    assert found["a"] + found["b"] == pytest.approx(1)
-    assert len(found["residuals"]) == len(found["runs"]) == 35
+    assert document["params"]["alpha"] == pytest.approx(PLANTED["alpha"], abs=0.03)
+    assert document["a"] + document["b"] == pytest.approx(1)
+    assert len(document["residuals"]) == len(document["runs"]) == 35
     assert sum(
-        np.minimum(np.abs(r), 1e-3) * (abs(r) - min(abs(r), 1e-3) / 2) for r in found["residuals"]
-    ) == pytest.approx(found["objective"])
-    assert {variant["choice"] for variant in found["sensitivity"]} == {"outliers", "delta", "window"}
-    assert found["bootstrap"] == {"method": "by run", "draws": 1000, "seed": 0}
+        np.minimum(np.abs(r), 1e-3) * (abs(r) - min(abs(r), 1e-3) / 2) for r in document["residuals"]
+    ) == pytest.approx(document["objective"])
+    assert {variant["choice"] for variant in document["sensitivity"]} == {"outliers", "delta", "window"}
+    assert document["bootstrap"] == {"method": "by run", "draws": 1000, "seed": 0}
 
 
 def test_the_text_names_what_the_object_holds(table: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["fit", str(table), "--drop-top", "1"]) == 0
     text = capsys.readouterr().out
-    for said in (
+    for phrase in (
         "n_params: column 'n_params', parameters",
         "35 points, converged",
         "95% [",
         "left out, among the 1 highest of loss: r7",
     ):
-        assert said in text
+        assert phrase in text
 
 
 @pytest.mark.parametrize(
@@ -78,24 +83,24 @@ def test_the_text_names_what_the_object_holds(table: Path, capsys: pytest.Captur
     ],
 )
 def test_every_law_and_method_can_be_asked_for(table: Path, capsys, options: list[str], params: set[str]) -> None:
-    found = printed(capsys, "fit", table, "--drop-top", 1, "--bootstrap", 50, *options)
-    assert set(found["params"]) == params
+    document = printed(capsys, "fit", table, "--drop-top", 1, "--bootstrap", 50, *options)
+    assert set(document["params"]) == params
 
 
 def test_one_metric_follows_from_another(table: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    found = printed(capsys, "fit", table, "--law", "metric", "--against", "lpips", "--metric", "fvd")
-    assert found["params"] == pytest.approx({"E": 40, "K": 900, "kappa": 2}, rel=1e-4)
+    document = printed(capsys, "fit", table, "--law", "metric", "--against", "lpips", "--metric", "fvd")
+    assert document["params"] == pytest.approx({"E": 40, "K": 900, "kappa": 2}, rel=1e-4)
 
 
 @needs_data
 def test_the_replication_is_one_command(capsys: pytest.CaptureFixture[str]) -> None:
-    found = printed(
+    document = printed(
         capsys, "fit", DATA / "epoch_chinchilla" / "svg_extracted_data.csv", "--drop-top", 5, "--bootstrap", 4000
     )
-    assert found["objective"] <= 0.00101827403
-    assert found["params"]["A"] == pytest.approx(477.826, rel=1e-4)
-    assert found["intervals"]["E"] == pytest.approx([1.769, 1.871], abs=0.05 * 0.102)
-    assert len(found["excluded"]) == 5
+    assert document["objective"] <= 0.00101827403
+    assert document["params"]["A"] == pytest.approx(477.826, rel=1e-4)
+    assert document["intervals"]["E"] == pytest.approx([1.769, 1.871], abs=0.05 * 0.102)
+    assert len(document["excluded"]) == 5
 
 
 @needs_data
@@ -120,8 +125,8 @@ def test_figures_are_drawn_as_png_and_svg(table: Path, tmp_path: Path, capsys: p
 
 
 def test_budgets_get_their_isoflop_curves_and_one_axis_its_curve(tmp_path: Path) -> None:
-    found = isoflops(noise=0.003)
-    pd.DataFrame({**found.axes, "loss": found.metric}).to_csv(tmp_path / "t.csv", index=False)
+    runs = isoflops(noise=0.003)
+    pd.DataFrame({**runs.axes, "loss": runs.metric}).to_csv(tmp_path / "t.csv", index=False)
     options = ("--bootstrap", "50", "--plot")
     assert main(["fit", str(tmp_path / "t.csv"), *options, str(tmp_path / "two")]) == 0
     assert (tmp_path / "two" / "isoflop.svg").stat().st_size > 5000
@@ -134,8 +139,8 @@ def test_the_other_approaches_give_exponents(tmp_path: Path, capsys: pytest.Capt
     N = 1e5 * (C / 1e12) ** 0.5 * np.tile(np.geomspace(0.25, 4, 7), 3)
     losses = np.exp(0.1 * np.log(N / (1e5 * (C / 1e12) ** 0.5)) ** 2) * (C / 1e12) ** -0.1
     pd.DataFrame({"n_params": N, "train_flops": C, "loss": losses}).to_csv(tmp_path / "t.csv", index=False)
-    found = printed(capsys, "fit", tmp_path / "t.csv", "--method", "isoflop")
-    assert (found["a"], found["b"], found["n_optima"]) == (pytest.approx(0.5), pytest.approx(0.5), 3)
+    document = printed(capsys, "fit", tmp_path / "t.csv", "--method", "isoflop")
+    assert (document["a"], document["b"], document["n_optima"]) == (pytest.approx(0.5), pytest.approx(0.5), 3)
     assert printed(capsys, "fit", tmp_path / "t.csv", "--method", "envelope")["a"] == pytest.approx(0.5)
     assert main(["fit", str(tmp_path / "t.csv"), "--method", "isoflop"]) == 0
     assert "isoflop: N ~ C^0.5000" in capsys.readouterr().out
@@ -197,9 +202,9 @@ def test_runs_whose_videos_were_not_measured_are_left_out_of_a_law_of_fvd(tmp_pa
         for record in records:
             write_record(tmp_path / record.run_id / "record.json", record)
             (tmp_path / record.run_id / "COMPLETE").touch()
-    found = printed(capsys, "fit", tmp_path, "--law", "power-floor", "--against", "n_params", "--metric", "fvd")
-    assert found["excluded"] == [{"run": "r2", "reason": "no fvd"}]
-    assert found["params"] == pytest.approx({"E": 100, "K": 1e6, "gamma": 0.6}, rel=1e-3)
+    document = printed(capsys, "fit", tmp_path, "--law", "power-floor", "--against", "n_params", "--metric", "fvd")
+    assert document["excluded"] == [{"run": "r2", "reason": "no fvd"}]
+    assert document["params"] == pytest.approx({"E": 100, "K": 1e6, "gamma": 0.6}, rel=1e-3)
 
 
 def test_one_size_is_no_law(table: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -211,8 +216,8 @@ def test_one_size_is_no_law(table: Path, capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_a_study_warns_of_what_the_runs_do_not_tell(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    found = planted(noise=0.1, sizes=4)
-    pd.DataFrame({**found.axes, "loss": found.metric}).to_csv(tmp_path / "t.csv", index=False)
+    runs = planted(noise=0.1, sizes=4)
+    pd.DataFrame({**runs.axes, "loss": runs.metric}).to_csv(tmp_path / "t.csv", index=False)
     few = printed(capsys, "fit", tmp_path / "t.csv")
     assert few["delta"] is None  # least squares, because there are not thirty
     warnings = few["warnings"]

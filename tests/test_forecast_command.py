@@ -84,8 +84,8 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
 def test_a_folder_of_runs_and_an_export_of_them_give_the_same_answer(folder: Path, export: Path, capsys) -> None:
     question = ("--flops", TARGET, "--target", 0.3, "--add", 4 * BASE, "--seed", 3)
     for method in ("forms", "law"):
-        asked = (*question, "--method", method)
-        assert printed(capsys, export, *asked) == printed(capsys, folder, *asked)
+        question_and_method = (*question, "--method", method)
+        assert printed(capsys, export, *question_and_method) == printed(capsys, folder, *question_and_method)
 
 
 def test_a_forecast_by_forms_does_not_depend_on_the_order_of_the_runs(folder: Path, tmp_path: Path, capsys) -> None:

@@ -73,8 +73,8 @@ def test_parabolas_on_noise_free_public_data() -> None:
     columns = [points.index.astype(str), N, C / (6 * N), C, C, points["final_loss"]]
     optima = frontier_of(pd.DataFrame(dict(zip(COLUMNS, columns, strict=True)))).optima
     # The best run per budget would give .469; the truth is .5143.
-    found = fit_power([optimum.flop_budget for optimum in optima], [optimum.n_params for optimum in optima])
-    assert found.exponent == pytest.approx(0.5146, abs=1e-4)
+    fitted = fit_power([optimum.flop_budget for optimum in optima], [optimum.n_params for optimum in optima])
+    assert fitted.exponent == pytest.approx(0.5146, abs=1e-4)
     assert not any(optimum.refusal for optimum in optima)
 
 
@@ -101,18 +101,20 @@ def test_power_laws_of_published_optima() -> None:
 def test_what_is_counted_as_a_parameter_moves_the_exponent() -> None:
     """The same runs under three conventions (nanochat): .524, .366 and .681."""
     rows = pd.read_csv(DATA / "nanochat" / "isoflop_optima_by_param_counting.csv")
-    found = {name: fit_power(group["flops"], group["eff_params"]).exponent for name, group in rows.groupby("counting")}
+    exponents = {
+        name: fit_power(group["flops"], group["eff_params"]).exponent for name, group in rows.groupby("counting")
+    }
     expected = {"kaplan_no_embed_with_lmhead": 0.524, "chinchilla_all_params": 0.366, "transformer_only": 0.681}
-    assert found == pytest.approx(expected, abs=1e-3)
+    assert exponents == pytest.approx(expected, abs=1e-3)
 
 
 def test_attention_bends_flops_per_token_and_the_forecast_knows() -> None:
     table = sweep(plant(*LAWS[1]), np.random.default_rng(0))
     table["num_tokens"] = table["train_flops"] / (40 * table["n_params"] ** 0.9)
     assert frontier_of(table).flops_per_token.exponent == pytest.approx(0.9)
-    found = forecast(table, 128 * BASE)
-    assert found.num_tokens == pytest.approx(128 * BASE / (40 * found.n_params**0.9))
-    assert found.a * 0.9 + found.b == pytest.approx(1)
+    predicted = forecast(table, 128 * BASE)
+    assert predicted.num_tokens == pytest.approx(128 * BASE / (40 * predicted.n_params**0.9))
+    assert predicted.a * 0.9 + predicted.b == pytest.approx(1)
 
 
 @pytest.mark.parametrize(
@@ -164,9 +166,9 @@ def test_a_joint_fit_without_a_minimum_says_so_and_stays_among_the_sizes_tried(
     slide = (C / BASE) ** PRIOR
     N = np.tile([5e4, 1.2e5, 4e5], 2) * slide
     losses = np.exp(curvature * np.log(N / (center * slide)) ** 2)[None]
-    found = fit_joint_isoflop(N, C, losses, 0.01, np.array([PRIOR]))
-    assert found.refusals == (refusal,)
-    assert found.n_params(BASE) == pytest.approx([stays_at], rel=1e-6)
+    fitted = fit_joint_isoflop(N, C, losses, 0.01, np.array([PRIOR]))
+    assert fitted.refusals == (refusal,)
+    assert fitted.n_params(BASE) == pytest.approx([stays_at], rel=1e-6)
 
 
 def test_the_size_at_the_target_survives_refused_parabolas() -> None:
@@ -177,51 +179,51 @@ def test_the_size_at_the_target_survives_refused_parabolas() -> None:
     rows = [
         (f"r{i}", N, C / (5.8 * N), C, C, L) for i, (N, C, L) in enumerate(zip(sizes, budgets, losses, strict=True))
     ]
-    found = forecast(pd.DataFrame(rows, columns=list(COLUMNS)), TARGET)
-    assert [bool(optimum.refusal) for optimum in found.optima] == [True, True, False]
-    assert 0.4 < found.a < 0.65
-    assert 5e5 < found.n_params < 1.2e6
-    assert found.low < 0.3799 < found.high
+    predicted = forecast(pd.DataFrame(rows, columns=list(COLUMNS)), TARGET)
+    assert [bool(optimum.refusal) for optimum in predicted.optima] == [True, True, False]
+    assert 0.4 < predicted.a < 0.65
+    assert 5e5 < predicted.n_params < 1.2e6
+    assert predicted.low < 0.3799 < predicted.high
 
 
 def test_intervals_hold_the_measured_loss_at_eight_times_the_compute() -> None:
     """The promise of a forecast, on laws it was not told of, in the designs that sweeps use. See docs/forecast.md."""
     cases = [(design, law, seed) for design in DESIGNS for law in range(len(LAWS)) for seed in range(2)]
     trials = [trial(DESIGNS[design], law, (0.01, 0.02)[seed], seed) for design, law, seed in cases]
-    assert np.mean([one.inside for one in trials]) >= 0.85
-    assert np.median([one.width for one in trials]) < 0.4
-    assert abs(np.median([one.error for one in trials])) < 0.03
-    assert np.mean([one.excess["joint"] for one in trials]) < 0.01
+    assert np.mean([result.inside for result in trials]) >= 0.85
+    assert np.median([result.width for result in trials]) < 0.4
+    assert abs(np.median([result.error for result in trials])) < 0.03
+    assert np.mean([result.excess["joint"] for result in trials]) < 0.01
 
 
 def test_a_forecast_repeats_exactly_survives_its_document_and_never_sees_the_target() -> None:
     table = sweep(plant(*LAWS[2]), np.random.default_rng(5))
-    found = forecast(table, 128 * BASE)
+    predicted = forecast(table, 128 * BASE)
     answer = pd.DataFrame([("big", 1e6, 1e7, 128 * BASE, 128 * BASE, 0.01)], columns=list(COLUMNS))
     again = forecast(pd.concat([table, answer], ignore_index=True), 128 * BASE)
-    assert again == found
-    assert Forecast.model_validate(json.loads(json.dumps(found.to_document()))) == found
-    assert found.run_ids == tuple(f"r{i}" for i in range(10))
-    assert {form.name for form in found.forms} == {
+    assert again == predicted
+    assert Forecast.model_validate(json.loads(json.dumps(predicted.to_document()))) == predicted
+    assert predicted.run_ids == tuple(f"r{i}" for i in range(10))
+    assert {form.name for form in predicted.forms} == {
         "frontier_power",
         "frontier_floor",
         "chinchilla_no_floor",
         "chinchilla",
     }
-    assert found.low < found.val_loss < found.high
-    assert found.n_params_low < found.n_params < found.n_params_high
-    assert found.num_tokens == pytest.approx(128 * BASE / (6 * found.n_params))
-    assert (found.band.flops[-1], found.band.low[-1]) == pytest.approx((found.target_flops, found.low))
+    assert predicted.low < predicted.val_loss < predicted.high
+    assert predicted.n_params_low < predicted.n_params < predicted.n_params_high
+    assert predicted.num_tokens == pytest.approx(128 * BASE / (6 * predicted.n_params))
+    assert (predicted.band.flops[-1], predicted.band.low[-1]) == pytest.approx((predicted.target_flops, predicted.low))
 
 
 def test_backtest_predicts_the_largest_budget_from_the_smaller_ones() -> None:
     loss = plant(*LAWS[0])
-    found = forecast(sweep(loss, np.random.default_rng(2)), 128 * BASE).backtest
-    assert found is not None
-    assert found.flop_budget == 16 * BASE
-    assert found.relative_error == pytest.approx(found.predicted / found.measured - 1)
-    assert abs(found.relative_error) < 0.08
-    assert found.inside == (found.low <= found.measured <= found.high)
+    backtest = forecast(sweep(loss, np.random.default_rng(2)), 128 * BASE).backtest
+    assert backtest is not None
+    assert backtest.flop_budget == 16 * BASE
+    assert backtest.relative_error == pytest.approx(backtest.predicted / backtest.measured - 1)
+    assert abs(backtest.relative_error) < 0.08
+    assert backtest.inside == (backtest.low <= backtest.measured <= backtest.high)
     table = sweep(loss, np.random.default_rng(2)).iloc[1:]
     table = table[~((table["flop_budget"] == 4 * BASE) & (table["n_params"] > 2e5))]
     without = forecast(table, 128 * BASE)
@@ -232,9 +234,9 @@ def test_backtest_predicts_the_largest_budget_from_the_smaller_ones() -> None:
 def test_a_run_without_a_loss_is_left_out_by_name() -> None:
     table = sweep(plant(*LAWS[1]), np.random.default_rng(0))
     table.loc[3, "val_loss"] = np.nan
-    found = forecast(table, 128 * BASE)
-    assert "r3" not in found.run_ids
-    assert "run r3 has no val_loss" in found.refusals
+    predicted = forecast(table, 128 * BASE)
+    assert "r3" not in predicted.run_ids
+    assert "run r3 has no val_loss" in predicted.refusals
 
 
 @pytest.mark.parametrize(
@@ -262,27 +264,27 @@ def record(loss: float | None, train_flops: float, vae_id: str = "vae-1") -> Run
 
 def test_comparison_says_how_far_and_whether_inside() -> None:
     table = sweep(plant(*LAWS[2]), np.random.default_rng(5)).assign(vae_id="vae-1")
-    found = forecast(table, 128 * BASE)
-    hit = compare(found, record(found.val_loss / 0.98, 127 * BASE))
+    predicted = forecast(table, 128 * BASE)
+    hit = compare(predicted, record(predicted.val_loss / 0.98, 127 * BASE))
     assert hit.relative_error == pytest.approx(-0.02)
     assert hit.inside
-    assert not compare(found, record(2 * found.high, 128 * BASE)).inside
+    assert not compare(predicted, record(2 * predicted.high, 128 * BASE)).inside
     for wrong, message in (
         (record(None, 128 * BASE), "no val_loss"),
         (record(0.4, 64 * BASE), "the forecast is for"),
         (record(0.4, 128 * BASE, "vae-2"), "same VAE"),
     ):
         with pytest.raises(UserError, match=message):
-            compare(found, wrong)
+            compare(predicted, wrong)
 
 
 def test_figures_are_drawn_from_a_forecast(tmp_path: Path) -> None:
     table = sweep(plant(*LAWS[2]), np.random.default_rng(5))
     table.loc[table["flop_budget"] == 4 * BASE, "val_loss"] = [0.6, 0.7, 0.8]
-    found = forecast(table, 128 * BASE)
+    predicted = forecast(table, 128 * BASE)
     computes = {"base": 4 * BASE, "4x": 16 * BASE, "32x": 128 * BASE}
-    comparison = compare(found, record(0.37, 128 * BASE))
-    save_figure(scaling_figure(table, found, comparison, computes), tmp_path / "scaling.png")
+    comparison = compare(predicted, record(0.37, 128 * BASE))
+    save_figure(scaling_figure(table, predicted, comparison, computes), tmp_path / "scaling.png")
     runs = isoflop_runs(table_of_runs(table))
-    save_figure(forecast_isoflop_figure(runs, fit_frontier(runs), found), tmp_path / "isoflop.svg")
+    save_figure(forecast_isoflop_figure(runs, fit_frontier(runs), predicted), tmp_path / "isoflop.svg")
     assert all(path.stat().st_size > 5000 for path in (tmp_path / "scaling.png", tmp_path / "isoflop.svg"))

@@ -6,12 +6,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.imitation.asked import QUEUE, SECONDS, Imitated, Real, answer
 from tests.imitation.handle import Imitation
+from tests.imitation.under_test import QUEUE, SECONDS, Imitated, Real, answer
 
 
 @pytest.fixture(params=["imitation", pytest.param("slurm", marks=pytest.mark.slurm)])
-def asked(request, tmp_path):
+def slurm(request, tmp_path):
     if request.param == "imitation":
         yield Imitated(Imitation(tmp_path / "imitation"), tmp_path)
         return
@@ -65,160 +65,165 @@ NOT_AVAILABLE = "Requested node configuration is not available"
         ("--foo=1", 255, "sbatch: unrecognized option '--foo=1'\nTry \"sbatch --help\" for more information"),
     ],
 )
-def test_sbatch_refuses_in_the_same_words(asked, option, code, words):
-    assert answer(asked.run("sbatch", "--parsable", asked.script(option))) == (code, "", words + "\n")
-    assert answer(asked.run("sbatch", "--parsable", option, asked.script())) == (code, "", words + "\n")
-    assert asked.queue() == []
+def test_sbatch_refuses_in_the_same_words(slurm, option, code, words):
+    assert answer(slurm.run("sbatch", "--parsable", slurm.script(option))) == (code, "", words + "\n")
+    assert answer(slurm.run("sbatch", "--parsable", option, slurm.script())) == (code, "", words + "\n")
+    assert slurm.queue() == []
 
 
-def test_sbatch_refuses_what_is_no_script(asked):
-    path = asked.folder / "job.sh"
+def test_sbatch_refuses_what_is_no_script(slurm):
+    path = slurm.folder / "job.sh"
     words = f"sbatch: error: Unable to open file {path}\n"
-    assert answer(asked.run("sbatch", "--parsable", str(path))) == (1, "", words)
+    assert answer(slurm.run("sbatch", "--parsable", str(path))) == (1, "", words)
     path.write_text("echo hello\n")
-    done = asked.run("sbatch", "--parsable", str(path))
+    done = slurm.run("sbatch", "--parsable", str(path))
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("sbatch: error: This does not look like a batch script.  The first\n")
 
 
-def test_an_array_in_the_queue(asked):
-    array = asked.submit("--array=0-3%2", "--nodes=2", "--time=90")
-    asked.running(f"{array}_0", f"{array}_1")
+def test_an_array_in_the_queue(slurm):
+    array = slurm.submit("--array=0-3%2", "--nodes=2", "--time=90")
+    slurm.running(f"{array}_0", f"{array}_1")
     waiting = [f"{array}_{i}|PENDING|JobArrayTaskLimit" for i in (2, 3)]
-    assert asked.queue() == [f"{array}_0|RUNNING|None", f"{array}_1|RUNNING|None", *waiting]
-    assert asked.queue("%F_%K|%j|%P|%D") == [f"{array}_{i}|{asked.name}|main|2" for i in range(4)]
-    assert asked.queue("%.12i|%3T|%N")[:2] == [f"{array + '_0':>12}|RUN|n[0-1]", f"{array + '_1':>12}|RUN|n[0-1]"]
-    times = asked.queue("%K %M")
+    assert slurm.queue() == [f"{array}_0|RUNNING|None", f"{array}_1|RUNNING|None", *waiting]
+    assert slurm.queue("%F_%K|%j|%P|%D") == [f"{array}_{i}|{slurm.name}|main|2" for i in range(4)]
+    assert slurm.queue("%.12i|%3T|%N")[:2] == [f"{array + '_0':>12}|RUN|n[0-1]", f"{array + '_1':>12}|RUN|n[0-1]"]
+    times = slurm.queue("%K %M")
     assert [line for line in times if re.fullmatch(r"[01] 0:\d\d|[23] 0:00", line)] == times
-    asked.ends(f"{array}_0", 0, "COMPLETED")
-    assert f"{array}_0" not in asked.queue("%i")
-    assert f"{array}_0|COMPLETED|None" in asked.queue("%i|%T|%r", "--states=all")
-    asked.ends(f"{array}_1", 3, "FAILED")
-    assert f"{array}_1|FAILED|NonZeroExitCode" in asked.queue("%i|%T|%r", "--states=all")
+    slurm.ends(f"{array}_0", 0, "COMPLETED")
+    assert f"{array}_0" not in slurm.queue("%i")
+    assert f"{array}_0|COMPLETED|None" in slurm.queue("%i|%T|%r", "--states=all")
+    slurm.ends(f"{array}_1", 3, "FAILED")
+    assert f"{array}_1|FAILED|NonZeroExitCode" in slurm.queue("%i|%T|%r", "--states=all")
 
 
-def test_a_job_that_waits_for_another(asked):
-    first = asked.submit()
-    second = asked.submit(f"--dependency=afterany:{first}")
-    asked.running(first)
-    assert asked.queue("%F_%K|%T|%r") == [f"{first}_N/A|RUNNING|None", f"{second}_N/A|PENDING|Dependency"]
-    asked.ends(first, 1, "FAILED")
-    asked.running(second)
-    asked.ends(second, 0, "COMPLETED")
+def test_a_job_that_waits_for_another(slurm):
+    first = slurm.submit()
+    second = slurm.submit(f"--dependency=afterany:{first}")
+    slurm.running(first)
+    assert slurm.queue("%F_%K|%T|%r") == [f"{first}_N/A|RUNNING|None", f"{second}_N/A|PENDING|Dependency"]
+    slurm.ends(first, 1, "FAILED")
+    slurm.running(second)
+    slurm.ends(second, 0, "COMPLETED")
 
 
-def test_a_job_does_not_wait_for_an_unknown_job(asked):
-    asked.running(asked.submit("--dependency=afterany:999999"))
+def test_a_job_does_not_wait_for_an_unknown_job(slurm):
+    slurm.running(slurm.submit("--dependency=afterany:999999"))
 
 
-def test_a_job_waits_for_an_index_that_was_requeued(asked):
-    array = asked.submit("--array=0-1")
-    after = asked.submit(f"--dependency=afterany:{array}")
-    asked.running(f"{array}_0", f"{array}_1")
-    assert answer(asked.run("scontrol", "requeue", f"{array}_0")) == (0, "", "")
-    asked.ends(f"{array}_1", 0, "COMPLETED")
-    asked.wait_for(f"{array}_0|PENDING|BeginTime", "%i|%T|%r")
-    assert f"{after}|PENDING|Dependency" in asked.queue()
-    done = asked.run("scontrol", "show", "job", "--oneliner", f"{array}_0")
+def test_a_job_waits_for_an_index_that_was_requeued(slurm):
+    array = slurm.submit("--array=0-1")
+    after = slurm.submit(f"--dependency=afterany:{array}")
+    slurm.running(f"{array}_0", f"{array}_1")
+    assert answer(slurm.run("scontrol", "requeue", f"{array}_0")) == (0, "", "")
+    slurm.ends(f"{array}_1", 0, "COMPLETED")
+    slurm.wait_for(f"{array}_0|PENDING|BeginTime", "%i|%T|%r")
+    assert f"{after}|PENDING|Dependency" in slurm.queue()
+    done = slurm.run("scontrol", "show", "job", "--oneliner", f"{array}_0")
     assert "Restarts=1" in done.stdout.split()
-    asked.running(f"{array}_0")
-    assert f"{after}|PENDING|Dependency" in asked.queue()
-    asked.ends(f"{array}_0", 0, "COMPLETED")
-    asked.running(after)
+    slurm.running(f"{array}_0")
+    assert f"{after}|PENDING|Dependency" in slurm.queue()
+    slurm.ends(f"{array}_0", 0, "COMPLETED")
+    slurm.running(after)
 
 
-def test_a_job_that_can_never_run_waits(asked):
-    job = asked.submit("--nodes=3")
-    asked.wait_for(f"{job}|PENDING|PartitionNodeLimit", "%i|%T|%r")
+def test_a_job_that_can_never_run_waits(slurm):
+    job = slurm.submit("--nodes=3")
+    slurm.wait_for(f"{job}|PENDING|PartitionNodeLimit", "%i|%T|%r")
 
 
-def test_squeue_of_an_unknown_job(asked):
-    assert asked.queue() == []
-    done = asked.run(*QUEUE, "--jobs=999999", "--format=%i")
+def test_squeue_of_an_unknown_job(slurm):
+    assert slurm.queue() == []
+    done = slurm.run(*QUEUE, "--jobs=999999", "--format=%i")
     assert answer(done) == (1, "", "slurm_load_jobs error: Invalid job id specified\n")
-    job = asked.submit()
-    done = asked.run(*QUEUE, f"--jobs=999999,{job}", "--format=%i")
+    job = slurm.submit()
+    done = slurm.run(*QUEUE, f"--jobs=999999,{job}", "--format=%i")
     assert answer(done) == (0, f"{job}\n", "")
 
 
-def test_scontrol_show_job(asked):
-    array = asked.submit("--array=0-3%2", "--nodes=2")
-    asked.running(f"{array}_0", f"{array}_1")
-    records = asked.run("scontrol", "show", "job", "--oneliner", array).stdout.splitlines()
+def test_scontrol_show_job(slurm):
+    array = slurm.submit("--array=0-3%2", "--nodes=2")
+    slurm.running(f"{array}_0", f"{array}_1")
+    records = slurm.run("scontrol", "show", "job", "--oneliner", array).stdout.splitlines()
     fields = [dict(word.split("=", 1) for word in record.split()) for record in records]
-    by_index = {one["ArrayTaskId"]: one for one in fields}
+    by_index = {fields_of_index["ArrayTaskId"]: fields_of_index for fields_of_index in fields}
     assert by_index.keys() == {"2-3%2", "0", "1"}
-    same = {"ArrayJobId": array, "JobName": asked.name, "Requeue": "1", "Restarts": "0", "ExitCode": "0:0"}
-    for one in fields:
-        assert {**one, **same, "Partition": "main", "Command": str(asked.folder / "job.sh")} == one
+    same = {"ArrayJobId": array, "JobName": slurm.name, "Requeue": "1", "Restarts": "0", "ExitCode": "0:0"}
+    for fields_of_index in fields:
+        assert {
+            **fields_of_index,
+            **same,
+            "Partition": "main",
+            "Command": str(slurm.folder / "job.sh"),
+        } == fields_of_index
     assert by_index["2-3%2"]["JobId"] == array
     assert [by_index[i]["JobState"] for i in ("0", "1", "2-3%2")] == ["RUNNING", "RUNNING", "PENDING"]
     assert [by_index[i]["NodeList"] for i in ("0", "1", "2-3%2")] == ["n[0-1]", "n[0-1]", ""]
-    index = asked.run("scontrol", "show", "job", "--oneliner", f"{array}_1").stdout.splitlines()
+    index = slurm.run("scontrol", "show", "job", "--oneliner", f"{array}_1").stdout.splitlines()
     assert [re.findall(r"(?:JobId|ArrayTaskId)=\S+", line) for line in index] == [
         [f"JobId={by_index['1']['JobId']}", f"ArrayJobId={array}"[5:], "ArrayTaskId=1"]
     ]
 
 
-def test_scontrol_of_an_unknown_job(asked):
+def test_scontrol_of_an_unknown_job(slurm):
     words = "slurm_load_jobs error: Invalid job id specified\n"
-    assert answer(asked.run("scontrol", "show", "job", "999999")) == (1, "", words)
-    array = asked.submit("--array=0-1")
-    assert asked.run("scontrol", "show", "job", f"{array}_9").returncode == 1
+    assert answer(slurm.run("scontrol", "show", "job", "999999")) == (1, "", words)
+    array = slurm.submit("--array=0-1")
+    assert slurm.run("scontrol", "show", "job", f"{array}_9").returncode == 1
     words = "Invalid job id specified for job 999999\n"
-    assert answer(asked.run("scontrol", "requeue", "999999")) == (1, "", words)
+    assert answer(slurm.run("scontrol", "requeue", "999999")) == (1, "", words)
 
 
-def test_requeue_revives_even_a_cancelled_job(asked):
-    job = asked.submit()
-    asked.running(job)
-    assert answer(asked.run("scancel", job)) == (0, "", "")
-    asked.wait_for(f"{job}|CANCELLED")
-    assert answer(asked.run("scontrol", "requeue", job)) == (0, "", "")
-    asked.wait_for(f"{job}|PENDING|BeginTime", "%i|%T|%r")
-    assert asked.run("scontrol", "requeue", job).returncode == 1, "one that waits cannot be requeued"
+def test_requeue_revives_even_a_cancelled_job(slurm):
+    job = slurm.submit()
+    slurm.running(job)
+    assert answer(slurm.run("scancel", job)) == (0, "", "")
+    slurm.wait_for(f"{job}|CANCELLED")
+    assert answer(slurm.run("scontrol", "requeue", job)) == (0, "", "")
+    slurm.wait_for(f"{job}|PENDING|BeginTime", "%i|%T|%r")
+    assert slurm.run("scontrol", "requeue", job).returncode == 1, "one that waits cannot be requeued"
 
 
-def test_scancel(asked):
-    array, other = asked.submit("--array=0-5%1"), asked.submit()
-    asked.running(f"{array}_0")
-    assert answer(asked.run("scancel", f"{array}_5", f"{array}_[3-4]", "999999", f"{array}_9")) == (0, "", "")
-    assert [line for line in asked.queue("%i", "--states=all") if line != other] == [f"{array}_{i}" for i in range(3)]
-    assert answer(asked.run("scancel", "seven")) == (1, "", "scancel: error: Invalid job id seven\n")
-    assert answer(asked.run("scancel", f"--name={asked.name}")) == (0, "", "")
-    asked.wait_for(f"{array}_0|CANCELLED")
-    assert asked.queue() == []  # SLURM lists the cancelled indices, or the array for them, as it pleases
+def test_scancel(slurm):
+    array, other = slurm.submit("--array=0-5%1"), slurm.submit()
+    slurm.running(f"{array}_0")
+    assert answer(slurm.run("scancel", f"{array}_5", f"{array}_[3-4]", "999999", f"{array}_9")) == (0, "", "")
+    assert [line for line in slurm.queue("%i", "--states=all") if line != other] == [f"{array}_{i}" for i in range(3)]
+    assert answer(slurm.run("scancel", "seven")) == (1, "", "scancel: error: Invalid job id seven\n")
+    assert answer(slurm.run("scancel", f"--name={slurm.name}")) == (0, "", "")
+    slurm.wait_for(f"{array}_0|CANCELLED")
+    assert slurm.queue() == []  # SLURM lists the cancelled indices, or the array for them, as it pleases
 
 
-def test_sacct(asked):
-    array, job = asked.submit("--array=0-2%1", "--nodes=2"), asked.submit()
-    asked.running(f"{array}_0", job)
-    raw = asked.raw(f"{array}_0")
-    asked.ends(f"{array}_0", 0, "COMPLETED")
-    asked.running(f"{array}_1")
-    asked.ends(f"{array}_1", 3, "FAILED")
-    asked.run("scancel", job)
-    asked.wait_for(f"{job}|CANCELLED")
-    cancelled = asked.submit("--nodes=3")
-    asked.wait_for(f"{cancelled}|PENDING|PartitionNodeLimit", "%i|%T|%r")
-    asked.run("scancel", cancelled, array)
-    asked.wait_for(f"{array}_2|CANCELLED")
+def test_sacct(slurm):
+    array, job = slurm.submit("--array=0-2%1", "--nodes=2"), slurm.submit()
+    slurm.running(f"{array}_0", job)
+    raw = slurm.raw(f"{array}_0")
+    slurm.ends(f"{array}_0", 0, "COMPLETED")
+    slurm.running(f"{array}_1")
+    slurm.ends(f"{array}_1", 3, "FAILED")
+    slurm.run("scancel", job)
+    slurm.wait_for(f"{job}|CANCELLED")
+    cancelled = slurm.submit("--nodes=3")
+    slurm.wait_for(f"{cancelled}|PENDING|PartitionNodeLimit", "%i|%T|%r")
+    slurm.run("scancel", cancelled, array)
+    slurm.wait_for(f"{array}_2|CANCELLED")
 
     def ask(*options):
-        done = asked.run("sacct", "--noheader", "--parsable2", "--allocations", *options)
+        done = slurm.run("sacct", "--noheader", "--parsable2", "--allocations", *options)
         assert (done.returncode, done.stderr) == (0, "")
         return done.stdout.splitlines()
 
     deadline = time.monotonic() + SECONDS  # the database has it some seconds later
     last = {f"{array}_0|COMPLETED", f"{array}_1|FAILED", f"{job}|CANCELLED by 0"}
-    while not last <= set(ask(f"--name={asked.name}", "--format=JobID,State")):
+    while not last <= set(ask(f"--name={slurm.name}", "--format=JobID,State")):
         assert time.monotonic() < deadline
         time.sleep(0.2)
-    ended = [f"{array}_0|{raw}|{asked.name}|COMPLETED|0:0|n[0-1]", f"{array}_1"]
+    ended = [f"{array}_0|{raw}|{slurm.name}|COMPLETED|0:0|n[0-1]", f"{array}_1"]
     lines = ask(f"--jobs={array}", "--format=JobID,JobIDRaw,JobName%40,State,ExitCode,NodeList")
     assert [line for line in lines if line.startswith(f"{array}_0|")] == ended[:1]
     assert [line for line in lines if line.startswith(f"{array}_1|")] == [
-        line for line in lines if re.fullmatch(rf"{array}_1\|\d+\|{asked.name}\|FAILED\|3:0\|n\[0-1\]", line)
+        line for line in lines if re.fullmatch(rf"{array}_1\|\d+\|{slurm.name}\|FAILED\|3:0\|n\[0-1\]", line)
     ]
     lines = ask(f"--jobs={job},{cancelled}", "--format=JobID,State,NodeList,Start")
     when = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d"
@@ -234,8 +239,8 @@ def test_sacct_without_accounting(without_accounting):
     assert "\nAccountingStorageType   = accounting_storage/none\n" in "\n" + shown
 
 
-def test_the_configuration_of_the_cluster(asked):
-    lines = asked.run("scontrol", "show", "config").stdout.splitlines()
+def test_the_configuration_of_the_cluster(slurm):
+    lines = slurm.run("scontrol", "show", "config").stdout.splitlines()
     shown = {key.strip(): value.strip() for key, value in (line.split("=", 1) for line in lines if "=" in line)}
     assert {
         "AccountingStorageType": "accounting_storage/slurmdbd",
@@ -245,20 +250,20 @@ def test_the_configuration_of_the_cluster(asked):
         "PreemptMode": "REQUEUE",
     }.items() <= shown.items()
     assert f"{'MaxArraySize':23} = 17" in lines
-    done = asked.run("sinfo", "--noheader", "--format=%R|%G|%D|%l|%c|%m|%P|%a")
+    done = slurm.run("sinfo", "--noheader", "--format=%R|%G|%D|%l|%c|%m|%P|%a")
     both = "gpu:h100:8|2|infinite|16|20000"
     assert answer(done) == (0, f"main|{both}|main*|up\nhigh|{both}|high|up\n", "")
 
 
-def test_a_requeued_index_has_its_number_of_restarts(asked):
-    text = f"echo ${{SLURM_RESTART_COUNT:-0}} >>{asked.folder}/counts\n[ ${{SLURM_RESTART_COUNT:-0}} -ge 1 ] ||"
+def test_a_requeued_index_has_its_number_of_restarts(slurm):
+    text = f"echo ${{SLURM_RESTART_COUNT:-0}} >>{slurm.folder}/counts\n[ ${{SLURM_RESTART_COUNT:-0}} -ge 1 ] ||"
     text += " scontrol requeue ${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID"
-    array = asked.submit("--array=4", text=text)
-    if not asked.is_real:
-        while asked.slurm.run_next():
+    array = slurm.submit("--array=4", text=text)
+    if not slurm.is_real:
+        while slurm.slurm.run_next():
             pass
-    asked.wait_for(f"{array}_4|COMPLETED")
-    assert (asked.folder / "counts").read_text().split() == ["0", "1"]
+    slurm.wait_for(f"{array}_4|COMPLETED")
+    assert (slurm.folder / "counts").read_text().split() == ["0", "1"]
 
 
 def test_every_command_says_that_the_controller_does_not_answer(unreachable, tmp_path):

@@ -4,8 +4,8 @@ import subprocess
 
 import pytest
 
-from tests.imitation.asked import QUEUE, answer
 from tests.imitation.handle import Imitation
+from tests.imitation.under_test import QUEUE, answer
 
 
 @pytest.fixture
@@ -23,13 +23,13 @@ def script(tmp_path):
 def test_refused_jobs_do_not_exist_and_those_with_lost_answers_do(imitation, script):
     imitation.set(sbatch_refuses=0.3, sbatch_loses_answer=0.3)
     done = [imitation.run("sbatch", "--parsable", script) for _ in range(40)]
-    accepted = [one for one in done if one.returncode == 0]
-    lost = [one for one in done if "Socket timed out on send/recv operation" in one.stderr]
-    refused = [one for one in done if "Unable to contact slurm controller" in one.stderr]
+    accepted = [process for process in done if process.returncode == 0]
+    lost = [process for process in done if "Socket timed out on send/recv operation" in process.stderr]
+    refused = [process for process in done if "Unable to contact slurm controller" in process.stderr]
     assert len(accepted) + len(lost) + len(refused) == 40
     assert min(len(accepted), len(lost), len(refused)) >= 4
     assert len(imitation.jobs("mine")) == len(accepted) + len(lost)
-    assert [call.code for call in imitation.calls("sbatch")] == [one.returncode for one in done]
+    assert [call.code for call in imitation.calls("sbatch")] == [process.returncode for process in done]
 
 
 def test_a_job_whose_sbatch_hangs_exists(imitation, script):

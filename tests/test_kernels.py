@@ -63,11 +63,11 @@ def normal(*shape, dtype=torch.float64):
 def assert_agree(kernel, reference, inputs):
     """Values and all gradients, for a gradient of the output that is like any other. The reference is in float64."""
     exact = [x.detach().double().requires_grad_() for x in inputs]
-    found, expected = kernel(*inputs), reference(*exact)
-    upstream = torch.randn(expected.shape, dtype=torch.float64).to(found.dtype)
-    gradients = torch.autograd.grad(found, inputs, upstream), torch.autograd.grad(expected, exact, upstream.double())
+    actual, expected = kernel(*inputs), reference(*exact)
+    upstream = torch.randn(expected.shape, dtype=torch.float64).to(actual.dtype)
+    gradients = torch.autograd.grad(actual, inputs, upstream), torch.autograd.grad(expected, exact, upstream.double())
     tolerance = TYPES[inputs[0].dtype]
-    torch.testing.assert_close(found.double(), expected, **tolerance)
+    torch.testing.assert_close(actual.double(), expected, **tolerance)
     for grad, grad_expected in zip(*gradients, strict=True):
         # bfloat16's error of a sum grows with what is summed
         size = grad_expected.abs().max().clamp(min=1)

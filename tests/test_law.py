@@ -76,10 +76,10 @@ def test_every_form_of_one_axis_recovers_its_own_law(name: str) -> None:
 
 
 def test_units_of_size_and_data_change_nothing_but_their_constants() -> None:
-    found = planted(noise=0.01)
-    fit = fit_law(found, CHINCHILLA)
-    units = {"n_params": found.axes["n_params"] / 1e6, "num_tokens": found.axes["num_tokens"] / 1e9}
-    scaled = fit_law(points(units, found.metric), CHINCHILLA)
+    runs = planted(noise=0.01)
+    fit = fit_law(runs, CHINCHILLA)
+    units = {"n_params": runs.axes["n_params"] / 1e6, "num_tokens": runs.axes["num_tokens"] / 1e9}
+    scaled = fit_law(points(units, runs.metric), CHINCHILLA)
     assert scaled.objective == pytest.approx(fit.objective, rel=1e-9)
     assert [scaled.params[name] for name in ("E", "alpha", "beta")] == pytest.approx(
         [fit.params[name] for name in ("E", "alpha", "beta")], rel=1e-6
@@ -145,23 +145,23 @@ def test_five_outliers_move_the_exponent_by_a_twentieth() -> None:
 @needs_data
 def test_least_squares_of_the_217_cheap_runs() -> None:
     """The numbers of ml-scalefit, recomputed: N in millions, D in billions, squared error of the loss itself."""
-    found = epoch()
-    found = found.take(found.axes["train_flops"] < 1e21)
-    axes = {"n_params": found.axes["n_params"] / 1e6, "num_tokens": found.axes["num_tokens"] / 1e9}
-    fit = fit_law(points(axes, found.metric), CHINCHILLA, Objective(np.inf, raw=True))
+    runs = epoch()
+    runs = runs.take(runs.axes["train_flops"] < 1e21)
+    axes = {"n_params": runs.axes["n_params"] / 1e6, "num_tokens": runs.axes["num_tokens"] / 1e9}
+    fit = fit_law(points(axes, runs.metric), CHINCHILLA, Objective(np.inf, raw=True))
     expected = {"E": 1.90509227, "A": 4.00052229, "B": 1.05094768, "alpha": 0.35105819, "beta": 0.4587418}
-    assert (len(found), 2 * fit.objective) == (217, pytest.approx(0.0624142933, rel=1e-7))
+    assert (len(runs), 2 * fit.objective) == (217, pytest.approx(0.0624142933, rel=1e-7))
     assert fit.params == pytest.approx(expected, rel=1e-6)
 
 
 @needs_data
 def test_bootstrap_agrees_with_the_4000_published_draws() -> None:
-    found = bootstrap(fit_law(epoch(), CHINCHILLA), draws=4000, seed=0)
+    draws = bootstrap(fit_law(epoch(), CHINCHILLA), draws=4000, seed=0)
     published = {"E": (1.769, 1.871), "A": (285.214, 743.626), "B": (1042.357, 5810.344), "alpha": (0.317, 0.373),
                  "beta": (0.331, 0.415)}  # fmt: skip
     for name, (low, high) in published.items():
-        assert found.intervals()[name] == pytest.approx((low, high), abs=0.05 * (high - low)), name
-    assert float(np.std(found.derived()["a"])) == pytest.approx(0.020, abs=0.002)
+        assert draws.intervals()[name] == pytest.approx((low, high), abs=0.05 * (high - low)), name
+    assert float(np.std(draws.derived()["a"])) == pytest.approx(0.020, abs=0.002)
 
 
 def test_one_copy_of_a_bootstrap_is_a_fit_of_the_drawn_runs() -> None:
@@ -172,41 +172,41 @@ def test_one_copy_of_a_bootstrap_is_a_fit_of_the_drawn_runs() -> None:
     thetas, values = fit.problem.copies(np.tile(fit.points.metric, (5, 1)), times, fit.optima[0].theta[None])
     for theta, value, weights in zip(thetas, values, times, strict=True):
         rows = np.repeat(np.arange(49), weights.astype(int))
-        alone = fit_law(fit.points.take(rows), CHINCHILLA, SQUARES)
-        assert alone.objective == pytest.approx(value, rel=1e-9)
-        assert alone.params["alpha"] == pytest.approx(theta[3], rel=1e-5)
+        single_fit = fit_law(fit.points.take(rows), CHINCHILLA, SQUARES)
+        assert single_fit.objective == pytest.approx(value, rel=1e-9)
+        assert single_fit.params["alpha"] == pytest.approx(theta[3], rel=1e-5)
 
 
 def test_runs_are_resampled_whole() -> None:
     """Ten copies of every point under one name tell as little as the point alone; under ten names they tell more."""
-    alone = planted(noise=0.02, seed=1)
-    rows = np.repeat(np.arange(len(alone)), 10)
-    many = alone.take(rows)
-    apart = points(many.axes, many.metric)
+    single = planted(noise=0.02, seed=1)
+    rows = np.repeat(np.arange(len(single)), 10)
+    copies = single.take(rows)
+    copies_as_runs = points(copies.axes, copies.metric)
 
-    def width(found: Points) -> float:
-        low, high = bootstrap(fit_law(found, CHINCHILLA, SQUARES), draws=400, seed=0).intervals()["alpha"]
+    def width(runs: Points) -> float:
+        low, high = bootstrap(fit_law(runs, CHINCHILLA, SQUARES), draws=400, seed=0).intervals()["alpha"]
         return high - low
 
-    assert width(many) == pytest.approx(width(alone), rel=1e-6)
-    assert width(apart) < width(alone) / 2
+    assert width(copies) == pytest.approx(width(single), rel=1e-6)
+    assert width(copies_as_runs) < width(single) / 2
 
 
 def test_a_few_runs_keep_their_design_and_cover_the_truth() -> None:
     fit = fit_law(planted(noise=0.01, seed=3, sizes=4), CHINCHILLA, SQUARES)
-    found = bootstrap(fit, draws=200, seed=0)
-    assert found.method == "wild"
-    assert found.intervals() == bootstrap(fit, draws=200, seed=0).intervals()
+    draws = bootstrap(fit, draws=200, seed=0)
+    assert draws.method == "wild"
+    assert draws.intervals() == bootstrap(fit, draws=200, seed=0).intervals()
     for name, value in PLANTED.items():
-        low, high = found.intervals()[name]
+        low, high = draws.intervals()[name]
         assert low < value < high, name
 
 
 def test_a_new_run_is_less_certain_than_the_law() -> None:
-    found = bootstrap(fit_law(planted(noise=0.02), CHINCHILLA, SQUARES), draws=400, seed=0)
+    draws = bootstrap(fit_law(planted(noise=0.02), CHINCHILLA, SQUARES), draws=400, seed=0)
     at = {"n_params": np.array([1e7]), "num_tokens": np.array([1e8])}
-    low, high = found.band(at)
-    new = np.quantile(found.new_runs(at), [0.025, 0.975], axis=0)
+    low, high = draws.band(at)
+    new = np.quantile(draws.new_runs(at), [0.025, 0.975], axis=0)
     assert (new[1] - new[0])[0] > (high - low)[0]
     assert low[0] < CHINCHILLA.predict(PLANTED, at)[0] < high[0]
 
@@ -221,8 +221,8 @@ def test_a_loss_without_a_floor_hits_the_bound() -> None:
 
 def test_data_that_always_grow_with_size_are_underdetermined() -> None:
     N = np.geomspace(1e6, 1e9, 10)
-    found = points({"n_params": N, "num_tokens": 20 * N}, 1.7 + 400 / N**0.34 + 400 / (20 * N) ** 0.3)
-    fit = fit_law(found, CHINCHILLA)
+    runs = points({"n_params": N, "num_tokens": 20 * N}, 1.7 + 400 / N**0.34 + 400 / (20 * N) ** 0.3)
+    fit = fit_law(runs, CHINCHILLA)
     assert fit.status == "underdetermined"
     assert "condition number" in fit.reason
 
@@ -236,9 +236,9 @@ def test_a_term_that_is_not_there_is_underdetermined() -> None:
 
 def test_two_optima_that_are_as_good_are_both_named() -> None:
     """Sixteen noisy runs and a half-life of repetition: the published one is a local optimum among several, too."""
-    found = planted(noise=0.03, seed=55, sizes=4)
-    axes = {**found.axes, "unique_tokens": found.axes["num_tokens"] / np.resize([1, 2, 8, 32], 16)}
-    fit = fit_law(points(axes, found.metric), law("repeated"))
+    runs = planted(noise=0.03, seed=55, sizes=4)
+    axes = {**runs.axes, "unique_tokens": runs.axes["num_tokens"] / np.resize([1, 2, 8, 32], 16)}
+    fit = fit_law(points(axes, runs.metric), law("repeated"))
     assert fit.status == "multimodal"
     assert "another optimum is as good" in fit.reason
     best, rival = fit.optima[:2]
@@ -309,11 +309,11 @@ def test_projection_is_the_constrained_optimum() -> None:
     rng = np.random.default_rng(0)
     columns, losses = rng.standard_normal((5, 9, 3)), rng.uniform(0.5, 1.5, (7, 9))
     scale = rng.uniform(0.5, 2, 9)
-    found = project(columns, losses, scale)
+    projected = project(columns, losses, scale)
     for at in range(5):
         for copy in range(7):
             _, norm = nnls(columns[at] / scale[:, None], losses[copy] / scale)
-            assert found.surface[at, copy] == pytest.approx(norm**2)
+            assert projected.surface[at, copy] == pytest.approx(norm**2)
 
 
 def test_analysis_and_its_commands_never_import_torch() -> None:

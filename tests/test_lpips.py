@@ -88,11 +88,11 @@ def test_nothing_in_it_is_trained_or_saved(metric):
 
 def test_images_are_compared_in_chunks(metric, monkeypatch):
     pair = images(2, 2, 3, 32, 40)
-    whole = metric(*pair)
+    at_once = metric(*pair)
     monkeypatch.setattr(lpips, "CHUNK_PIXELS", 2 * 32 * 40)
     chunk_sizes, chunk = [], metric._chunk
     monkeypatch.setattr(metric, "_chunk", lambda *sides: chunk_sizes.append(len(sides[0])) or chunk(*sides))
-    torch.testing.assert_close(metric(*pair), whole, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(metric(*pair), at_once, rtol=1e-4, atol=1e-6)
     assert chunk_sizes == [2, 2, 2]
 
 

@@ -56,13 +56,13 @@ def test_packed_equals_one_by_one(modulation):
     packed.square().sum().backward()
     gradients = {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
     model.zero_grad()
-    apart = []
+    separate = []
     for i, clip in enumerate(clips):
         text = captions.rows([i])
         arguments = (text.states, text.mask, text.pooled, conditioning[i])
-        apart.append(model(clip, [GRIDS[i]], t_flow[i : i + 1], *arguments))
-        apart[-1].square().sum().backward()
-    torch.testing.assert_close(packed, torch.cat(apart), rtol=1e-5, atol=1e-5)
+        separate.append(model(clip, [GRIDS[i]], t_flow[i : i + 1], *arguments))
+        separate[-1].square().sum().backward()
+    torch.testing.assert_close(packed, torch.cat(separate), rtol=1e-5, atol=1e-5)
     for name, parameter in model.named_parameters():
         assert (gradients[name] - parameter.grad).norm() <= 1e-5 * parameter.grad.norm(), name
 

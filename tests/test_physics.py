@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from scaling.core.specs import WorldSpec
-from scaling.data.physics import Body, apart, energy, trajectory
+from scaling.data.physics import Body, energy, gap_between, trajectory
 from scaling.data.worlds import simulate
 
 LONG = WorldSpec(frames=240, max_objects=6, width=96, height=64)
@@ -24,7 +24,7 @@ def test_energy_is_conserved_and_bodies_stay_inside_and_apart(index: int) -> Non
     for i, j in combinations(range(len(world.bodies)), 2):
         if world.bodies[i].layer == world.bodies[j].layer:
             offsets = world.states[:, j, :2] - world.states[:, i, :2]
-            assert min(apart(world.bodies[i], world.bodies[j], *offset) for offset in offsets) > -1e-9
+            assert min(gap_between(world.bodies[i], world.bodies[j], *offset) for offset in offsets) > -1e-9
 
 
 @pytest.mark.parametrize("shapes", [("ball", "ball"), ("box", "box"), ("ball", "box")])

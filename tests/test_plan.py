@@ -137,9 +137,11 @@ def test_a_run_of_the_demo_by_hand():
     assert line.steps == round(4 * 5.6e11 / step)
     assert line.num_tokens == 1280 * line.steps
     assert line.train_flops == pytest.approx(line.steps * step)
-    one = flops.dit_forward(dit, 8, [DEMO_GRID], 16)
-    videos = 3 * 6 * (20 * 2 * one + flops.vae_decode(sweep.vae, 17, 64, 64))  # three times six prompts, with guidance
-    validation = 256 * 8 * one
+    clip_flops = flops.dit_forward(dit, 8, [DEMO_GRID], 16)
+    videos = (
+        3 * 6 * (20 * 2 * clip_flops + flops.vae_decode(sweep.vae, 17, 64, 64))
+    )  # three times six prompts, with guidance
+    validation = 256 * 8 * clip_flops
     assert line.hours == pytest.approx((line.train_flops + videos + validation) / 6e10 / 3600)
     assert line.disk_bytes == 4 * 9 * sum(flops.dit_params(dit, 8).values())
     assert (line.gpus, line.gpu_hours) == (0, 0.0)
@@ -239,9 +241,9 @@ def test_what_a_users_folder_holds_is_not_known_before_it_is_opened(tmp_path, ca
 
 def test_branches_cost_the_longest_beginning_and_every_decay():
     """C2 + decay * C1 for two budgets of a size: the shorter beginning is shared, the ends are not."""
-    whole = load_sweep("demo")
-    optim = whole.optim.replace(warmup_steps=20, decay_fraction=0.2)
-    branching = whole.replace(branches=True, optim=optim)
+    separate = load_sweep("demo")
+    optim = separate.optim.replace(warmup_steps=20, decay_fraction=0.2)
+    branching = separate.replace(branches=True, optim=optim)
     stages = [
         stage
         for stage in [*trunk_stages(branching), *ladder_stages(branching)]
@@ -316,9 +318,9 @@ def test_a_thousand_runs_are_planned_and_explained_without_torch_or_pandas(tmp_p
         f"import sys, scaling.cli.main\nscaling.cli.main.main({[*command, '--out', str(tmp_path / 'out')]!r})\n"
         "assert not {'torch', 'lightning', 'pandas'} & set(sys.modules)"
     )
-    answered = in_fresh_process(code)
-    assert answered.returncode == 0, answered.stderr
-    document = json.loads(answered.stdout)
+    answer = in_fresh_process(code)
+    assert answer.returncode == 0, answer.stderr
+    document = json.loads(answer.stdout)
     assert len(document["runs"]) == 1001
     assert len({run["id"] for run in document["runs"]}) == 1001
     assert [cause["reason"] for cause in document["causes"]] == ["new: nothing like it on disk"]
@@ -340,9 +342,10 @@ def test_trials_are_one_line_that_the_ladder_waits_for(tmp_path):
     runs = tmp_path / "runs"
     rates = [{"muon_lr": 0.01 + number / 1000} for number in range(8)]
     trials = [
-        Trial(run_id=trial_stage(tuned, one).id, rates=one, val_loss=1.0 + number) for number, one in enumerate(rates)
+        Trial(run_id=trial_stage(tuned, trial).id, rates=trial, val_loss=1.0 + number)
+        for number, trial in enumerate(rates)
     ]
     write_document(tmp_path / "tuning.json", choose_rates(tuned, trials).model_dump(mode="json"))
     after = plan(tuned, runs)
     assert run_stage(with_rates(tuned, rates[0]), 4, "w64d2").id in {line.id for line in after.runs}
-    assert {one.run_id for one in trials} <= {line.id for line in after.runs}
+    assert {trial.run_id for trial in trials} <= {line.id for line in after.runs}

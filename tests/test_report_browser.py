@@ -104,8 +104,8 @@ def test_trials_are_shown_where_there_were_some(browser: Any, full_page: Path, t
     data = full_data(tmp_path).replace(tuning=draw_tuning(tmp_path / "figures", tuning))
     tab = Tab(browser, build_report(tmp_path / "report", data))
     assert tab.page.evaluate("document.querySelector('#trials img').naturalWidth") > 0
-    said = tab.page.text_content("#trials figcaption")
-    assert said.startswith(
+    caption = tab.page.text_content("#trials figcaption")
+    assert caption.startswith(
         "muon_lr 0.02. The lowest loss (0.7000) of 3 trials of w64d2 at the base compute, of which 1"
     )
     assert tab.complaints == []

@@ -21,7 +21,7 @@ from scaling.diffusion.flow import mix, seeded_noise, to_velocity
 from scaling.diffusion.inference import decode, encode, load_vae
 from scaling.diffusion.sampling import ConditioningFrames, Edit, Sampler, sample
 from scaling.diffusion.solvers import integrate, times
-from scaling.diffusion.video_sampling import SampleRequest, TrainedRun
+from scaling.diffusion.video_sampling import SampleRequest, VideoSampler
 from scaling.stages.run import run_stage
 from sweeps.load import load_sweep
 from tests.sweep_stages import ladder_stages, shared_stages
@@ -37,19 +37,19 @@ SAMPLER = Sampler("euler", 3, 2.0, (0.0, 1.0))
 
 @pytest.mark.parametrize("tokens", [64, 256, 4096])
 def test_times_fall_from_start_to_nothing(tokens):
-    whole, late = times(20, tokens, 256), times(20, tokens, 256, start=0.6)
-    assert (whole[0], whole[-1], late[0], late[-1]) == (1.0, 0.0, 0.6, 0.0)
-    assert all(now > then for grid in (whole, late) for now, then in pairwise(grid))
-    steps = [now - then for now, then in pairwise(whole)]
+    full, late = times(20, tokens, 256), times(20, tokens, 256, start=0.6)
+    assert (full[0], full[-1], late[0], late[-1]) == (1.0, 0.0, 0.6, 0.0)
+    assert all(now > then for grid in (full, late) for now, then in pairwise(grid))
+    steps = [now - then for now, then in pairwise(full)]
     # long clips take small steps in the noise, where their shape is decided
     assert (steps[0] > 1.5 * steps[-1], steps[-1] > 1.5 * steps[0]) == (tokens < 256, tokens > 256)
     if tokens == 256:
-        assert whole == torch.linspace(1, 0, 21).tolist()
+        assert full == torch.linspace(1, 0, 21).tolist()
 
 
 def test_a_later_start_takes_the_times_that_are_left():
-    whole = times(10, 4096, 256)
-    assert times(6, 4096, 256, start=whole[4]) == pytest.approx(whole[4:], abs=1e-6)
+    full = times(10, 4096, 256)
+    assert times(6, 4096, 256, start=full[4]) == pytest.approx(full[4:], abs=1e-6)
 
 
 @pytest.mark.parametrize(("solver", "order"), SOLVERS.items())
@@ -73,21 +73,21 @@ def test_a_straight_path_is_exact(solver, steps):
     answers: dict[Prediction, torch.Tensor] = {"velocity": noise - clean, "clean": clean}
     for prediction, answer in answers.items():
         for tokens in (16, 1024):
-            found = integrate(
+            end = integrate(
                 solver,
                 lambda z, t, answer=answer, prediction=prediction: to_velocity(answer, z, torch.tensor(t), prediction),
                 noise,
                 times(steps, tokens, 256),
             )
-            torch.testing.assert_close(found, clean, rtol=0, atol=1e-5)
+            torch.testing.assert_close(end, clean, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize(("solver", "evaluations"), [("euler", 5), ("heun", 9), ("multistep", 5)])
 def test_a_solver_costs_what_it_says(solver, evaluations):
-    seen = []
-    integrate(solver, lambda z, t: seen.append(t) or z, torch.ones(1), times(5, 256, 256))
-    assert len(seen) == evaluations
-    assert min(seen) > 0
+    calls = []
+    integrate(solver, lambda z, t: calls.append(t) or z, torch.ones(1), times(5, 256, 256))
+    assert len(calls) == evaluations
+    assert min(calls) > 0
 
 
 @pytest.mark.parametrize("prediction", ["velocity", "clean"])
@@ -146,16 +146,16 @@ def test_guidance_is_the_papers():
 @pytest.mark.parametrize(("at", "frames"), [("start", slice(2)), ("end", slice(-2, None))])
 def test_conditioning_frames_stay_unchanged_and_change_the_others(solver, prediction, at, frames):
     model, words, sampler = dit(prediction=prediction), caption(2), Sampler(solver, 3, 2.0, (0.0, 1.0))
-    one, other = (torch.randn(2, 4, 4, CHANNELS) for _ in range(2))
-    found = sample(model, words, SHAPE, SEEDS[:2], sampler, conditioning=ConditioningFrames(one, at))
-    assert torch.equal(found[:, frames], one.expand(2, -1, -1, -1, -1))
-    changed = sample(model, words, SHAPE, SEEDS[:2], sampler, conditioning=ConditioningFrames(other, at))
+    first, second = (torch.randn(2, 4, 4, CHANNELS) for _ in range(2))
+    sampled = sample(model, words, SHAPE, SEEDS[:2], sampler, conditioning=ConditioningFrames(first, at))
+    assert torch.equal(sampled[:, frames], first.expand(2, -1, -1, -1, -1))
+    changed = sample(model, words, SHAPE, SEEDS[:2], sampler, conditioning=ConditioningFrames(second, at))
     rest = [frame for frame in range(3) if frame not in range(3)[frames]]
-    assert not torch.allclose(found[:, rest], changed[:, rest])
+    assert not torch.allclose(sampled[:, rest], changed[:, rest])
     with torch.no_grad():
         model.conditioning_mark.zero_()
-    unmarked = sample(model, words, SHAPE, SEEDS[:2], sampler, conditioning=ConditioningFrames(one, at))
-    assert not torch.allclose(found[:, rest], unmarked[:, rest])
+    unmarked = sample(model, words, SHAPE, SEEDS[:2], sampler, conditioning=ConditioningFrames(first, at))
+    assert not torch.allclose(sampled[:, rest], unmarked[:, rest])
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
@@ -180,9 +180,9 @@ def test_an_edit_starts_from_the_flows_own_mixture():
     with torch.no_grad():
         model.head.weight.zero_()
         model.head.bias.zero_()
-    found = sample(model, caption(1), SHAPE, SEEDS[:1], SAMPLER, edit=Edit(latents, 0.3))
+    edited = sample(model, caption(1), SHAPE, SEEDS[:1], SAMPLER, edit=Edit(latents, 0.3))
     noise = seeded_noise((*SHAPE, CHANNELS), *SEEDS[0])
-    torch.testing.assert_close(found[0], mix(latents, noise, torch.tensor(0.3)))
+    torch.testing.assert_close(edited[0], mix(latents, noise, torch.tensor(0.3)))
 
 
 @pytest.mark.parametrize("shape", [(1, 4, 4), (1, 2, 10), (9, 2, 2), (2, 12, 6)])
@@ -205,7 +205,7 @@ def runs(tmp_path_factory):
     """Folders of two of the smallest runs by name: one trained with conditioning frames and one without."""
     folder, sweep = tmp_path_factory.mktemp("runs"), load_sweep("tiny")
     common = shared_stages(sweep)
-    found = {}
+    folders = {}
     for name, chance in (("conditioned", 0.5), ("plain", 0.0)):
         optim = sweep.optim.replace(conditioning_frames=chance)
         evaluation = sweep.evaluation.replace(prompt_count=1, sample_steps=1, sample_at=(1.0,))
@@ -213,8 +213,8 @@ def runs(tmp_path_factory):
         run = ladder_stages(sweep.replace(**changes))[-1]
         for stage in (common.data, common.vae, common.latents, run):
             run_stage(str(StageFolder.create(folder, stage).path))
-        found[name] = folder / run.id
-    return found
+        folders[name] = folder / run.id
+    return folders
 
 
 @pytest.fixture(scope="module")
@@ -235,8 +235,8 @@ def command(runs, out, *options, run="conditioned"):
     return main(list(map(str, ["sample", runs[run], *fixed, *options])))
 
 
-def psnr(one, other):
-    return 10 * np.log10(255**2 / np.square(one.astype(float) - other).mean())
+def psnr(a, b):
+    return 10 * np.log10(255**2 / np.square(a.astype(float) - b).mean())
 
 
 @pytest.mark.parametrize(
@@ -254,23 +254,23 @@ def test_a_file_goes_on_in_both_directions(runs, files, tmp_path, capsys, option
     file, out = files[name], tmp_path / "out.mp4"
     assert command(runs, out, options[0], file, *options[2:]) == 0
     document = json.loads(capsys.readouterr().out)
-    found, true = read_video(out, SIZE, 8), read_video(file, SIZE, 8)
-    assert document["frames"] == len(found) == length
+    result, original = read_video(out, SIZE, 8), read_video(file, SIZE, 8)
+    assert document["frames"] == len(result) == length
     vae = load_vae(StageFolder(runs["conditioned"]).parent("vae"))
-    through_vae = decode(vae, encode(vae, true[None, : (len(true) - 1) // 4 * 4 + 1]))[0]
-    assert psnr(found[place], true) > 35 > psnr(through_vae, true[: len(through_vae)])
+    through_vae = decode(vae, encode(vae, original[None, : (len(original) - 1) // 4 * 4 + 1]))[0]
+    assert psnr(result[place], original) > 35 > psnr(through_vae, original[: len(through_vae)])
 
 
 def test_new_frames_depend_on_the_conditioning_frames(runs, files):
     """Other conditioning frames give other new frames; the same ones give the same."""
     folder = StageFolder(runs["conditioned"])
-    trained, video = TrainedRun(folder), read_video(files["video"], SIZE, 8)
+    trained, video = VideoSampler(folder), read_video(files["video"], SIZE, 8)
     request = SampleRequest("a red ball", 0, 17, 64, 64, Sampler("euler", 2, 1.0, (0.0, 1.0)))
     for continue_video in (trained.after, trained.before):
-        found = continue_video(request, video, 5)
-        assert found.shape == (12, 64, 64, 3)
-        assert not np.array_equal(found, continue_video(request, video[::-1].copy(), 5))
-        assert np.array_equal(found, continue_video(request, video, 5))
+        continued = continue_video(request, video, 5)
+        assert continued.shape == (12, 64, 64, 3)
+        assert not np.array_equal(continued, continue_video(request, video[::-1].copy(), 5))
+        assert np.array_equal(continued, continue_video(request, video, 5))
 
 
 def test_an_edit_is_as_long_as_its_file(runs, files, tmp_path, capsys):
@@ -334,15 +334,15 @@ def test_a_picture_shows_frames_side_by_side(runs, tmp_path, capsys):
 def test_mistakes_are_one_line(runs, files, tmp_path, capsys, options, fragment):
     options = [files.get(option, option) for option in options]
     assert command(runs, tmp_path / "out.mp4", *options) == 2
-    said = capsys.readouterr().err.splitlines()
-    assert len(said) == 1
-    assert fragment in said[0]
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert fragment in lines[0]
     assert not (tmp_path / "out.mp4").exists()
 
 
 @pytest.mark.parametrize("option", ["--start", "--end"])
 def test_a_run_trained_without_conditioning_frames_says_so(runs, files, tmp_path, capsys, option):
     assert command(runs, tmp_path / "out.mp4", option, files["video"], run="plain") == 2
-    said = capsys.readouterr().err
-    assert "optim.conditioning_frames" in said
-    assert option in said
+    stderr = capsys.readouterr().err
+    assert "optim.conditioning_frames" in stderr
+    assert option in stderr

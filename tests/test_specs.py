@@ -112,9 +112,9 @@ def test_one_dial_from_a_tenth_of_a_million_to_ten_billion():
     assert sizes[0] < 1e5
     assert sizes[-1] > 1e10
     assert all(30 <= dit.width / dit.depth <= 32 for dit in family() if dit.width >= 64)
-    for wanted, name in ((1e5, "100k"), (1.3e6, "1.3M"), (1e10, "10B")):
-        found = flops.non_embedding(flops.dit_params(dit_preset(name), 16))
-        assert abs(math.log(found / wanted)) < 0.15
+    for expected, name in ((1e5, "100k"), (1.3e6, "1.3M"), (1e10, "10B")):
+        n_params = flops.non_embedding(flops.dit_params(dit_preset(name), 16))
+        assert abs(math.log(n_params / expected)) < 0.15
     assert (dit_preset("XL").width, dit_preset("XL").depth, dit_preset("XL").heads) == (1152, 28, 16)
     assert dit_preset("w96d3") == DiTSpec(width=96, depth=3, head_dim=32)
     for name in ("XXL", "w50d2", "3T", "900B"):
@@ -144,7 +144,7 @@ def test_ids_change_with_meaning_and_not_with_placement():
 def test_a_changed_vae_moves_every_run_after_it():
     sweep = load_sweep("demo")
     other = sweep.replace(vae_train=sweep.vae_train.replace(steps=7))
-    before, after = (ladder_stages(one) for one in (sweep, other))
+    before, after = (ladder_stages(variant) for variant in (sweep, other))
     assert not {stage.id for stage in before} & {stage.id for stage in after}
     assert shared_stages(sweep).data.id == shared_stages(other).data.id
 

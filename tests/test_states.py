@@ -72,8 +72,8 @@ def status_of(out, folders, queue, *, controller=False, ended=None, seen=SEEN, *
         known.append(submission_of(name="s-2", role="controller", gpus=0, array="6"))
         queue = {**queue, "6_0": ("PENDING", "Dependency")}
     view = QueueView(age=1.0, seen=seen, queue=queue, ended=ended or {})
-    found = {status.id: status for status in statuses(out, known, view, time.time())}
-    return found[folders[0].path.name]
+    by_id = {status.id: status for status in statuses(out, known, view, time.time())}
+    return by_id[folders[0].path.name]
 
 
 PENDING, RUNNING = ("PENDING", "Priority"), ("RUNNING", "None")
@@ -97,18 +97,18 @@ PENDING, RUNNING = ("PENDING", "Priority"), ("RUNNING", "None")
     ],
 )
 def test_states_of_a_stage_that_was_submitted(out, state, logs, queue, words):
-    found = status_of(out, [add(out, 0, *logs)], queue)
-    assert (found.state, words in found.note) == (state, True), found.note
+    status = status_of(out, [add(out, 0, *logs)], queue)
+    assert (status.state, words in status.note) == (state, True), status.note
 
 
 def test_a_running_stage_has_a_speed(out):
-    found = status_of(out, [add(out, 0, TRAINING)], {"5_0": RUNNING})
-    assert (found.step, found.total, found.loss) == (6, 10, 0.5)
-    assert found.tokens_per_second == pytest.approx(200)  # four updates in two seconds
-    assert found.mfu == pytest.approx(0.2)
-    assert found.eta_seconds == pytest.approx(2)
-    assert found.gpu_hours == pytest.approx(2 * 4 / 3600)
-    assert found.job == "5_0"
+    status = status_of(out, [add(out, 0, TRAINING)], {"5_0": RUNNING})
+    assert (status.step, status.total, status.loss) == (6, 10, 0.5)
+    assert status.tokens_per_second == pytest.approx(200)  # four updates in two seconds
+    assert status.mfu == pytest.approx(0.2)
+    assert status.eta_seconds == pytest.approx(2)
+    assert status.gpu_hours == pytest.approx(2 * 4 / 3600)
+    assert status.job == "5_0"
 
 
 def test_a_run_without_events_for_long_is_stalled(out):
@@ -127,15 +127,15 @@ def test_complete_is_complete_whatever_the_queue_says(out):
     record = RunRecord(run_id="x", stage="dit")
     assert status_of(out, [add(out, 0, complete=record)], {"5_0": RUNNING}).state == "done"
     diverged = record.replace(diverged_at=7)
-    found = status_of(out, [add(out, 1, complete=diverged)], {})
-    assert (found.state, "after 7 updates" in found.note) == ("diverged", True)
+    status = status_of(out, [add(out, 1, complete=diverged)], {})
+    assert (status.state, "after 7 updates" in status.note) == ("diverged", True)
 
 
 def test_what_was_never_submitted_is_planned_and_children_wait(out):
     parent = add(out, 0)
     child = add(out, 1, parents={"data": parent.path.name})
-    found = status_of(out, [child], {})
-    assert (found.state, found.note) == ("planned", f"waits for {parent.path.name}")
+    status = status_of(out, [child], {})
+    assert (status.state, status.note) == ("planned", f"waits for {parent.path.name}")
     other = {status.id: status for status in statuses(out, [], QueueView(1.0, SEEN), time.time())}
     assert other[parent.path.name].state == "planned"
 
@@ -148,8 +148,8 @@ def test_a_controller_job_lets_a_lost_stage_be_tried_again(out):
 def test_an_array_that_the_scheduler_never_accepted_has_no_job(out):
     folder = add(out, 0)
     never = {"answer": "never", "array": None}
-    found = status_of(out, [folder], {}, **never)
-    assert (found.state, found.job, "never accepted" in found.note) == ("lost", "", True)
+    status = status_of(out, [folder], {}, **never)
+    assert (status.state, status.job, "never accepted" in status.note) == ("lost", "", True)
     assert status_of(out, [folder], {}, controller=True, **never).state == "retrying"
     assert left_unfinished(out, [submission_of(folder.path.name, **never)], QueueView(1.0, SEEN)) == []
     assert left_unfinished(out, [submission_of(folder.path.name)], QueueView(1.0, SEEN)) == ["5"]
@@ -225,8 +225,8 @@ def test_the_commands_work_on_a_folder_without_a_scheduler(out, capsys):
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
 def test_the_request_of_another_user_is_refused(out, capsys):
     """A request holds shell lines, which jobs run."""
-    asked = Request(sweep=load_sweep("tiny"), cluster=load_cluster("testbed"), command="scaling submit tiny")
-    request.save(out, asked)
+    other_users = Request(sweep=load_sweep("tiny"), cluster=load_cluster("testbed"), command="scaling submit tiny")
+    request.save(out, other_users)
     os.chown(out / "slurm" / "request.json", 12345, 12345)
     add(out, 0)
     assert main(["status", str(out)]) == 0
@@ -242,7 +242,7 @@ def test_a_damaged_document_is_named(out, capsys):
     path = out / "slurm" / "submissions" / "s-1.json"
     path.write_text(path.read_text().replace('"gpus": 1', '"gpus": "many"'))
     assert main(["status", str(out)]) == 2
-    said = capsys.readouterr().err
-    assert "s-1.json" in said
-    assert "gpus" in said
+    stderr = capsys.readouterr().err
+    assert "s-1.json" in stderr
+    assert "gpus" in stderr
     assert attempts(folder)

@@ -51,7 +51,7 @@ def test_a_study_is_every_run_in_every_combination_of_its_axes(tmp_path):
         assert str(run.spec.seed) == run.axes["seed"]
         assert run.spec.flop_budget == 4e9 * run.multiple
         assert f"w{run.spec.dit.width}d{run.spec.dit.depth}" == run.size
-    stages = possible_stages(study, StageBuilder.of(study)).values()
+    stages = possible_stages(study, StageBuilder.for_sweep(study)).values()
     assert sum(stage.kind == "dit" for stage in stages) == 8
     assert sum(stage.kind == "vae" for stage in stages) == 1
     assert {stage.compute for stage in stages if stage.kind == "dit"} == {"base", "0.25x"}
@@ -60,8 +60,8 @@ def test_a_study_is_every_run_in_every_combination_of_its_axes(tmp_path):
 def test_a_run_of_a_study_is_the_run_that_a_ladder_has(tmp_path):
     """The same spec is never trained twice."""
     study, ladder = load(tmp_path, vary={}), load_sweep("tiny")
-    own = {stage.id for stage in possible_stages(study, StageBuilder.of(study)).values() if stage.kind == "dit"}
-    shared = own & set(possible_stages(ladder, StageBuilder.of(ladder)))
+    own = {stage.id for stage in possible_stages(study, StageBuilder.for_sweep(study)).values() if stage.kind == "dit"}
+    shared = own & set(possible_stages(ladder, StageBuilder.for_sweep(ladder)))
     assert len(own) == 2
     assert len(shared) == 1  # 0.25x is not in the ladder
 
@@ -70,7 +70,7 @@ def test_any_field_of_a_run_can_be_varied(tmp_path):
     """Data, VAE and text too: each has stages of its own, made once."""
     vary = {"data.holdout_every": [4, 5], "vae": ["tiny"], "text.max_tokens": [8, 16], "evaluation.val_times": [2]}
     study = load(tmp_path, vary=vary, runs=STUDY["runs"][:1])
-    stages = possible_stages(study, StageBuilder.of(study)).values()
+    stages = possible_stages(study, StageBuilder.for_sweep(study)).values()
     counts = {kind: sum(stage.kind == kind for stage in stages) for kind in ("data", "vae", "latents", "dit")}
     assert counts == {"data": 2, "vae": 2, "latents": 4, "dit": 4}
     assert {stage.fields_as(DiTFields).evaluation.val_times for stage in stages if stage.kind == "dit"} == {2}

@@ -16,10 +16,8 @@ from tests.test_law import planted
 
 
 def frame() -> pd.DataFrame:
-    found = planted(noise=0.01)
-    return pd.DataFrame(
-        {"n_params": found.axes["n_params"], "num_tokens": found.axes["num_tokens"], "loss": found.metric}
-    )
+    runs = planted(noise=0.01)
+    return pd.DataFrame({"n_params": runs.axes["n_params"], "num_tokens": runs.axes["num_tokens"], "loss": runs.metric})
 
 
 def saved(tmp_path: Path, table: pd.DataFrame) -> Path:
@@ -34,20 +32,20 @@ def test_every_kind_of_file_gives_the_same_table(tmp_path: Path) -> None:
     table.to_json(tmp_path / "t.json", orient="records", double_precision=15)
     table.to_json(tmp_path / "t.jsonl", orient="records", lines=True, double_precision=15)
     for name in ("t.csv", "t.parquet", "t.json", "t.jsonl"):
-        found = read_table(tmp_path / name)
+        loaded = read_table(tmp_path / name)
         for column in table:
-            assert found.axis(column) == pytest.approx(table[column].to_numpy(), rel=1e-12)
-        assert found.runs["run_id"].iloc[2] == "row 3"
+            assert loaded.axis(column) == pytest.approx(table[column].to_numpy(), rel=1e-12)
+        assert loaded.runs["run_id"].iloc[2] == "row 3"
 
 
 def test_columns_are_recognized_or_given_and_their_sources_are_listed(tmp_path: Path) -> None:
     table = frame().rename(columns={"n_params": "Model Size", "num_tokens": "what", "loss": "val_bpb"})
     table["Model Size"] /= 1e6
     reading = TableOptions(columns={"num_tokens": "what"}, units={"n_params": 1e6})
-    found = read_table(saved(tmp_path, table), reading)
-    assert found.axis("n_params") == pytest.approx(frame()["n_params"].to_numpy())
-    assert found.axis("train_flops") == pytest.approx((6 * frame()["n_params"] * frame()["num_tokens"]).to_numpy())
-    assert found.column_sources == (
+    loaded = read_table(saved(tmp_path, table), reading)
+    assert loaded.axis("n_params") == pytest.approx(frame()["n_params"].to_numpy())
+    assert loaded.axis("train_flops") == pytest.approx((6 * frame()["n_params"] * frame()["num_tokens"]).to_numpy())
+    assert loaded.column_sources == (
         "n_params: column 'Model Size' x 1e+06, parameters",
         "num_tokens: column 'what', tokens",
         "loss: column 'val_bpb'",
@@ -58,16 +56,16 @@ def test_columns_are_recognized_or_given_and_their_sources_are_listed(tmp_path: 
 def test_tokens_come_from_flops(tmp_path: Path) -> None:
     table = frame()
     table["FLOPs"] = 6 * table["n_params"] * table["num_tokens"]
-    found = read_table(saved(tmp_path, table.drop(columns="num_tokens")))
-    assert found.axis("num_tokens") == pytest.approx(table["num_tokens"].to_numpy())
-    assert "num_tokens: train_flops / (6 n_params), tokens" in found.column_sources
+    loaded = read_table(saved(tmp_path, table.drop(columns="num_tokens")))
+    assert loaded.axis("num_tokens") == pytest.approx(table["num_tokens"].to_numpy())
+    assert "num_tokens: train_flops / (6 n_params), tokens" in loaded.column_sources
 
 
 def test_rows_are_kept_by_value_and_left_out_by_rank(tmp_path: Path) -> None:
     table = frame().assign(run_id=[f"r{i}" for i in range(36)], kind=np.resize(["a", "b"], 36))
-    found = read_table(saved(tmp_path, table), TableOptions(where={"kind": "b"}))
-    assert len(found.runs) == 18
-    top = found.without_top(2)
+    loaded = read_table(saved(tmp_path, table), TableOptions(where={"kind": "b"}))
+    assert len(loaded.runs) == 18
+    top = loaded.without_top(2)
     assert [excluded.run for excluded in top.excluded] == table[table["kind"] == "b"].nlargest(2, "loss").sort_index()[
         "run_id"
     ].tolist()
@@ -87,10 +85,10 @@ def test_rows_are_kept_by_value_and_left_out_by_rank(tmp_path: Path) -> None:
     ],
 )
 def test_public_tables_need_no_options(name: str, columns: tuple[str, ...], rows: int) -> None:
-    found = read_table(DATA / name)
-    assert len(found.runs) == rows
+    loaded = read_table(DATA / name)
+    assert len(loaded.runs) == rows
     for column in columns:
-        assert any(f"column '{column}'" in line for line in found.column_sources), column
+        assert any(f"column '{column}'" in line for line in loaded.column_sources), column
 
 
 def changed(**columns: object) -> pd.DataFrame:
@@ -150,8 +148,8 @@ def test_a_table_that_cannot_be_trusted_is_refused_in_one_line(tmp_path: Path, k
 
 def test_a_unit_that_is_given_is_believed(tmp_path: Path) -> None:
     path = saved(tmp_path, changed(n_params=TABLE["n_params"] / 1e6, num_tokens=TABLE["num_tokens"] / 1e6))
-    found = read_table(path, TableOptions(units={"n_params": 1.0, "num_tokens": 1.0}))
-    assert found.axis("n_params").max() == pytest.approx(2.0)
+    loaded = read_table(path, TableOptions(units={"n_params": 1.0, "num_tokens": 1.0}))
+    assert loaded.axis("n_params").max() == pytest.approx(2.0)
 
 
 @pytest.mark.parametrize(
@@ -207,8 +205,8 @@ def test_a_folder_of_runs_is_a_table_and_a_run_without_a_loss_is_left_out_by_nam
         )
         write_record(tmp_path / f"r{i}" / "record.json", record)
         (tmp_path / f"r{i}" / "COMPLETE").touch()
-    found = read_table(tmp_path)
-    assert [(run.run, run.reason) for run in found.excluded] == [("r3", "no loss")]
-    assert len(found.runs) == 35
-    assert found.axis("train_flops").max() == pytest.approx(7 * 2e6 * 6e7, rel=1e-6)
-    assert (found.axis("loss_se") == 0.01).all()
+    loaded = read_table(tmp_path)
+    assert [(run.run, run.reason) for run in loaded.excluded] == [("r3", "no loss")]
+    assert len(loaded.runs) == 35
+    assert loaded.axis("train_flops").max() == pytest.approx(7 * 2e6 * 6e7, rel=1e-6)
+    assert (loaded.axis("loss_se") == 0.01).all()

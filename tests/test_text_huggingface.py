@@ -158,8 +158,8 @@ def test_a_folder_without_an_encoder_is_refused_in_one_line(tmp_path, monkeypatc
         stage_of(tmp_path / "nowhere")
     saved(tmp_path / "bert", "bert")
     weights = tmp_path / "bert" / "model.safetensors"
-    whole = weights.read_bytes()
-    weights.write_bytes(whole[: len(whole) // 2])
+    content = weights.read_bytes()
+    weights.write_bytes(content[: len(content) // 2])
     with pytest.raises(UserError, match=r"bert: cannot be loaded as a text encoder: ") as refusal:
         load_text_encoder(stage_of(tmp_path / "bert"))
     assert "\n" not in str(refusal.value)

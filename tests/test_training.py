@@ -76,23 +76,23 @@ class Killed(BaseException):
     pass
 
 
-def assert_same(one, other):
-    for group, tensors in one.state().items():
+def assert_same(a, b):
+    for group, tensors in a.state().items():
         for name, tensor in tensors.items():
-            assert torch.equal(tensor, other.state()[group][name]), f"{group} {name}"
+            assert torch.equal(tensor, b.state()[group][name]), f"{group} {name}"
 
 
 @pytest.fixture
-def whole(train, tmp_path):
+def uninterrupted(train, tmp_path):
     (tmp_path / "whole").mkdir()
     return run(train, tmp_path / "whole")
 
 
 @pytest.mark.parametrize("killed_at", [1, 4, 6, 11])
-def test_interrupted_equals_uninterrupted(train, tmp_path, whole, killed_at):
+def test_interrupted_equals_uninterrupted(train, tmp_path, uninterrupted, killed_at):
     with pytest.raises(Killed):
         run(train, tmp_path, until=killed_at)
-    assert_same(run(train, tmp_path), whole)
+    assert_same(run(train, tmp_path), uninterrupted)
 
 
 MANIFESTS = {
@@ -109,7 +109,7 @@ MANIFESTS = {
 
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "no manifest", *MANIFESTS])
-def test_a_damaged_checkpoint_falls_back_to_the_one_before(train, tmp_path, whole, damage):
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(train, tmp_path, uninterrupted, damage):
     with pytest.raises(Killed):
         run(train, tmp_path, until=8)
     newest = max((tmp_path / "checkpoints").glob("step-*"))
@@ -125,23 +125,23 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(train, tmp_path, whol
     else:
         manifest = json.loads((newest / "manifest.json").read_text())
         (newest / "manifest.json").write_text(json.dumps(MANIFESTS[damage](manifest)))
-    step, _, problems = checkpoints.load_newest(tmp_path / "checkpoints", whole.state())
+    step, _, problems = checkpoints.load_newest(tmp_path / "checkpoints", uninterrupted.state())
     assert step == 3
     assert "falling back" in problems[0]
-    assert_same(run(train, tmp_path), whole)
+    assert_same(run(train, tmp_path), uninterrupted)
 
 
-def test_a_full_disk_is_reported_and_loses_nothing(train, whole, small_disk):
+def test_a_full_disk_is_reported_and_loses_nothing(train, uninterrupted, small_disk):
     disk = small_disk("4m")
     with pytest.raises(Killed):
         run(train, disk, until=4)
     (disk / "others").write_bytes(bytes(shutil.disk_usage(disk).free - 300_000))  # less than a checkpoint
     with pytest.raises(UserError, match=r"step-00000006.*no space left"):
         run(train, disk)
-    assert checkpoints.load_newest(disk / "checkpoints", whole.state())[0] == 3
+    assert checkpoints.load_newest(disk / "checkpoints", uninterrupted.state())[0] == 3
     assert not list((disk / "checkpoints").glob(".*"))
     (disk / "others").unlink()
-    assert_same(run(train, disk), whole)
+    assert_same(run(train, disk), uninterrupted)
 
 
 def test_latents_on_a_full_disk_are_reported_and_not_kept(small_disk):
@@ -162,9 +162,9 @@ def test_shards_hold_what_one_file_holds(latents, tmp_path, monkeypatch):
     write_latents(tmp_path)
     assert len(list(tmp_path.glob("latents-train-2x4x4-*"))) == 4
     for held_out in (False, True):
-        one, many = (LatentSet(folder, held_out=held_out, patch=2) for folder in (latents, tmp_path))
-        clips = list(range(len(one)))
-        assert torch.equal(one.pack(clips).patches, many.pack(clips).patches)
+        one_shard, many_shards = (LatentSet(folder, held_out=held_out, patch=2) for folder in (latents, tmp_path))
+        clips = list(range(len(one_shard)))
+        assert torch.equal(one_shard.pack(clips).patches, many_shards.pack(clips).patches)
         assert (tmp_path / "clips.json").exists()
 
 
@@ -172,18 +172,18 @@ def test_ranks_and_micro_batches_share_one_batch(train):
     """Every token of the update is in exactly one micro-batch of one rank, with the same time and noise as on a single
     rank."""
     for step in range(5):
-        (whole,) = FlowBatches(train, DIT, OPTIM, seed=0)(step)
+        (full_batch,) = FlowBatches(train, DIT, OPTIM, seed=0)(step)
         parts = [
             part
             for rank in range(2)
-            for part in FlowBatches(train, DIT, OPTIM, seed=0, rank=rank, ranks=2, micro_tokens=8)(step)
+            for part in FlowBatches(train, DIT, OPTIM, seed=0, rank=rank, world_size=2, micro_tokens=8)(step)
         ]
         assert len(parts) > 2
         assert sum(part.share for part in parts) == pytest.approx(1)
-        assert sorted(clip for part in parts for clip in part.packed.clips) == sorted(whole.packed.clips)
+        assert sorted(clip for part in parts for clip in part.packed.clips) == sorted(full_batch.packed.clips)
         for field in ("t_flow", "noise", "conditioning"):
             joined = torch.cat([getattr(part, field) for part in parts])
-            assert torch.equal(joined.sort(0).values, getattr(whole, field).sort(0).values)
+            assert torch.equal(joined.sort(0).values, getattr(full_batch, field).sort(0).values)
 
 
 def test_conditioning_frames_are_the_first_or_the_last(train):
@@ -209,8 +209,8 @@ def test_latents_are_normalized_and_packed_by_shape(train):
 
 
 def test_each_half_is_read_without_the_other(latents, tmp_path):
-    whole = [LatentSet(latents, held_out=held_out, patch=2) for held_out in (False, True)]
-    assert [len(half) for half in whole] == [20, 4]
+    halves = [LatentSet(latents, held_out=held_out, patch=2) for held_out in (False, True)]
+    assert [len(half) for half in halves] == [20, 4]
     for held_out, name in ((False, "train"), (True, "held-out")):
         alone = tmp_path / name
         shutil.copytree(latents, alone)
@@ -219,7 +219,7 @@ def test_each_half_is_read_without_the_other(latents, tmp_path):
                 path.unlink()
         half = LatentSet(alone, held_out=held_out, patch=2)
         clips = list(range(len(half)))
-        assert torch.equal(half.pack(clips).patches, whole[held_out].pack(clips).patches)
+        assert torch.equal(half.pack(clips).patches, halves[held_out].pack(clips).patches)
 
 
 def test_a_clip_is_the_same_in_every_batch(train):
@@ -244,10 +244,10 @@ def test_the_vae_trains_on_clips_from_all_over_the_data(tmp_path, monkeypatch):
     data = Stage(slug="data", fields=DataFields(data=spec), parents={})
     run_stage(str(StageFolder.create(tmp_path, data).path))
     training = load_clips(StageFolder(tmp_path / data.id)).training
-    read_frames, seen = vae.read_frames, []
+    read_frames, clips_read = vae.read_frames, []
 
     def watched(clips):
-        seen.append([clip.ordinal for clip in clips])
+        clips_read.append([clip.ordinal for clip in clips])
         return read_frames(clips)
 
     monkeypatch.setattr(vae, "read_frames", watched)
@@ -256,18 +256,18 @@ def test_the_vae_trains_on_clips_from_all_over_the_data(tmp_path, monkeypatch):
     stage = Stage(slug="vae", fields=fields, parents={"data": data.id})
     folder = StageFolder.create(tmp_path, stage)
     run_stage(str(folder.path))
-    assert seen[0] == [clip.ordinal for clip in evenly_spaced(training, 5)]
-    assert seen[0] == sorted(seen[0])
-    assert (seen[0][0], seen[0][-1]) == (training[0].ordinal, training[-1].ordinal)
+    assert clips_read[0] == [clip.ordinal for clip in evenly_spaced(training, 5)]
+    assert clips_read[0] == sorted(clips_read[0])
+    assert (clips_read[0][0], clips_read[0][-1]) == (training[0].ordinal, training[-1].ordinal)
     assert read_record(folder.record_path).unique_clips == 5
     assert evenly_spaced(training, 1000) == training
 
 
 def test_the_budget_is_met_to_half_an_update(train):
     batches = FlowBatches(train, DIT, OPTIM, seed=0)
-    one, ten = batches.steps_within(1e7), batches.steps_within(1e8)
-    assert abs(ten.train_flops / 1e8 - 1) < 0.02
-    assert ten.steps > one.steps
+    small, large = batches.steps_within(1e7), batches.steps_within(1e8)
+    assert abs(large.train_flops / 1e8 - 1) < 0.02
+    assert large.steps > small.steps
     with pytest.raises(UserError, match=r"flop_budget is 1, but one update alone costs .* FLOPs: raise the budget"):
         batches.steps_within(1.0)
 

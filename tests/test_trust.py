@@ -39,8 +39,8 @@ def isoflops(budgets: int = 4, sizes: int = 5, noise: float = 0.0, seed: int = 0
     return points(axes, losses * np.exp(noise * np.random.default_rng(seed).standard_normal(len(losses))))
 
 
-def saved(found: Points, path: Path) -> Path:
-    pd.DataFrame({**found.axes, "loss": found.metric}).to_csv(path, index=False)
+def saved(runs: Points, path: Path) -> Path:
+    pd.DataFrame({**runs.axes, "loss": runs.metric}).to_csv(path, index=False)
     return path
 
 
@@ -52,10 +52,10 @@ def scatter_of(x: np.ndarray) -> np.ndarray:
 
 
 def test_holdouts_predict_a_planted_law_and_leave_the_largest_out() -> None:
-    found = expanding_windows(isoflops(noise=0.005), CHINCHILLA, SQUARES, seed=0)
-    assert [holdout.n_seen for holdout in found] == [10, 15]
-    assert [holdout.n_predicted for holdout in found] == [10, 5]
-    last = found[-1]
+    holdouts = expanding_windows(isoflops(noise=0.005), CHINCHILLA, SQUARES, seed=0)
+    assert [holdout.n_seen for holdout in holdouts] == [10, 15]
+    assert [holdout.n_predicted for holdout in holdouts] == [10, 5]
+    last = holdouts[-1]
     assert (last.up_to_flops, last.reach) == (pytest.approx(1.6e13), pytest.approx(4))
     assert last.rms < 0.03
     assert last.bias == pytest.approx(np.mean(last.errors))
@@ -65,25 +65,25 @@ def test_holdouts_predict_a_planted_law_and_leave_the_largest_out() -> None:
 
 def test_a_law_that_bends_is_predicted_too_optimistically() -> None:
     """Losses that stop falling at the last budget, as where data repeat: the signed error says which way."""
-    found = isoflops(budgets=5)
-    losses = np.maximum(found.metric, found.metric[found.axes["train_flops"] < 2e14].min() * 1.02)
-    late = expanding_windows(points(found.axes, losses), CHINCHILLA, SQUARES, seed=0)[-1]
+    runs = isoflops(budgets=5)
+    losses = np.maximum(runs.metric, runs.metric[runs.axes["train_flops"] < 2e14].min() * 1.02)
+    late = expanding_windows(points(runs.axes, losses), CHINCHILLA, SQUARES, seed=0)[-1]
     assert late.bias < 0
 
 
 def test_forms_are_ranked_by_how_they_predict() -> None:
     """The runs of a law with a floor and unequal exponents: the forms without either predict larger budgets worse."""
-    found = isoflops(budgets=6, noise=0.001, params=PLANTED | {"alpha": 0.3, "beta": 0.6, "A": 20.0, "B": 3000.0})
-    ranked = compare_forms(found, [law("chinchilla-no-floor"), law("shared"), CHINCHILLA], SQUARES)
+    runs = isoflops(budgets=6, noise=0.001, params=PLANTED | {"alpha": 0.3, "beta": 0.6, "A": 20.0, "B": 3000.0})
+    ranked = compare_forms(runs, [law("chinchilla-no-floor"), law("shared"), CHINCHILLA], SQUARES)
     assert ranked[0].law == "chinchilla"
     assert ranked[0].rms < ranked[1].rms / 2
 
 
 def test_what_a_fit_hangs_on_is_listed_with_its_numbers() -> None:
-    found = planted(noise=0.005)
-    losses = found.metric.copy()
+    runs = planted(noise=0.005)
+    losses = runs.metric.copy()
     losses[np.argmax(losses)] *= 1.5
-    variants = sensitivity(fit_law(points(found.axes, losses), CHINCHILLA, SQUARES))
+    variants = sensitivity(fit_law(points(runs.axes, losses), CHINCHILLA, SQUARES))
     settings = {variant.setting: variant for variant in variants}
     assert settings["without the 1 highest"].n_points == 35
     assert settings["without the 1 highest"].params["alpha"] == pytest.approx(0.45, abs=0.03)
@@ -109,10 +109,10 @@ def test_run_noise_is_told_from_evaluation_noise() -> None:
 
 
 def test_weights_pull_a_fit_to_the_runs_that_are_known_well() -> None:
-    found = planted()
-    bent = found.metric * np.where(found.axes["n_params"] > 1e6, 1.1, 1.0)
-    weights = np.where(found.axes["n_params"] > 1e6, 1e-6, 1.0)
-    assert fit_law(points(found.axes, bent, weights=weights), CHINCHILLA, SQUARES).params["alpha"] == pytest.approx(
+    runs = planted()
+    bent = runs.metric * np.where(runs.axes["n_params"] > 1e6, 1.1, 1.0)
+    weights = np.where(runs.axes["n_params"] > 1e6, 1e-6, 1.0)
+    assert fit_law(points(runs.axes, bent, weights=weights), CHINCHILLA, SQUARES).params["alpha"] == pytest.approx(
         0.45, abs=1e-4
     )
 
@@ -147,17 +147,17 @@ def test_approaches_one_and_two_on_noise_free_public_data() -> None:
     ],
 )
 def test_a_parabola_that_shows_no_minimum_is_refused_with_its_kind(tmp_path: Path, shape, refusal: str) -> None:
-    found = isoflops(budgets=3, sizes=7)
+    runs = isoflops(budgets=3, sizes=7)
     x = np.log(np.geomspace(0.25, 4, 7))
-    losses = np.where(found.axes["train_flops"] > 1e13, np.tile(0.4 + 0.01 * shape(x), 3), found.metric)
-    result = allometry(read_table(saved(points(found.axes, losses), tmp_path / "t.csv")), "isoflop")
+    losses = np.where(runs.axes["train_flops"] > 1e13, np.tile(0.4 + 0.01 * shape(x), 3), runs.metric)
+    result = allometry(read_table(saved(points(runs.axes, losses), tmp_path / "t.csv")), "isoflop")
     assert [optimum.refusal for optimum in result.optima] == ["", "", refusal]
     assert result.used == 2
 
 
 def test_no_two_minima_give_no_exponents(tmp_path: Path) -> None:
-    found = isoflops(budgets=2, sizes=5)
-    path = saved(points(found.axes, 1 / found.metric), tmp_path / "t.csv")
+    runs = isoflops(budgets=2, sizes=5)
+    path = saved(points(runs.axes, 1 / runs.metric), tmp_path / "t.csv")
     with pytest.raises(UserError, match=r"0 optima by isoflop give no exponents .*opens downwards"):
         allometry(read_table(path), "isoflop")
 
@@ -210,9 +210,9 @@ def test_a_target_near_the_floor_has_no_upper_end_of_compute() -> None:
 def test_suggested_runs_beat_evenly_spread_ones_of_equal_cost(share: float) -> None:
     """In simulation, three sweeps each: the interval of the law at 8 times the largest compute is narrower."""
     for seed in range(3):
-        found = isoflops(budgets=3, sizes=4, noise=0.01, seed=seed)
-        draws = bootstrap(fit_law(found, CHINCHILLA, SQUARES), draws=200, seed=0)
-        largest = found.axes["train_flops"].max()
+        runs = isoflops(budgets=3, sizes=4, noise=0.01, seed=seed)
+        draws = bootstrap(fit_law(runs, CHINCHILLA, SQUARES), draws=200, seed=0)
+        largest = runs.axes["train_flops"].max()
         advice = suggest(draws, 8 * largest, share * largest, seed=seed)
         assert sum(run.train_flops for run in advice.runs) == pytest.approx(share * largest)
         assert advice.width_then < advice.width_even < advice.width_now
@@ -220,8 +220,8 @@ def test_suggested_runs_beat_evenly_spread_ones_of_equal_cost(share: float) -> N
 
 def test_intervals_hold_as_often_as_they_promise() -> None:
     """A short run of the simulation behind docs/laws.md; 150 trials are within 5 points of the truth."""
-    found = coverage(SimulatedSweep(6, 6, 6, 4, 0.01, np.inf), 150)
-    for name, share in found.items():
+    shares = coverage(SimulatedSweep(6, 6, 6, 4, 0.01, np.inf), 150)
+    for name, share in shares.items():
         assert 0.83 <= share <= 0.97, name
 
 

@@ -61,16 +61,16 @@ def loss(N, C, optim):
 def tune(sweep, value):
     """All trials, each batch answered by the surface `value`."""
     trials = []
-    while asked := next_trials(sweep, trials):
-        trials += [Trial(run_id=f"run-{len(trials) + i}", rates=r, val_loss=value(r)) for i, r in enumerate(asked)]
+    while batch := next_trials(sweep, trials):
+        trials += [Trial(run_id=f"run-{len(trials) + i}", rates=r, val_loss=value(r)) for i, r in enumerate(batch)]
     return trials
 
 
 def run_all(out, sweep=SWEEP, loss=loss):
     rounds = []
-    while one := Controller(sweep, out).next():
-        rounds.append(one)
-        complete(one.stages, out / "runs", loss)
+    while ready := Controller(sweep, out).next():
+        rounds.append(ready)
+        complete(ready.stages, out / "runs", loss)
     return rounds
 
 
@@ -81,19 +81,19 @@ def test_twelve_trials_come_near_the_best_rates(seed):
     value = planted(*best)
     trials = tune(tuned(DEMO.replace(optim=OptimSpec(muon_lr=0.003, adamw_lr=0.0008)), seed=seed), value)
     assert len(trials) == 12
-    found = choose_rates(SWEEP, trials).chosen
+    chosen = choose_rates(SWEEP, trials).chosen
     assert trials[0].val_loss > 1.4
-    assert found.val_loss < 1.06
-    assert all(1 / 3 < found.rates[name] / rate < 3 for name, rate in zip(("muon_lr", "adamw_lr"), best, strict=True))
+    assert chosen.val_loss < 1.06
+    assert all(1 / 3 < chosen.rates[name] / rate < 3 for name, rate in zip(("muon_lr", "adamw_lr"), best, strict=True))
 
 
 def test_later_trials_are_nearer_than_scattered_ones():
     """TPE is told of the losses: without them its batches would be no better than the first."""
-    better = 0
+    wins = 0
     for seed in range(8):
         trials = [t.val_loss or math.inf for t in tune(tuned(seed=seed, trials=16), planted(*BEST))]
-        better += sorted(trials[12:])[1] < sorted(trials[1:4])[1]
-    assert better >= 6
+        wins += sorted(trials[12:])[1] < sorted(trials[1:4])[1]
+    assert wins >= 6
 
 
 def test_the_first_trial_has_the_sweeps_own_rates_or_the_nearest_in_range():
@@ -104,9 +104,9 @@ def test_the_first_trial_has_the_sweeps_own_rates_or_the_nearest_in_range():
 def test_batches_are_as_asked_and_the_last_is_the_rest():
     sizes, trials = [], []
     sweep = tuned(trials=8, at_a_time=3)
-    while asked := next_trials(sweep, trials):
-        sizes.append(len(asked))
-        trials += [Trial(run_id="", rates=rates, val_loss=1.0) for rates in asked]
+    while batch := next_trials(sweep, trials):
+        sizes.append(len(batch))
+        trials += [Trial(run_id="", rates=rates, val_loss=1.0) for rates in batch]
     assert sizes == [3, 3, 2]
     assert len({tuple(trial.rates.values()) for trial in trials}) == 8
     for trial in trials:
@@ -118,14 +118,14 @@ def test_another_process_asks_for_the_same_trials():
         "import sys, json; from tests.test_tuning import SWEEP, tune, planted, BEST; "
         "print(json.dumps([t.model_dump() for t in tune(SWEEP, planted(*BEST))])); assert 'torch' not in sys.modules"
     )
-    here = [trial.model_dump() for trial in tune(SWEEP, planted(*BEST))]
+    expected = [trial.model_dump() for trial in tune(SWEEP, planted(*BEST))]
     for hashes in ("1", "2"):
         environment = {**os.environ, "PYTHONHASHSEED": hashes}
-        there = subprocess.run(
+        process = subprocess.run(
             [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
         )
-        assert json.loads(there.stdout) == here
-    assert [trial.model_dump() for trial in tune(tuned(seed=1), planted(*BEST))] != here
+        assert json.loads(process.stdout) == expected
+    assert [trial.model_dump() for trial in tune(tuned(seed=1), planted(*BEST))] != expected
 
 
 def test_a_trial_that_diverged_is_the_worst_and_not_a_fault():
@@ -146,23 +146,23 @@ def test_a_trial_that_diverged_is_the_worst_and_not_a_fault():
 
 def test_the_ladder_is_trained_at_the_rates_of_the_best_trial(tmp_path):
     rounds = run_all(tmp_path)
-    assert [one.title for one in rounds[:4]] == [
+    assert [ready.title for ready in rounds[:4]] == [
         *[f"demo: tuning, {count} of 12 trials" for count in (4, 8, 12)],
         "demo: training",
     ]
-    said = json.loads((tmp_path / "tuning.json").read_text())
-    assert len(said["trials"]) == 12
-    assert said["chosen"]["val_loss"] == min(trial["val_loss"] for trial in said["trials"] if trial["val_loss"])
-    for one in rounds[3:]:
-        for stage in one.stages:
+    tuning = json.loads((tmp_path / "tuning.json").read_text())
+    assert len(tuning["trials"]) == 12
+    assert tuning["chosen"]["val_loss"] == min(trial["val_loss"] for trial in tuning["trials"] if trial["val_loss"])
+    for ready in rounds[3:]:
+        for stage in ready.stages:
             if stage.phase in ("training", "target"):
                 optim = stage.fields_as(DiTFields).optim
-                assert {"muon_lr": optim.muon_lr, "adamw_lr": optim.adamw_lr} == said["chosen"]["rates"]
-    trials = {trial["run_id"] for trial in said["trials"]}
+                assert {"muon_lr": optim.muon_lr, "adamw_lr": optim.adamw_lr} == tuning["chosen"]["rates"]
+    trials = {trial["run_id"] for trial in tuning["trials"]}
     assert all(StageFolder(tmp_path / "runs" / run_id).complete for run_id in trials)
     # w64d2 is in the ladder's base budget: its run at the chosen rates is the trial, and is not trained again.
     ladder = {stage.id for stage in rounds[3].stages if stage.phase == "training"}
-    assert trials & ladder == {said["chosen"]["run_id"]}
+    assert trials & ladder == {tuning["chosen"]["run_id"]}
     Controller(SWEEP, tmp_path).finish(())
 
 
@@ -170,9 +170,9 @@ def test_killed_after_any_trial_it_asks_for_the_same_and_trains_none_twice(tmp_p
     straight = tmp_path / "straight"
     run_all(straight)
     out, ran = tmp_path / "out", []
-    while one := Controller(SWEEP, out).next():
-        missing = [stage for stage in one.stages if not StageFolder(out / "runs" / stage.id).complete]
-        ran += complete([missing[-1] if "tuning" in one.title else missing[0]], out / "runs", loss)
+    while ready := Controller(SWEEP, out).next():
+        missing = [stage for stage in ready.stages if not StageFolder(out / "runs" / stage.id).complete]
+        ran += complete([missing[-1] if "tuning" in ready.title else missing[0]], out / "runs", loss)
     assert sorted(ran) == sorted({path.parent.name for path in straight.glob("runs/*/COMPLETE")})
     for name in ("tuning.json", "prediction.json"):
         assert (out / name).read_bytes() == (straight / name).read_bytes()
@@ -193,8 +193,8 @@ def test_trials_are_no_part_of_the_law(tmp_path, capsys):
     assert shown.tuning is not None
     (tmp_path / "prediction.json").unlink()
     assert len(collect(tmp_path).runs) == 10
-    said = json.loads((tmp_path / "tuning.json").read_text())
-    assert read_record(tmp_path / "runs" / said["chosen"]["run_id"] / "record.json").phase == "tuning"
+    tuning = json.loads((tmp_path / "tuning.json").read_text())
+    assert read_record(tmp_path / "runs" / tuning["chosen"]["run_id"] / "record.json").phase == "tuning"
 
 
 def test_rates_once_said_are_kept_until_something_else_is_asked(tmp_path, monkeypatch):
@@ -262,15 +262,15 @@ def test_a_tiny_sweep_tuned_end_to_end(tmp_path):
     out = tmp_path / "out"
     result = subprocess.run([*command, str(out), "--json"], capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
-    said = json.loads((out / "tuning.json").read_text())
-    assert said["chosen"]["val_loss"] == min(trial["val_loss"] for trial in said["trials"])
+    tuning = json.loads((out / "tuning.json").read_text())
+    assert tuning["chosen"]["val_loss"] == min(trial["val_loss"] for trial in tuning["trials"])
     columns = json.loads(result.stdout)["columns"]
     for column in columns:
         optim = StageFolder(out / "runs" / column["run_id"]).stage().fields_as(DiTFields).optim
-        assert {name: getattr(optim, name) for name in RANGES} == said["chosen"]["rates"]
-    for trial in said["trials"]:
+        assert {name: getattr(optim, name) for name in RANGES} == tuning["chosen"]["rates"]
+    for trial in tuning["trials"]:
         record = read_record(out / "runs" / trial["run_id"] / "record.json")
         assert (record.label.phase, record.value("val_loss")) == ("tuning", trial["val_loss"])
-    shutil.rmtree(out / "runs" / said["trials"][1]["run_id"])
+    shutil.rmtree(out / "runs" / tuning["trials"][1]["run_id"])
     again = subprocess.run([*command, str(out), "--json"], capture_output=True, text=True, check=True)
     assert json.loads(again.stdout)["columns"] == columns

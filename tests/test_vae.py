@@ -39,8 +39,8 @@ def vae(request):
     return VAE(SPECS[request.param]).requires_grad_(False)
 
 
-def close(one, other):
-    torch.testing.assert_close(one, other, rtol=0, atol=1e-5)
+def close(a, b):
+    torch.testing.assert_close(a, b, rtol=0, atol=1e-5)
 
 
 def test_space_to_depth_round_trip():
@@ -113,8 +113,8 @@ def test_every_frame_of_a_chunk_reaches_its_latent(vae):
 def test_chunks_encode_to_the_whole(vae, bounds):
     clip, cache = torch.randn(2, 17, 16, 24, 3), FeatureCache()
     parts = [vae.encode(clip[:, first:last], cache) for first, last in pairwise(bounds)]
-    for whole, chunked in zip(vae.encode(clip), zip(*parts, strict=True), strict=True):
-        close(torch.cat(chunked, dim=1), whole)
+    for full, chunked in zip(vae.encode(clip), zip(*parts, strict=True), strict=True):
+        close(torch.cat(chunked, dim=1), full)
 
 
 @pytest.mark.parametrize("bounds", [(0, 1, 5), (0, 1, 2, 3, 4, 5), (0, 3, 4, 5), (0, 2, 5), (0, 4, 5)])
@@ -194,7 +194,9 @@ def test_a_cache_keeps_no_more_than_two_frames_a_layer(vae):
     cache = FeatureCache()
     for part in torch.randn(1, 21, 16, 16, 3).split([5, 8, 8], dim=1):
         vae.encode(part, cache)
-    layers = [layer for layer in vae.modules() if isinstance(layer, CausalConv | TemporalConv) and cache.met(layer)]
+    layers = [
+        layer for layer in vae.modules() if isinstance(layer, CausalConv | TemporalConv) and cache.is_registered(layer)
+    ]
     assert layers
     for layer in layers:
         kept = cache.recall(layer)
@@ -204,26 +206,26 @@ def test_a_cache_keeps_no_more_than_two_frames_a_layer(vae):
 
 def test_streams_give_what_the_whole_gives(vae, monkeypatch):
     clip = np.stack(list(frames_of(21)))
-    whole = inference.encode(vae, clip[None])[0]
-    pictures = inference.decode(vae, whole[None])[0]
+    full = inference.encode(vae, clip[None])[0]
+    pictures = inference.decode(vae, full[None])[0]
     monkeypatch.setattr(inference, "CHUNK_PIXELS", 8 * 16 * 16)
     # in bfloat16, equal to its rounding
     streamed = torch.cat(list(inference.encode_stream(vae, frames_of(21))))
-    torch.testing.assert_close(streamed, whole, rtol=0.02, atol=0.02)
+    torch.testing.assert_close(streamed, full, rtol=0.02, atol=0.02)
     torch.testing.assert_close(inference.encode(vae, clip[None])[0], streamed, rtol=0, atol=0)
-    shown = np.concatenate(list(inference.decode_stream(vae, whole.split(2))))
+    shown = np.concatenate(list(inference.decode_stream(vae, full.split(2))))
     assert np.abs(shown.astype(int) - pictures).max() <= 3
     assert shown.shape == clip.shape
 
 
 def test_large_batches_are_encoded_in_groups(vae, monkeypatch):
     clips = np.stack([np.stack(list(frames_of(9))) for _ in range(5)])
-    whole = inference.encode(vae, clips)
+    full = inference.encode(vae, clips)
     monkeypatch.setattr(inference, "CHUNK_PIXELS", 8 * 16 * 16)
-    seen = []
-    vae.patch_in.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0].numel()))
-    torch.testing.assert_close(inference.encode(vae, clips), whole, rtol=0.02, atol=0.02)
-    assert max(seen) <= 8 * 16 * 16 * 3
+    group_sizes = []
+    vae.patch_in.register_forward_hook(lambda module, inputs, output: group_sizes.append(inputs[0].numel()))
+    torch.testing.assert_close(inference.encode(vae, clips), full, rtol=0.02, atol=0.02)
+    assert max(group_sizes) <= 8 * 16 * 16 * 3
 
 
 def test_nothing_to_encode_gives_nothing(vae):

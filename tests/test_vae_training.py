@@ -75,18 +75,18 @@ def differ(before, after, group):
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
+def uninterrupted(tmp_path_factory):
     return run(ALL, tmp_path_factory.mktemp("whole"))
 
 
 @pytest.mark.parametrize("killed_at", [3, 5, 7])
-def test_interrupted_equals_uninterrupted_with_every_loss(tmp_path, whole, killed_at):
+def test_interrupted_equals_uninterrupted_with_every_loss(tmp_path, uninterrupted, killed_at):
     """The interruption is before, at or after the update at which the discriminator begins."""
     with pytest.raises(Killed):
         run(ALL, tmp_path, until=killed_at)
     resumed = run(ALL, tmp_path)
     assert resumed.state().keys() >= {"weights", "discriminator", "discriminator-adamw"}
-    for group, tensors in whole.state().items():
+    for group, tensors in uninterrupted.state().items():
         assert tensors.keys() == resumed.state()[group].keys()
         for name, tensor in tensors.items():
             assert torch.equal(tensor, resumed.state()[group][name]), f"{group} {name}"
@@ -116,16 +116,18 @@ def test_without_a_gan_there_is_nothing_of_it():
 def test_the_losses_add_up():
     """The loss of one batch is the plain loss plus the weighted additional terms."""
     (batch,) = Crops(videos(), PLAIN, VAE_SPEC.spatial_stride)(6)
-    plain, both = module(PLAIN), module(ALL)
+    plain, with_all_losses = module(PLAIN), module(ALL)
     loss = plain.loss(batch, 6)
-    both.loss(batch, 6)
-    (pair,) = both.pairs
-    seen = [(place, frame) for place in batch.places for frame in some_frames(5, ALL.seed, 6, place).tolist()]
-    assert len(seen) == len(set(seen)) == 2 * LPIPS_FRAMES
-    frames = [(pair.restored[place, frame], pair.real[place, frame]) for place, frame in seen]
-    perceptual = torch.stack([LPIPS("vgg")(*one) for one in frames]).mean()
-    adversarial = -both.adversary.discriminator(pair.restored).mean()
-    torch.testing.assert_close(both.loss(batch, 6), loss + 0.5 * perceptual + 0.1 * adversarial, rtol=1e-5, atol=1e-6)
+    with_all_losses.loss(batch, 6)
+    (pair,) = with_all_losses.pairs
+    frame_indices = [(place, frame) for place in batch.places for frame in some_frames(5, ALL.seed, 6, place).tolist()]
+    assert len(frame_indices) == len(set(frame_indices)) == 2 * LPIPS_FRAMES
+    frames = [(pair.restored[place, frame], pair.real[place, frame]) for place, frame in frame_indices]
+    perceptual = torch.stack([LPIPS("vgg")(*frame_pair) for frame_pair in frames]).mean()
+    adversarial = -with_all_losses.adversary.discriminator(pair.restored).mean()
+    torch.testing.assert_close(
+        with_all_losses.loss(batch, 6), loss + 0.5 * perceptual + 0.1 * adversarial, rtol=1e-5, atol=1e-6
+    )
 
 
 def test_the_vae_s_part_leaves_no_gradient_on_the_discriminator():
@@ -168,7 +170,7 @@ def test_images_and_clips_of_any_size_are_all_trained_on_as_they_are():
     shapes = [(1, 24, 24), (5, 24, 32), (9, 16, 24), (17, 32, 32)]
     clips = [np.full((*shape, 3), number, np.uint8) for number, shape in enumerate(shapes)]
     train = PLAIN.replace(batch_clips=6, crop=24, crop_frames=9)
-    crops, seen = Crops(clips, train, 8), Counter()
+    crops, counts = Crops(clips, train, 8), Counter()
     for step in range(50):
         batches = crops(step)
         assert sum(batch.share for batch in batches) == pytest.approx(1)
@@ -177,16 +179,16 @@ def test_images_and_clips_of_any_size_are_all_trained_on_as_they_are():
             frames, height, width = batch.pixels.shape[1:4]
             for pixels in batch.pixels:
                 assert len(pixels.unique()) == 1
-                seen[int(pixels[0, 0, 0, 0]), frames, height, width] += 1
-    assert seen.keys() == {(0, 1, 24, 24), (1, 5, 24, 24), (2, 9, 16, 16), (3, 9, 24, 24)}
-    assert min(seen.values()) > 50
+                counts[int(pixels[0, 0, 0, 0]), frames, height, width] += 1
+    assert counts.keys() == {(0, 1, 24, 24), (1, 5, 24, 24), (2, 9, 16, 16), (3, 9, 24, 24)}
+    assert min(counts.values()) > 50
 
 
 def test_ranks_share_the_crops_of_an_update():
     train = PLAIN.replace(batch_clips=7)
-    whole = [Crops(videos(), train, 8)(step) for step in range(4)]
-    ranks = [Crops(videos(), train, 8, rank=rank, ranks=3) for rank in range(3)]
-    for step, (batch,) in enumerate(whole):
+    full = [Crops(videos(), train, 8)(step) for step in range(4)]
+    ranks = [Crops(videos(), train, 8, rank=rank, world_size=3) for rank in range(3)]
+    for step, (batch,) in enumerate(full):
         parts = [part for crops in ranks for part in crops(step)]
         assert sorted(place for part in parts for place in part.places) == list(range(7))
         for part in parts:

@@ -99,8 +99,8 @@ def test_pictures_show_the_states() -> None:
 def test_a_large_world_is_painted_in_parts_without_a_seam() -> None:
     world = simulate(WorldSpec(frames=6, width=640, height=480), 3)
     pictures = render(world)
-    alone = World(**{**vars(world), "states": world.states[5:]})
-    np.testing.assert_array_equal(pictures[5:], render(alone))
+    later = World(**{**vars(world), "states": world.states[5:]})
+    np.testing.assert_array_equal(pictures[5:], render(later))
 
 
 def test_worlds_are_those_of_the_first_version() -> None:

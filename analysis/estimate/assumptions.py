@@ -34,8 +34,8 @@ class Assumption(Spec):
     @model_validator(mode="after")
     def _possible(self) -> Self:
         if self.low <= 0 or self.high > self.at_most:
-            most = "" if math.isinf(self.at_most) else f" and at most {self.at_most:g}"
-            raise ValueError(f"{_written(self.value)} is not possible; give a number above 0{most}")
+            maximum = "" if math.isinf(self.at_most) else f" and at most {self.at_most:g}"
+            raise ValueError(f"{_written(self.value)} is not possible; give a number above 0{maximum}")
         if self.is_range and not self.low < self.high:
             raise ValueError(f"{_written(self.value)} does not rise; give the lower end first")
         if not self.low <= self.point <= self.high:
@@ -71,8 +71,8 @@ def override(assumptions: Mapping[str, Assumption], changes: Mapping[Any, Any], 
     changed = dict(assumptions)
     for name, value in changes.items():
         if name not in assumptions:
-            near = get_close_matches(str(name), assumptions, n=1)
-            hint = f"did you mean '{near[0]}'?" if near else f"known ones: {', '.join(assumptions)}"
+            close_names = get_close_matches(str(name), assumptions, n=1)
+            hint = f"did you mean '{close_names[0]}'?" if close_names else f"known ones: {', '.join(assumptions)}"
             raise UserError(f"{where}: no assumption '{name}'; {hint}")
         fields = assumptions[name].model_dump() | {"value": _numbers(value, f"{where}: {name}"), "middle": None}
         changed[name] = parse_spec(Assumption, fields | {"source": f"given by {where}"}, f"{where}: {name}")

@@ -25,7 +25,7 @@ def load_preset(name: str) -> Preset:
         Path(entry.name).stem: Path(str(entry)) for entry in files("analysis.estimate").joinpath("presets").iterdir()
     }
     if name not in shipped:
-        near = get_close_matches(name, shipped, n=1)
-        hint = f"did you mean '{near[0]}'?" if near else f"shipped ones: {', '.join(sorted(shipped))}"
+        close_names = get_close_matches(name, shipped, n=1)
+        hint = f"did you mean '{close_names[0]}'?" if close_names else f"shipped ones: {', '.join(sorted(shipped))}"
         raise UserError(f"no preset '{name}'; {hint}")
     return parse_spec(Preset, load_yaml(shipped[name]), f"preset {name}")

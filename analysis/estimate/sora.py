@@ -55,8 +55,8 @@ def _inference(sheet: Worksheet) -> None:
         section, "sora_flops_per_step", "FLOP", dit_step * sheet["size_multiplier"] * sheet["latent_frames"]
     )
     video = sheet.step(section, "inference_flops_per_video", "FLOP", step * sheet["diffusion_steps"])
-    made = sheet["h100_rate"] * 3600 * sheet["video_minutes"] / video
-    sheet.step(section, "video_minutes_per_h100_hour", "minutes/H100-hour", made)
+    minutes_per_hour = sheet["h100_rate"] * 3600 * sheet["video_minutes"] / video
+    sheet.step(section, "video_minutes_per_h100_hour", "minutes/H100-hour", minutes_per_hour)
 
 
 def _break_even(sheet: Worksheet) -> None:
@@ -79,15 +79,15 @@ def _language_models(sheet: Worksheet) -> None:
 
 def _fleet(sheet: Worksheet) -> None:
     """ "Inference compute if Sora-like models achieve significant market share"."""
-    section, a_day = "fleet", "minutes/day"
+    section, unit = "fleet", "minutes/day"
     daily = sheet["video_minutes_per_h100_hour"] * 24
     per_day = sheet.step(section, "video_minutes_per_h100_day", "minutes/H100-day", daily)
     uploads = sheet["tiktok_videos_per_day"] * sheet["tiktok_video_seconds"] / 60
-    tiktok = sheet.step(section, "tiktok_minutes_per_day", a_day, uploads) * sheet["tiktok_ai_share"]
-    tiktok = sheet.step(section, "tiktok_ai_minutes_per_day", a_day, tiktok)
+    tiktok = sheet.step(section, "tiktok_minutes_per_day", unit, uploads) * sheet["tiktok_ai_share"]
+    tiktok = sheet.step(section, "tiktok_ai_minutes_per_day", unit, tiktok)
     youtube = sheet["youtube_minutes_per_day"] * sheet["youtube_ai_share"]
-    youtube = sheet.step(section, "youtube_ai_minutes_per_day", a_day, youtube)
-    total = sheet.step(section, "ai_minutes_per_day", a_day, tiktok + youtube)
+    youtube = sheet.step(section, "youtube_ai_minutes_per_day", unit, youtube)
+    total = sheet.step(section, "ai_minutes_per_day", unit, tiktok + youtube)
     fleet = sheet.step(section, "fleet_h100", "H100s", total / per_day)
     # Not a factor of its own: a fleet at 50 % needs no more devices because training ran at 40 %.
     slower = sheet["hardware_utilization"] / sheet["fleet_utilization"]

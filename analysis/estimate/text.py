@@ -8,7 +8,7 @@ from analysis.estimate.published import Published, deviations
 from analysis.estimate.sora import OUTPUTS
 from analysis.estimate.worksheet import LEVEL, EstimateStep
 
-SAME = 1e-9
+SAME_NUMBER = 1e-9
 """Relative difference below which two ends are one number: rounding of sums and products."""
 
 
@@ -61,14 +61,14 @@ def joined(*blocks: Sequence[str]) -> str:
 
 def _value(step: EstimateStep) -> str:
     text = _span(step.low, step.high, step.value, step.unit) + _unit(step.unit)
-    if step.high / step.low - 1 < SAME:
+    if step.high / step.low - 1 < SAME_NUMBER:
         return text
     low, middle, high = (number(value, step.unit) for value in (step.likely[0], step.value, step.likely[1]))
     return f"{text} ({LEVEL:.0%} in {low} to {high}; middle {middle})"
 
 
 def _span(low: float, high: float, value: float, unit: str) -> str:
-    return number(value, unit) if high / low - 1 < SAME else f"{number(low, unit)} to {number(high, unit)}"
+    return number(value, unit) if high / low - 1 < SAME_NUMBER else f"{number(low, unit)} to {number(high, unit)}"
 
 
 def _published_lines(published: Published, step: EstimateStep) -> list[str]:

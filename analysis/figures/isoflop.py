@@ -65,8 +65,8 @@ def isoflop_figure(
             axes.plot(curve.line_n_params, curve.line_metric, color=color, lw=1.4)
         for marks in minima:
             if len(marks.n_params):
-                look: dict[str, Any] = {"ms": 7, "mfc": "none", "color": INK, "mew": 1.3, "zorder": 4}
-                axes.plot(marks.n_params, marks.metric, marks.marker, label=marks.label, **look)
+                marker_style: dict[str, Any] = {"ms": 7, "mfc": "none", "color": INK, "mew": 1.3, "zorder": 4}
+                axes.plot(marks.n_params, marks.metric, marks.marker, label=marks.label, **marker_style)
         if path is not None:
             axes.plot(path.n_params, path.metric, color=PREDICTED, lw=1, ls="--", label=path.label, zorder=2)
             axes.plot(path.n_params[-1], path.metric[-1], "D", ms=6, mfc="white", color=PREDICTED, zorder=4)

@@ -83,14 +83,14 @@ def fit_figure(assessment: Assessment) -> Figure:
         color = fit.form.axes[0]
         values = points.axes[color]
         norm = LogNorm(values.min(), values.max())
-        shade: dict[str, Any] = {"c": values, "cmap": SIZES, "norm": norm}
+        color_style: dict[str, Any] = {"c": values, "cmap": SIZES, "norm": norm}
         ends = [min(fitted.min(), points.metric.min()), max(fitted.max(), points.metric.max())]
         left.plot(ends, ends, color=INK, lw=1, zorder=1)
-        left.scatter(fitted, points.metric, **shade, **dots(22))
+        left.scatter(fitted, points.metric, **color_style, **dots(22))
         log_axes(left, f"fitted {assessment.metric}", f"measured {assessment.metric}")
         ticks(left.xaxis, LOSS_TICKS, number)
         share = fit.residuals / fitted if fit.measure.raw else fit.residuals
-        right.scatter(fitted, 100 * share, **shade, **dots(22))
+        right.scatter(fitted, 100 * share, **color_style, **dots(22))
         right.axhline(0, color=INK, lw=1, zorder=1)
         right.set(xscale="log", xlabel=f"fitted {assessment.metric}", ylabel="residual (%)")
         ticks(right.xaxis, LOSS_TICKS, number)
@@ -111,8 +111,8 @@ def compute_figure(assessment: Assessment) -> Figure:
         axes.plot(flops, best_metric(fit.form, fit.params, flops, per_token), color=PREDICTED, lw=1.4,
                   label=rf"best $N \propto C^{{{fit.a:.3f}}}$")  # fmt: skip
         norm = LogNorm(points.axes[N_AXIS].min(), points.axes[N_AXIS].max())
-        shade: dict[str, Any] = {"c": points.axes[N_AXIS], "cmap": SIZES, "norm": norm}
-        axes.scatter(points.axes[C_AXIS], points.metric, **shade, **dots(24))
+        color_style: dict[str, Any] = {"c": points.axes[N_AXIS], "cmap": SIZES, "norm": norm}
+        axes.scatter(points.axes[C_AXIS], points.metric, **color_style, **dots(24))
         log_axes(axes, AXIS_NAMES[C_AXIS], AXIS_NAMES.get(assessment.metric, assessment.metric))
         size_bar(figure, axes, norm)
         axes.legend(frameon=False)
@@ -202,18 +202,24 @@ def sensitivity_figure(assessment: Assessment) -> Figure:
 def holdout_figure(assessment: Assessment) -> Figure:
     """Errors of runs predicted from smaller budgets, and the floor or first exponent as budgets are added."""
     with framed(7.4, 3.3, columns=2) as (figure, (left, right)):
-        holdouts = assessment.holdouts
-        seen = [holdout.up_to_flops for holdout in holdouts]
-        for holdout in holdouts:
+        largest_flops = [holdout.up_to_flops for holdout in assessment.holdouts]
+        for holdout in assessment.holdouts:
             left.plot([holdout.up_to_flops] * len(holdout.errors), [100 * e for e in holdout.errors], "o", ms=3,
                       color=MEASURED, alpha=0.25, mew=0)  # fmt: skip
-        left.plot(seen, [100 * holdout.bias for holdout in holdouts], "D-", ms=5, mfc="white", color=PREDICTED,
-                  label="mean")  # fmt: skip
+        left.plot(largest_flops, [100 * holdout.bias for holdout in assessment.holdouts], "D-", ms=5, mfc="white",
+                  color=PREDICTED, label="mean")  # fmt: skip
         left.axhline(0, color=INK, lw=1)
         left.set(xscale="log", xlabel="largest compute seen (FLOPs)", ylabel="log(predicted / measured) (%)")
         left.legend(frameon=False)
         drifting = "E" if "E" in assessment.fit.form.free else assessment.fit.form.exponents[0]
-        right.plot(seen, [holdout.params[drifting] for holdout in holdouts], "D-", ms=5, mfc="white", color=PREDICTED)
+        right.plot(
+            largest_flops,
+            [holdout.params[drifting] for holdout in assessment.holdouts],
+            "D-",
+            ms=5,
+            mfc="white",
+            color=PREDICTED,
+        )
         right.axhline(assessment.fit.params[drifting], color=INK, lw=1, ls="--", label="from all runs")
         right.set(xscale="log", xlabel="largest compute seen (FLOPs)", ylabel=drifting)
         right.legend(frameon=False)

@@ -9,8 +9,15 @@ from analysis.figures.style import INK, MEASURED, SIZES, dots, framed
 from scaling.core.records import Trial, Tuning
 
 NAMES = {"muon_lr": "Muon's learning rate", "adamw_lr": "AdamW's learning rate"}
-CHOSEN: dict[str, Any] = {"marker": "o", "ms": 13, "mfc": "none", "mec": MEASURED, "mew": 1.6, "ls": "none"}
-DIVERGED: dict[str, Any] = {"marker": "x", "ms": 7, "color": "#b91c1c", "mew": 1.6, "ls": "none", "clip_on": False}
+CHOSEN_MARKER: dict[str, Any] = {"marker": "o", "ms": 13, "mfc": "none", "mec": MEASURED, "mew": 1.6, "ls": "none"}
+DIVERGED_MARKER: dict[str, Any] = {
+    "marker": "x",
+    "ms": 7,
+    "color": "#b91c1c",
+    "mew": 1.6,
+    "ls": "none",
+    "clip_on": False,
+}
 
 
 def tuning_figure(tuning: Tuning) -> Figure:
@@ -24,20 +31,25 @@ def tuning_figure(tuning: Tuning) -> Figure:
         if len(rates) == 1:
             axes.scatter(_values(measured, rates[0]), losses, color=INK, **dots(30))
             axes.set(ylabel="validation loss")
-            at, lost = np.array([chosen.val_loss], float), np.full(len(diverged), axes.get_ylim()[1])
+            chosen_y, diverged_y = np.array([chosen.val_loss], float), np.full(len(diverged), axes.get_ylim()[1])
         else:
             x, y = (_values(measured, name) for name in rates)
             shown = axes.scatter(x, y, c=losses, cmap=SIZES, **dots(60))
             for loss, *point in zip(losses, x, y, strict=True):
-                above: dict[str, Any] = {"xytext": (0, 9), "textcoords": "offset points", "ha": "center", "fontsize": 7}
-                axes.annotate(f"{loss:.4f}", tuple(point), **above)
+                label_style: dict[str, Any] = {
+                    "xytext": (0, 9),
+                    "textcoords": "offset points",
+                    "ha": "center",
+                    "fontsize": 7,
+                }
+                axes.annotate(f"{loss:.4f}", tuple(point), **label_style)
             axes.set(yscale="log", ylabel=NAMES[rates[1]])
             axes.margins(0.12)
             figure.colorbar(shown, ax=axes, label="validation loss", pad=0.02)
-            at, lost = _values([chosen], rates[1]), _values(diverged, rates[1])
-        axes.plot(_values([chosen], rates[0]), at, label="chosen", **CHOSEN)
+            chosen_y, diverged_y = _values([chosen], rates[1]), _values(diverged, rates[1])
+        axes.plot(_values([chosen], rates[0]), chosen_y, label="chosen", **CHOSEN_MARKER)
         if diverged:
-            axes.plot(_values(diverged, rates[0]), lost, label="diverged", **DIVERGED)
+            axes.plot(_values(diverged, rates[0]), diverged_y, label="diverged", **DIVERGED_MARKER)
         axes.grid(True, which="major", color="#e5e7eb", lw=0.6)
         axes.set_axisbelow(True)
         axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False)

@@ -69,7 +69,7 @@ class ForecastAnswer:
 
     def to_document(self) -> dict[str, Any]:
         """Plain JSON values; what was not asked for has no key."""
-        asked = {
+        answers = {
             "optimal_run": self.optimal_run,
             "compute_for_loss": self.compute_for_loss,
             "runs_to_add": self.runs_to_add,
@@ -80,7 +80,7 @@ class ForecastAnswer:
             "seed": self.question.seed,
             "excluded": [asdict(run) for run in self.table.excluded],
         }
-        document |= {name: asdict(answer) for name, answer in asked.items() if answer is not None}
+        document |= {name: asdict(answer) for name, answer in answers.items() if answer is not None}
         if self.forecast is not None:
             document["forecast"] = self.forecast.to_document()
         if self.law is not None:
@@ -110,8 +110,8 @@ def answer(table: Table, question: ForecastQuestion) -> ForecastAnswer:
 
 
 def _by_forms(table: Table, question: ForecastQuestion) -> ForecastAnswer:
-    for option, given in (("--law", question.law), ("--delta", question.delta)):
-        if given is not None:
+    for option, value in (("--law", question.law), ("--delta", question.delta)):
+        if value is not None:
             raise UserError(f"{option} is an option of --method law, and this forecast is by forms; add --method law")
     if question.metric != "loss":
         raise UserError(

@@ -38,9 +38,9 @@ class ByForms:
 
     def forecast(self, flops: float) -> Forecast:
         """The forecast for a compute, with all that it was made from."""
-        least = float(np.nanmin(require_budgets(self.table)))
-        if flops <= least:
-            raise UserError(f"no run has less compute than {flops:.3g} FLOPs; give more than {least:.3g}")
+        smallest_budget = float(np.nanmin(require_budgets(self.table)))
+        if flops <= smallest_budget:
+            raise UserError(f"no run has less compute than {flops:.3g} FLOPs; give more than {smallest_budget:.3g}")
         return forecast_table(self.table, flops, seed=self.seed, copies=self.copies)
 
     def optimal_run(self, flops: float) -> OptimalRun:
@@ -84,14 +84,18 @@ class ByForms:
                 f"unlucky runs need more than the {searched:.3g} FLOPs at which the forecast ends: no upper limit",
             )
         # A forecast looks at no run at or above its target; this target lies above all runs, so that all are used.
-        near = self.forecast(max(expected, 1.01 * self.largest))
-        to_expected = expected / near.target_flops
-        size = to_expected**near.a
+        expected_forecast = self.forecast(max(expected, 1.01 * self.largest))
+        to_expected = expected / expected_forecast.target_flops
+        size = to_expected**expected_forecast.a
         return ComputeForLoss(
             target=loss,
             train_flops=ValueInterval(expected, lucky, unlucky),
-            n_params=ValueInterval(size * near.n_params, size * near.n_params_low, size * near.n_params_high),
-            num_tokens=to_expected**near.b * near.num_tokens,
+            n_params=ValueInterval(
+                size * expected_forecast.n_params,
+                size * expected_forecast.n_params_low,
+                size * expected_forecast.n_params_high,
+            ),
+            num_tokens=to_expected**expected_forecast.b * expected_forecast.num_tokens,
             reach=expected / self.largest,
             searched_flops=searched,
             notes=notes,

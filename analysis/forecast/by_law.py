@@ -55,7 +55,7 @@ class ByLaw:
             raise UserError(f"the law never reaches {target:g} within {SEARCHED:g} times the largest compute{floor}")
         drawn = _cheapest(fit.form, self.draws.params, target, per_token, largest)
         low, high = np.quantile(drawn, TAILS, method="lower")
-        never = float(np.isinf(drawn).mean())
+        share_unreached = float(np.isinf(drawn).mean())
         return ComputeForLoss(
             target=target,
             train_flops=ValueInterval(flops, float(low), float(high) if np.isfinite(high) else None),
@@ -63,7 +63,8 @@ class ByLaw:
             num_tokens=float(best_split(fit.form, fit.params, flops, per_token)[1]),
             reach=flops / largest,
             searched_flops=SEARCHED * largest,
-            notes=((f"{never:.0%} of the bootstrap's laws never reach it",) if never else ()) + _notes(fit),
+            notes=((f"{share_unreached:.0%} of the bootstrap's laws never reach it",) if share_unreached else ())
+            + _notes(fit),
         )
 
     def _size(self, flops: float, per_token: PowerLaw) -> ValueInterval:
@@ -81,8 +82,8 @@ def _cheapest(form: Form, params: Mapping[str, Any], target: float, per_token: P
     reached = best_metric(form, params, np.exp(high), per_token) <= target
     for _ in range(80):
         middle = (low + high) / 2
-        enough = best_metric(form, params, np.exp(middle), per_token) <= target
-        low, high = np.where(enough, low, middle), np.where(enough, middle, high)
+        reaches_target = best_metric(form, params, np.exp(middle), per_token) <= target
+        low, high = np.where(reaches_target, low, middle), np.where(reaches_target, middle, high)
     return np.where(reached, np.exp(high), np.inf)
 
 

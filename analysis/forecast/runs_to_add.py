@@ -26,7 +26,7 @@ from scaling.core.errors import UserError
 COUNTS = (1, 2, 4, 8, 16)
 SIZES = 41
 """Sizes tried at each compute."""
-BEYOND = 2.0
+MOST_EXTRAPOLATION = 2.0
 """Runs are tried up to this factor beyond the sizes, and beyond the tokens per parameter, of the runs there are. Runs
 further away would seem to be worth most, but there the law itself is a guess."""
 LAWS = 20
@@ -75,9 +75,9 @@ def suggest(draws: Draws, target_flops: float, extra_flops: float, *, seed: int)
     target = {N_AXIS: np.array([N]), D_AXIS: np.array([D])}
     thetas = _thetas(draws)
     sizes = fit.points.axes[N_AXIS]
-    grid = np.geomspace(sizes.min() / BEYOND, sizes.max() * BEYOND, SIZES)
+    grid = np.geomspace(sizes.min() / MOST_EXTRAPOLATION, sizes.max() * MOST_EXTRAPOLATION, SIZES)
     options: list[tuple[NewRun, ...]] = []
-    even = {}
+    even_runs = {}
     for count in COUNTS:
         flops = extra_flops / count
         candidates = _candidates(fit, grid, flops / per_token(grid))
@@ -85,12 +85,12 @@ def suggest(draws: Draws, target_flops: float, extra_flops: float, *, seed: int)
         if last >= 0:
             options.append(_runs(candidates, flops, _choose(fit, thetas, target, candidates, count)))
             spread = np.linspace(0, last, count) if count > 1 else [last / 2]
-            even[count] = _runs(candidates, flops, spread)
+            even_runs[count] = _runs(candidates, flops, spread)
     if not options:
         raise UserError(f"{extra_flops:.3g} FLOPs buy no run near those of the table; give another compute")
     # The first-order variance ranks the sizes within an option; noisy copies choose between options, and others judge.
     runs = min(options, key=lambda option: simulated_width(fit, option, target, [seed, 0]))
-    widths = [simulated_width(fit, added, target, [seed, 1]) for added in ((), runs, even[len(runs)])]
+    widths = [simulated_width(fit, added, target, [seed, 1]) for added in ((), runs, even_runs[len(runs)])]
     return RunsToAdd(runs, extra_flops, target_flops, *widths)
 
 
@@ -118,9 +118,11 @@ def simulated_width(fit: Fit, added: tuple[NewRun, ...], target: dict[str, Array
 
 def _candidates(fit: Fit, N: Array, D: Array) -> dict[str, Array]:
     """The runs among these that have about as many tokens per parameter as the runs of the fit."""
-    seen = fit.points.axes[D_AXIS] / fit.points.axes[N_AXIS]
-    near = (seen.min() / BEYOND <= D / N) & (seen.max() * BEYOND >= D / N)
-    return {N_AXIS: N[near], D_AXIS: D[near]}
+    tokens_per_param = fit.points.axes[D_AXIS] / fit.points.axes[N_AXIS]
+    similar = (tokens_per_param.min() / MOST_EXTRAPOLATION <= D / N) & (
+        tokens_per_param.max() * MOST_EXTRAPOLATION >= D / N
+    )
+    return {N_AXIS: N[similar], D_AXIS: D[similar]}
 
 
 def _column(runs: tuple[NewRun, ...], name: str) -> Array:
@@ -137,8 +139,8 @@ def _thetas(draws: Draws) -> Array:
             log = np.log(draws.params[term.coefficient])
         columns[term.coefficient] = log - (power * means[term.axis] if term.axis else 0.0)
     thetas = np.column_stack([columns[name] for name in form.names])
-    whole = thetas[np.isfinite(thetas).all(axis=1)][: LAWS - 1]
-    return np.vstack([draws.fit.optima[0].theta, whole])
+    finite = thetas[np.isfinite(thetas).all(axis=1)][: LAWS - 1]
+    return np.vstack([draws.fit.optima[0].theta, finite])
 
 
 def _gradients(fit: Fit, thetas: Array, axes: dict[str, Array]) -> Array:
@@ -152,7 +154,7 @@ def _gradients(fit: Fit, thetas: Array, axes: dict[str, Array]) -> Array:
 
 def _choose(fit: Fit, thetas: Array, target: dict[str, Array], candidates: dict[str, Array], count: int) -> list[int]:
     """Indices of the `count` candidates, which may repeat, that give the least mean log variance at the target."""
-    at = _gradients(fit, thetas, target)[:, 0]
+    target_gradients = _gradients(fit, thetas, target)[:, 0]
     old = _gradients(fit, thetas, {name: fit.points.axes[name] for name in (N_AXIS, D_AXIS)})
     new = _gradients(fit, thetas, candidates)
     information = np.einsum("lip,liq,i->lpq", old, old, fit.points.weights)
@@ -160,8 +162,10 @@ def _choose(fit: Fit, thetas: Array, target: dict[str, Array], candidates: dict[
 
     def variances(base: Array) -> Array:
         """(candidates,), of adding each to a base of information, (laws, p, p)."""
-        solved = np.linalg.solve(base[:, None] + gains, np.broadcast_to(at[:, None, :, None], (*new.shape, 1)))[..., 0]
-        return np.asarray(np.log(np.einsum("lp,lcp->lc", at, solved)).mean(axis=0))
+        solved = np.linalg.solve(
+            base[:, None] + gains, np.broadcast_to(target_gradients[:, None, :, None], (*new.shape, 1))
+        )[..., 0]
+        return np.asarray(np.log(np.einsum("lp,lcp->lc", target_gradients, solved)).mean(axis=0))
 
     chosen: list[int] = []
     for step in range(2 * count):

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from analysis.laws.bootstrap import ENOUGH, LEVEL, Draws, bootstrap
+from analysis.laws.bootstrap import ENOUGH_RUNS, LEVEL, Draws, bootstrap
 from analysis.laws.fit import Fit, fit_law
 from analysis.laws.forms import C_AXIS, D_AXIS, N_AXIS, Form, law
 from analysis.laws.newton import Objective
@@ -58,8 +58,8 @@ class Assessment:
             low, high = self.intervals.get(name, (0.0, 0.0))
             if high - low > WIDE * self.fit.params[name]:
                 warnings.append(f"the runs say little about {name}: {LEVEL:.0%} [{low:.3g}, {high:.3g}]")
-        fit, few = self.fit, self.draws is not None and len(set(self.fit.points.runs)) < ENOUGH
-        if few and not fit.measure.raw and np.mean(np.abs(fit.residuals) > fit.measure.delta) > LINEAR:
+        fit, few_runs = self.fit, self.draws is not None and len(set(self.fit.points.runs)) < ENOUGH_RUNS
+        if few_runs and not fit.measure.raw and np.mean(np.abs(fit.residuals) > fit.measure.delta) > LINEAR:
             warnings.append(
                 f"a Huber loss of delta {fit.measure.delta:g} on few runs: intervals are too narrow; try delta inf"
             )
@@ -123,17 +123,17 @@ def assess(
     Raises UserError where the table lacks what the form needs.
     """
     try:
-        given, noise = table_points(table, form, metric, inverse_variance=inverse_variance)
+        fit_points, noise = table_points(table, form, metric, inverse_variance=inverse_variance)
         if compute_weight:
             axis = C_AXIS if form.splits_compute else form.axes[0]
-            if axis not in given.axes:
+            if axis not in fit_points.axes:
                 raise UserError(
                     f"--compute-weight needs a positive {axis} in every run; give it, or leave the weight out"
                 )
-            given = given.weighted_by(axis, compute_weight)
-        measure = measure or usual_objective(given)
-        fit = fit_law(given, form, measure)
-        ordered = C_AXIS in given.axes
+            fit_points = fit_points.weighted_by(axis, compute_weight)
+        measure = measure or usual_objective(fit_points)
+        fit = fit_law(fit_points, form, measure)
+        ordered = C_AXIS in fit_points.axes
         rivals = [form, *(law(name, form.axes[0]) for name in RIVALS.get(form.name, ()))]
         return Assessment(
             table=table,
@@ -142,8 +142,8 @@ def assess(
             draws=bootstrap(fit, draws=draws, seed=seed) if draws else None,
             noise=noise,
             sensitivity=sensitivity(fit),
-            holdouts=expanding_windows(given, form, measure, seed=seed) if ordered and draws else (),
-            comparison=compare_forms(given, rivals, measure) if ordered and len(rivals) > 1 else (),
+            holdouts=expanding_windows(fit_points, form, measure, seed=seed) if ordered and draws else (),
+            comparison=compare_forms(fit_points, rivals, measure) if ordered and len(rivals) > 1 else (),
         )
     except UserError as problem:
         raise named_after(table, problem) from None
@@ -154,10 +154,10 @@ def named_after(table: Table, problem: UserError) -> UserError:
     return UserError(f"{table.path}: {str(problem).removeprefix(f'{table.path}: ')}")
 
 
-def usual_objective(given: Points) -> Objective:
-    """The Huber loss of log residuals with delta 1e-3, as for language models, from ENOUGH runs on; of fewer, least
-    squares: such a Huber loss passes through some of them exactly, and its intervals are too narrow."""
-    return Objective() if len(set(given.runs)) >= ENOUGH else Objective(delta=np.inf)
+def usual_objective(fit_points: Points) -> Objective:
+    """The Huber loss of log residuals with delta 1e-3, as for language models, from ENOUGH_RUNS runs on; of fewer,
+    least squares: such a Huber loss passes through some of them exactly, and its intervals are too narrow."""
+    return Objective() if len(set(fit_points.runs)) >= ENOUGH_RUNS else Objective(delta=np.inf)
 
 
 def table_points(

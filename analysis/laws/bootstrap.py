@@ -1,10 +1,10 @@
 """How sure a fit is: copies of the runs, a fit to each, and the spread of those fits.
 
-From ENOUGH runs on, whole runs are drawn with replacement (never the checkpoints of a run one by one, which share its
-noise). With fewer, resampling would often lose whole budgets or sizes, so the design is kept and residuals are given
-new random signs (wild bootstrap, Wu 1986). Either way a fit is closer to its own runs than to new ones: `_spread` and
-`_wild` correct for that, and `benchmarks.law_calibration` counts how often the intervals hold. Neither knows the error
-of the law's form.
+From ENOUGH_RUNS runs on, whole runs are drawn with replacement (never the checkpoints of a run one by one, which share
+its noise). With fewer, resampling would often lose whole budgets or sizes, so the design is kept and residuals are
+given new random signs (wild bootstrap, Wu 1986). Either way a fit is closer to its own runs than to new ones: `_spread`
+and `_wild` correct for that, and `benchmarks.law_calibration` counts how often the intervals hold. Neither knows the
+error of the law's form.
 """
 
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 from analysis.laws.fit import Fit, natural
 from analysis.tables.arrays import Array
 
-ENOUGH = 30
+ENOUGH_RUNS = 30
 """With fewer runs than this, every copy keeps the design."""
 LEVEL = 0.95
 LEAST_FREE_SHARE = 0.05
@@ -78,13 +78,13 @@ def interval(draws: Array, level: float = LEVEL) -> tuple[float, float]:
 def bootstrap(fit: Fit, *, draws: int, seed: int) -> Draws:
     """Refits the law to `draws` copies of its runs. The same fit and seed give the same draws."""
     rng = np.random.default_rng(seed)
-    plenty = len(set(fit.points.runs)) >= ENOUGH
-    metric, weights = _by_run(fit, draws, rng) if plenty else _wild(fit, draws, rng)
+    many_runs = len(set(fit.points.runs)) >= ENOUGH_RUNS
+    metric, weights = _by_run(fit, draws, rng) if many_runs else _wild(fit, draws, rng)
     starts = np.stack([optimum.theta for optimum in fit.optima[:2]])
     thetas, _ = fit.problem.copies(metric, weights, starts)
-    if plenty:
+    if many_runs:
         thetas = _spread(fit, thetas)
-    return Draws(fit, natural(fit.problem, thetas), "by run" if plenty else "wild", seed)
+    return Draws(fit, natural(fit.problem, thetas), "by run" if many_runs else "wild", seed)
 
 
 def _by_run(fit: Fit, draws: int, rng: np.random.Generator) -> tuple[Array, Array]:

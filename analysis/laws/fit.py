@@ -27,7 +27,7 @@ lowest: twice that is one unit of chi-squared, and 3.84 units are 95 %."""
 APART = 0.02
 """Two optima differ where an exponent, or the logarithm of a coefficient in centered units, does by this much."""
 
-Status = Literal["converged", "bound_hit", "multimodal", "underdetermined", "not_converged"]
+FitStatus = Literal["converged", "bound_hit", "multimodal", "underdetermined", "not_converged"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +42,7 @@ class Fit:
     measure: Objective
     residuals: Array
     """(points,), log(measured) - log(fitted), or measured - fitted where `measure.raw`."""
-    status: Status
+    status: FitStatus
     reason: str
     """Why the status is not `converged`; empty where it is."""
     points: Points
@@ -118,16 +118,16 @@ def natural(problem: Problem, thetas: Array) -> dict[str, Array]:
 def _rivals(optima: list[LocalOptimum], points: int, parameters: int) -> tuple[LocalOptimum, ...]:
     """Settled optima that are nearly as low as the first and apart from it and from each other."""
     best = optima[0]
-    near = best.value * (1 + RIVAL / max(points - parameters, 1))
-    kept = [best]
+    highest_value = best.value * (1 + RIVAL / max(points - parameters, 1))
+    distinct = [best]
     for optimum in optima[1:]:
-        apart = all(np.abs(optimum.theta - other.theta).max() > APART for other in kept)
-        if optimum.converged and optimum.value <= near and apart:
-            kept.append(optimum)
-    return tuple(kept[1:])
+        is_distinct = all(np.abs(optimum.theta - optimum_before.theta).max() > APART for optimum_before in distinct)
+        if optimum.converged and optimum.value <= highest_value and is_distinct:
+            distinct.append(optimum)
+    return tuple(distinct[1:])
 
 
-def _judge(problem: Problem, best: LocalOptimum, rivals: tuple[LocalOptimum, ...]) -> tuple[Status, str]:
+def _judge(problem: Problem, best: LocalOptimum, rivals: tuple[LocalOptimum, ...]) -> tuple[FitStatus, str]:
     form = problem.form
     half_life = float(best.theta[-1]) if form.repeats else None
     design = problem.design(half_life)
@@ -152,8 +152,8 @@ def _judge(problem: Problem, best: LocalOptimum, rivals: tuple[LocalOptimum, ...
     if half_life is not None and any(abs(half_life / end - 1) < 1e-3 for end in HALF_LIVES):
         return "bound_hit", f"{form.repeats} is {half_life:.3g}, an end of the range searched"
     if rivals:
-        other = natural(problem, rivals[0].theta[None])
-        listed = ", ".join(f"{name} {values[0]:.3g}" for name, values in other.items())
+        rival = natural(problem, rivals[0].theta[None])
+        listed = ", ".join(f"{name} {values[0]:.3g}" for name, values in rival.items())
         return "multimodal", f"another optimum is as good ({rivals[0].value:.4g} against {best.value:.4g}): {listed}"
     if not best.converged:
         return "not_converged", "the search ended before it settled"

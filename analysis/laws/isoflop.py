@@ -118,11 +118,11 @@ def _optimum(group: IsoflopRuns, flops_per_token: PowerLaw) -> BudgetOptimum:
         parabola = (curvature, slope - 2 * curvature * middle, level - slope * middle + curvature * middle**2)
     refusal = _refusal(log_n, parabola)
     if refusal:
-        at, value = log_n[losses.argmin()], losses.min()
+        best_log_n, value = log_n[losses.argmin()], losses.min()
     else:
-        at = -parabola[1] / (2 * parabola[0])
+        best_log_n = -parabola[1] / (2 * parabola[0])
         value = level - slope**2 / (4 * curvature)
-    n_params = float(np.exp(at))
+    n_params = float(np.exp(best_log_n))
     return BudgetOptimum(
         flop_budget=budget,
         n_params=n_params,

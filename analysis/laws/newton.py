@@ -25,8 +25,8 @@ CHUNK = 128
 SHORTER = (0.3, 0.1, 0.03, 0.01)
 """Shares of a step."""
 SETTLED = 1e-13
-"""Relative decrease of the objective that a step must promise to be worth taking."""
-STUCK = 1e10
+"""Relative decrease of the objective that a step must predict to be worth taking."""
+MOST_DAMPING = 1e10
 """Damping at which no step decreases the objective any more in float64."""
 
 
@@ -153,16 +153,16 @@ def _minimize(design: Design, objective: Objective, metric: Array, weights: Arra
     for _ in range(STEPS):
         y, w = metric[active], weights[active]
         gradient, hessian, sizes = design.derivatives(theta[active], y, w, objective)
-        step, promised = _step(design, theta[active], gradient, hessian, sizes, damping[active])
+        step, predicted_decrease = _step(design, theta[active], gradient, hessian, sizes, damping[active])
         before = best[active]
-        moved, value, length = _along(design, objective, theta[active], step, promised, before, y, w)
-        better = value < before
-        theta[active[better]] = moved[better]
-        best[active[better]] = value[better]
-        damping[active] *= np.select([~better, length == 1], [10.0, 0.1], 1.0)
+        moved, value, length = _line_search(design, objective, theta[active], step, predicted_decrease, before, y, w)
+        improved = value < before
+        theta[active[improved]] = moved[improved]
+        best[active[improved]] = value[improved]
+        damping[active] *= np.select([~improved, length == 1], [10.0, 0.1], 1.0)
         damping = np.maximum(damping, 1e-15)
-        settled = promised <= SETTLED * before
-        active = active[~(settled | (damping[active] > STUCK))]
+        settled = predicted_decrease <= SETTLED * before
+        active = active[~(settled | (damping[active] > MOST_DAMPING))]
         if not len(active):
             break
     converged = np.ones(len(theta), bool)
@@ -170,30 +170,30 @@ def _minimize(design: Design, objective: Objective, metric: Array, weights: Arra
     return Minimum(theta, best, converged)
 
 
-def _along(
+def _line_search(
     design: Design,
     objective: Objective,
     theta: Array,
     step: Array,
-    promised: Array,
+    predicted_decrease: Array,
     before: Array,
     metric: Array,
     weights: Array,
 ) -> tuple[Array, Array, Array]:
     """The best point along each step, its value, and the share of the step that it is at.
 
-    Where the whole step gives less than half of what it promised, shorter ones are tried: a Huber loss bends wherever a
-    residual crosses delta, so that its quadratic model holds only near by.
+    Where the whole step gives less than half of the predicted decrease, shorter ones are tried: a Huber loss bends
+    wherever a residual crosses delta, so that its quadratic model holds only near by.
     """
     best = np.clip(theta + step, design.low, design.high)
     value = _value(design, objective, best, metric, weights)
     length = np.ones(len(theta))
-    hard = np.flatnonzero(before - value < promised / 2)
-    for share in SHORTER if len(hard) else ():
-        point = np.clip(theta[hard] + share * step[hard], design.low, design.high)
-        shorter = _value(design, objective, point, metric[hard], weights[hard])
-        lower = shorter < value[hard]
-        best[hard[lower]], value[hard[lower]], length[hard[lower]] = point[lower], shorter[lower], share
+    too_small = np.flatnonzero(before - value < predicted_decrease / 2)
+    for share in SHORTER if len(too_small) else ():
+        point = np.clip(theta[too_small] + share * step[too_small], design.low, design.high)
+        shorter = _value(design, objective, point, metric[too_small], weights[too_small])
+        lower = shorter < value[too_small]
+        best[too_small[lower]], value[too_small[lower]], length[too_small[lower]] = point[lower], shorter[lower], share
     return best, value, length
 
 
@@ -208,21 +208,21 @@ def _value(design: Design, objective: Objective, theta: Array, metric: Array, we
 def _step(
     design: Design, theta: Array, gradient: Array, hessian: Array, sizes: Array, damping: Array
 ) -> tuple[Array, Array]:
-    """The damped Newton step in units of the Jacobian's columns, and the decrease that its quadratic model promises.
+    """The damped Newton step in units of the Jacobian's columns, and the decrease that its quadratic model predicts.
 
     Negative curvature is climbed down as if it were positive. Parameters that press against a bound stay.
     """
-    held = ((theta <= design.low) & (gradient > 0)) | ((theta >= design.high) & (gradient < 0))
+    at_bound = ((theta <= design.low) & (gradient > 0)) | ((theta >= design.high) & (gradient < 0))
     sizes = np.maximum(sizes, 1e-150)
-    g = np.where(held, 0.0, gradient / sizes)
+    g = np.where(at_bound, 0.0, gradient / sizes)
     h = hessian / (sizes[:, :, None] * sizes[:, None])
-    h[held[:, :, None] | held[:, None]] = 0.0
+    h[at_bound[:, :, None] | at_bound[:, None]] = 0.0
     values, vectors = np.linalg.eigh(h)
     values = np.abs(values)
     largest = np.maximum(values.max(axis=1, keepdims=True), 1e-300)
-    along = np.einsum("cpk,cp->ck", vectors, g)
-    path = along / (np.maximum(values, 1e-14 * largest) + damping[:, None] * largest)
-    return -np.einsum("cpk,ck->cp", vectors, path) / sizes, (along * path).sum(axis=1) / 2
+    projections = np.einsum("cpk,cp->ck", vectors, g)
+    path = projections / (np.maximum(values, 1e-14 * largest) + damping[:, None] * largest)
+    return -np.einsum("cpk,ck->cp", vectors, path) / sizes, (projections * path).sum(axis=1) / 2
 
 
 def _gram(rows: Array, weights: Array) -> Array:

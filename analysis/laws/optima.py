@@ -66,13 +66,13 @@ def allometry(table: Table, method: OptimaMethod, metric: str = "loss") -> Allom
     measured = points({name: table.axis(name) for name in names}, table.axis(metric), runs=table.run_ids)
     N, D, C = (measured.axes[name] for name in names)
     optima = _envelope(N, D, C, measured.metric) if method == "envelope" else _isoflop(table, N, D, C, measured.metric)
-    used = [optimum for optimum in optima if not optimum.refusal]
-    if len({optimum.n_params for optimum in used}) < 2:
+    usable = [optimum for optimum in optima if not optimum.refusal]
+    if len({optimum.n_params for optimum in usable}) < 2:
         refusals = "; ".join(f"C {o.flops:.3g}: {o.refusal}" for o in optima if o.refusal) or "all of one size"
-        raise UserError(f"{table.path}: {len(used)} optima by {method} give no exponents ({refusals}); add runs")
-    flops = [optimum.flops for optimum in used]
-    a = fit_power(flops, [optimum.n_params for optimum in used]).exponent
-    b = fit_power(flops, [optimum.num_tokens for optimum in used]).exponent
+        raise UserError(f"{table.path}: {len(usable)} optima by {method} give no exponents ({refusals}); add runs")
+    flops = [optimum.flops for optimum in usable]
+    a = fit_power(flops, [optimum.n_params for optimum in usable]).exponent
+    b = fit_power(flops, [optimum.num_tokens for optimum in usable]).exponent
     return Allometry(method, a, b, optima)
 
 
@@ -94,7 +94,7 @@ def _isoflop(table: Table, N: Array, D: Array, C: Array, metric: Array) -> tuple
     scatter = _scatter(optima, groups)
     return tuple(
         ComputeOptimum(optimum.flop_budget, optimum.n_params, optimum.num_tokens, optimum.val_loss,
-                       optimum.refusal or _doubt(optimum, group, scatter))
+                       optimum.refusal or _reason_to_doubt(optimum, group, scatter))
         for optimum, group in zip(optima, groups, strict=True)
     )  # fmt: skip
 
@@ -110,7 +110,7 @@ def _scatter(optima: tuple[BudgetOptimum, ...], groups: list[IsoflopRuns]) -> fl
     return float(np.sqrt(squares / freedom)) if freedom > 0 else 0.0
 
 
-def _doubt(optimum: BudgetOptimum, group: IsoflopRuns, scatter: float) -> str:
+def _reason_to_doubt(optimum: BudgetOptimum, group: IsoflopRuns, scatter: float) -> str:
     """Why a parabola's minimum inside the sizes is still no minimum; empty where it is one."""
     sizes = np.unique(group.n_params)
     if len(sizes) > 3 and not sizes[1] <= optimum.n_params <= sizes[-2]:

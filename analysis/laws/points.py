@@ -81,19 +81,19 @@ def points(
     return Points(columns, measured, names, weight / weight.mean() if len(weight) else weight)
 
 
-def check_points(given: Points, form: Form) -> None:
+def check_points(fit_points: Points, form: Form) -> None:
     """Raises UserError where no law of this form can be fitted: too few points, or an axis that never varies."""
     needed = len(form.free) + 1
-    if len(given) < needed:
+    if len(fit_points) < needed:
         raise UserError(
-            f"{len(given)} runs are too few for the {len(form.free)} parameters of {form.name}; "
+            f"{len(fit_points)} runs are too few for the {len(form.free)} parameters of {form.name}; "
             f"give at least {needed}, or choose a smaller law"
         )
     for name in form.axes:
-        values = given.axes[name]
+        values = fit_points.axes[name]
         if name != U_AXIS and np.ptp(values) <= 1e-9 * values[0]:
             raise UserError(f"all runs have the same {name} ({values[0]:g}); add runs that vary it")
-    if form.repeats and not (given.axes[D_AXIS] > given.axes[U_AXIS]).any():
+    if form.repeats and not (fit_points.axes[D_AXIS] > fit_points.axes[U_AXIS]).any():
         raise UserError(
             f"no run has more {D_AXIS} than {U_AXIS}, so the runs say nothing of repeated data; fit the law chinchilla"
         )

@@ -113,15 +113,15 @@ class Problem:
 
     def _descend(self, y: Array, weights: Array, start: Array) -> tuple[Array, Array]:
         if not self.form.repeats:
-            end = minimize(self.design(), self.objective, y, weights, np.tile(start, (len(y), 1)))
-            return end.theta, end.value
+            minimum = minimize(self.design(), self.objective, y, weights, np.tile(start, (len(y), 1)))
+            return minimum.theta, minimum.value
         theta = np.tile(start[:-1], (len(y), 1))
         best, value = np.tile(start, (len(y), 1)), np.full(len(y), np.inf)
         for half_life in HALF_LIFE_GRID:
-            end = minimize(self.design(half_life), self.objective, y, weights, theta)
-            better = end.value < value
-            value = np.where(better, end.value, value)
-            best[better] = np.column_stack([end.theta, np.full(len(y), half_life)])[better]
+            minimum = minimize(self.design(half_life), self.objective, y, weights, theta)
+            improved = minimum.value < value
+            value = np.where(improved, minimum.value, value)
+            best[improved] = np.column_stack([minimum.theta, np.full(len(y), half_life)])[improved]
         return best, value
 
     def _starts(self, half_life: float | None) -> Array:
@@ -131,9 +131,12 @@ class Problem:
         copies = (len(starts), len(self.points))
         y, weights = np.broadcast_to(self.metric, copies), np.broadcast_to(self.points.weights, copies)
         minimum = minimize(self.design(half_life), self.objective, y, weights, starts)
-        last = [] if half_life is None else [half_life]
+        half_lives = [] if half_life is None else [half_life]
         ends = zip(minimum.theta, minimum.value, minimum.converged, strict=True)
-        optima = [LocalOptimum(np.append(theta, last), float(value), bool(done)) for theta, value, done in ends]
+        optima = [
+            LocalOptimum(np.append(theta, half_lives), float(value), bool(converged))
+            for theta, value, converged in ends
+        ]
         return sorted(optima, key=lambda optimum: optimum.value)
 
     def _refined(self, profile: list[LocalOptimum], i: int) -> LocalOptimum:

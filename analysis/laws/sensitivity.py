@@ -37,10 +37,10 @@ def sensitivity(fit: Fit) -> tuple[FitVariant, ...]:
     variants = []
     for choice, setting, rows, measure in _variants(fit):
         try:
-            other = fit_law(points.take(rows), fit.form, measure)
+            refit = fit_law(points.take(rows), fit.form, measure)
         except UserError:  # too few runs are left for this variant; the others can still be fitted
             continue
-        variants.append(FitVariant(choice, setting, len(other.points), other.params, other.a, other.status))
+        variants.append(FitVariant(choice, setting, len(refit.points), refit.params, refit.a, refit.status))
     return tuple(variants)
 
 
@@ -58,5 +58,5 @@ def _variants(fit: Fit) -> Iterator[tuple[str, str, NDArray[np.bool_], Objective
             if delta != measure.delta:
                 yield "delta", f"{delta:g}", all_rows, Objective(delta)
     for share in WINDOWS if C_AXIS in points.axes else ():
-        least = float(np.quantile(points.axes[C_AXIS], share))
-        yield "window", f"from {least:.3g} FLOPs", points.axes[C_AXIS] >= least, measure
+        smallest_flops = float(np.quantile(points.axes[C_AXIS], share))
+        yield "window", f"from {smallest_flops:.3g} FLOPs", points.axes[C_AXIS] >= smallest_flops, measure

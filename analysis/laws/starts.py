@@ -21,7 +21,7 @@ OUTER = (0.02, 3.0)
 GRID = 32
 """Values of each exponent."""
 STARTS = 4
-PLENTY = 256
+MOST_POINTS = 256
 """Points that are enough to find a start; of more points, this many are used, spread evenly by rank of the metric."""
 LEAST_SHARE = 1e-2
 """A coefficient that the projection sets to 0 starts at this share of the metric: at 0 its logarithm has no slope."""
@@ -48,8 +48,8 @@ def grid_starts(form: Form, axes: Axes, metric: Array, weights: Array) -> Array:
 
     metric: (points,), in natural units.
     """
-    if len(metric) > PLENTY:
-        rows = np.argsort(metric, kind="stable")[np.linspace(0, len(metric) - 1, PLENTY).astype(int)]
+    if len(metric) > MOST_POINTS:
+        rows = np.argsort(metric, kind="stable")[np.linspace(0, len(metric) - 1, MOST_POINTS).astype(int)]
         axes = Axes({name: values[rows] for name, values in axes.logs.items()}, axes.means)
         metric, weights = metric[rows], weights[rows]
     names = [*form.exponents, *([form.outer] if form.outer else [])]
@@ -77,9 +77,9 @@ def grid_starts(form: Form, axes: Axes, metric: Array, weights: Array) -> Array:
     surface, coefficients = _nonnegative(columns, importance)
     lows = _local_minima(surface.reshape(shape))[:STARTS]
     typical = float(np.exp(np.log(metric).mean()))
-    least = LEAST_SHARE * typical ** (1 / (at[form.outer][lows, None] if form.outer else 1.0))
+    lower_bound = LEAST_SHARE * typical ** (1 / (at[form.outer][lows, None] if form.outer else 1.0))
     return np.column_stack(
-        [np.log(np.maximum(coefficients[lows], least)), *(at[name][lows] for name in names)],
+        [np.log(np.maximum(coefficients[lows], lower_bound)), *(at[name][lows] for name in names)],
     )
 
 
@@ -97,10 +97,10 @@ def _nonnegative(columns: Array, weights: Array) -> tuple[Array, Array]:
     total = weights.sum(axis=1)
 
     def solve_normal_equations(subset: list[int]) -> tuple[Array, Array]:
-        part = gram[:, subset][:, :, subset]
-        scale = np.sqrt(np.diagonal(part, axis1=1, axis2=2))
-        part = part / (scale[:, :, None] * scale[:, None]) + 1e-13 * np.eye(len(subset))
-        coefficients = np.linalg.solve(part, (target[:, subset] / scale)[..., None])[..., 0] / scale
+        normal_matrix = gram[:, subset][:, :, subset]
+        scale = np.sqrt(np.diagonal(normal_matrix, axis1=1, axis2=2))
+        normal_matrix = normal_matrix / (scale[:, :, None] * scale[:, None]) + 1e-13 * np.eye(len(subset))
+        coefficients = np.linalg.solve(normal_matrix, (target[:, subset] / scale)[..., None])[..., 0] / scale
         misfit = total - (coefficients * target[:, subset]).sum(axis=1)
         return coefficients[..., None], misfit[:, None]
 
@@ -113,7 +113,7 @@ def _local_minima(surface: Array) -> NDArray[np.intp]:
     padded = np.pad(surface, 1, constant_values=np.inf)
     low = np.ones(surface.shape, bool)
     for offset in np.ndindex(*(3,) * surface.ndim):
-        around = padded[tuple(slice(o, o + n) for o, n in zip(offset, surface.shape, strict=True))]
-        low &= surface <= around
+        neighbors = padded[tuple(slice(o, o + n) for o, n in zip(offset, surface.shape, strict=True))]
+        low &= surface <= neighbors
     flat = np.flatnonzero(low)
     return flat[np.argsort(surface.ravel()[flat], kind="stable")]

@@ -60,25 +60,25 @@ def expanding_windows(points: Points, form: Form, measure: Objective, *, seed: i
     Raises UserError where the points have no compute.
     """
     holdouts = []
-    for seen, beyond in _cuts(points):
+    for fitted, held_out in _cuts(points):
         try:
-            fit = fit_law(seen, form, measure)
+            fit = fit_law(fitted, form, measure)
         except UserError:  # too few runs below this cut
             continue
-        holdouts.append(_holdout(fit, beyond, seed))
+        holdouts.append(_holdout(fit, held_out, seed))
     return tuple(holdouts)
 
 
 def compare_forms(points: Points, forms: Sequence[Form], measure: Objective) -> tuple[HeldOutError, ...]:
     """The forms by held-out error at the largest cuts, best first. Empty where none leaves enough runs for all."""
     errors: dict[str, list[Array]] = {form.name: [] for form in forms}
-    for seen, beyond in list(_cuts(points))[-CUTS:]:
+    for fitted, held_out in list(_cuts(points))[-CUTS:]:
         try:
-            fits = [fit_law(seen, form, measure) for form in forms]
+            fits = [fit_law(fitted, form, measure) for form in forms]
         except UserError:  # too few runs below this cut for one of the forms
             continue
         for fit in fits:
-            errors[fit.form.name].append(np.log(fit.predict(beyond.axes) / beyond.metric))
+            errors[fit.form.name].append(np.log(fit.predict(held_out.axes) / held_out.metric))
     pooled = [(name, np.concatenate(parts)) for name, parts in errors.items() if parts]
     ranked = [HeldOutError(name, float(np.sqrt(np.square(e).mean())), float(e.mean())) for name, e in pooled]
     return tuple(sorted(ranked, key=lambda error: error.rms))
@@ -92,20 +92,20 @@ def _cuts(points: Points) -> Iterator[tuple[Points, Points]]:
         yield points.take(budgets < cut), points.take(budgets >= cut)
 
 
-def _holdout(fit: Fit, beyond: Points, seed: int) -> Holdout:
-    errors = np.log(fit.predict(beyond.axes) / beyond.metric)
-    new = bootstrap(fit, draws=DRAWS, seed=seed).new_runs(beyond.axes)
+def _holdout(fit: Fit, held_out: Points, seed: int) -> Holdout:
+    errors = np.log(fit.predict(held_out.axes) / held_out.metric)
+    new = bootstrap(fit, draws=DRAWS, seed=seed).new_runs(held_out.axes)
     low, high = np.quantile(new, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
-    seen = fit.points.axes[C_AXIS]
+    fitted_flops = fit.points.axes[C_AXIS]
     return Holdout(
-        up_to_flops=float(seen.max()),
-        reach=float(beyond.axes[C_AXIS].max() / seen.max()),
+        up_to_flops=float(fitted_flops.max()),
+        reach=float(held_out.axes[C_AXIS].max() / fitted_flops.max()),
         n_seen=len(fit.points),
-        n_predicted=len(beyond),
+        n_predicted=len(held_out),
         errors=tuple(errors.tolist()),
         bias=float(errors.mean()),
         rms=float(np.sqrt(np.square(errors).mean())),
-        covered=float(((low <= beyond.metric) & (beyond.metric <= high)).mean()),
+        covered=float(((low <= held_out.metric) & (held_out.metric <= high)).mean()),
         params=fit.params,
         status=fit.status,
     )

@@ -46,11 +46,11 @@ def nonnegative_least_squares(shape: tuple[int, int, int], solve: SubsetSolver) 
     for size in range(1, terms + 1):
         for subset in map(list, combinations(range(terms), size)):
             coefficients, squares = solve(subset)
-            better = (coefficients >= 0).all(axis=1) & (squares < best)
-            best[better] = squares[better]
-            rows, columns = np.nonzero(better)
+            improved = (coefficients >= 0).all(axis=1) & (squares < best)
+            best[improved] = squares[improved]
+            rows, columns = np.nonzero(improved)
             solution[rows, columns] = 0.0
-            solution[rows[:, None], columns[:, None], subset] = coefficients.transpose(0, 2, 1)[better]
+            solution[rows[:, None], columns[:, None], subset] = coefficients.transpose(0, 2, 1)[improved]
     return best, solution
 
 

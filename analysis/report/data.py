@@ -58,7 +58,7 @@ class PageClip(PageValue):
         return self
 
 
-class Prediction(PageValue):
+class LossPrediction(PageValue):
     """A loss forecast from smaller runs, and what was measured later."""
 
     target_flops: float
@@ -125,7 +125,7 @@ class ReportData(PageValue):
     prompts: tuple[Prompt, ...] = ()
     clips: tuple[PageClip, ...] = ()
     """A cell that no clip names is shown as not sampled."""
-    prediction: Prediction | None = None
+    prediction: LossPrediction | None = None
     figures: tuple[PageFigure, ...] = ()
     tuning: PageFigure | None = None
     """How the learning rates were found; None where they were given."""

@@ -20,10 +20,10 @@ from scaling.core.store import write_bytes
 
 SCRIPTS = ("text.js", "player.js", "app.js")
 """Classic scripts in the order in which they need each other; modules do not load from a disk."""
-PLAYED = ("h264", "vp9", "av1")
+PLAYABLE_CODECS = ("h264", "vp9", "av1")
 """Codecs that browsers play without a plug-in."""
 PICTURES = {".png": "image/png", ".svg": "image/svg+xml"}
-NOTHING = {
+EMPTY_SECTIONS = {
     "comparison": "No samples were given.",
     "prediction": "No forecast was made.",
     "figures": "No figures were drawn.",
@@ -77,7 +77,7 @@ def page_document(data: ReportData) -> dict[str, Any]:
         ]
     for run, shown in zip(data.runs, document["runs"], strict=True):
         shown["compute"] = run.compute
-    document["missing"] = {**NOTHING, **data.missing}
+    document["missing"] = {**EMPTY_SECTIONS, **data.missing}
     document["media"] = media
     return document
 
@@ -97,7 +97,7 @@ def _clip(path: Path, media: dict[str, str]) -> dict[str, Any]:
         with av.open(str(path)) as container:
             stream = container.streams.video[0]
             frames = sum(1 for _ in container.decode(stream))
-            if stream.codec_context.name not in PLAYED:
+            if stream.codec_context.name not in PLAYABLE_CODECS:
                 raise UserError(f"{path}: codec {stream.codec_context.name} plays in no browser; write H.264")
             shape = {"width": stream.width, "height": stream.height, "fps": float(stream.average_rate or 1)}
     except (OSError, IndexError, av.error.InvalidDataError) as error:

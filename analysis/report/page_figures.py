@@ -53,14 +53,14 @@ def draw_figures(
 
 def draw_tuning(folder: Path, tuning: Tuning) -> PageFigure:
     """Draws the trials as SVG, and says in words what was chosen."""
-    path, chosen, asked = folder / "tuning.svg", tuning.chosen, tuning.asked
+    path, chosen, section = folder / "tuning.svg", tuning.chosen, tuning.asked
     save_figure(tuning_figure(tuning), path)
     diverged = sum(trial.val_loss is None for trial in tuning.trials)
-    compute = "the base compute" if asked["multiple"] == 1 else f"{asked['multiple']} times the base compute"
+    compute = "the base compute" if section["multiple"] == 1 else f"{section['multiple']} times the base compute"
     rates = ", ".join(f"{name} {rate:g}" for name, rate in chosen.rates.items())
     return PageFigure(
         title=f"{rates}.",
-        caption=f"The lowest loss ({chosen.val_loss:.4f}) of {len(tuning.trials)} trials of {asked['size']} at "
+        caption=f"The lowest loss ({chosen.val_loss:.4f}) of {len(tuning.trials)} trials of {section['size']} at "
         + compute
         + (f", of which {diverged} diverged" if diverged else "")
         + "; every run below was trained at these rates, and no trial is in the law.",

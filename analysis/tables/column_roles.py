@@ -31,19 +31,19 @@ TEXT_ROLES = ("run_id", "vae_id", "seed")
 """Roles whose values are names, not numbers."""
 
 
-def assign_roles(table: pd.DataFrame, given: Mapping[str, str], where: str) -> dict[str, str]:
+def assign_roles(table: pd.DataFrame, chosen_columns: Mapping[str, str], where: str) -> dict[str, str]:
     """Role -> column of the table. The columns that are given come first; the other roles are recognized by name.
 
     Raises UserError for a role that does not exist, or for a given column that the table lacks (with the nearest name).
     """
-    for role, column in given.items():
+    for role, column in chosen_columns.items():
         if role not in NAMES:
             raise UserError(f"--column {role}={column}: no such role; choose from {', '.join(NAMES)}")
         require_column(table, column, where)
     by_plain_name = {_plain(str(column)): str(column) for column in reversed(table.columns)}
-    unassigned = {plain: column for plain, column in by_plain_name.items() if column not in given.values()}
+    unassigned = {plain: column for plain, column in by_plain_name.items() if column not in chosen_columns.values()}
     assigned = {
-        role: given.get(role) or next((unassigned[name] for name in names if name in unassigned), None)
+        role: chosen_columns.get(role) or next((unassigned[name] for name in names if name in unassigned), None)
         for role, names in NAMES.items()
     }
     return {role: column for role, column in assigned.items() if column is not None}
@@ -54,9 +54,9 @@ def require_column(table: pd.DataFrame, name: str, where: str) -> None:
     if name in table:
         return
     by_plain_name = {_plain(str(column)): str(column) for column in table.columns}
-    wanted = [_plain(alias) for alias in NAMES.get(name, (name,))]
-    near = [match for alias in wanted for match in get_close_matches(alias, by_plain_name, n=1, cutoff=0.6)]
-    nearest = by_plain_name[near[0]] if near else None
+    plain_names = [_plain(alias) for alias in NAMES.get(name, (name,))]
+    close_names = [match for alias in plain_names for match in get_close_matches(alias, by_plain_name, n=1, cutoff=0.6)]
+    nearest = by_plain_name[close_names[0]] if close_names else None
     columns = ", ".join(map(str, table.columns)) or "none"
     if name in NAMES:
         hint = f"if it is '{nearest}', give --column {name}='{nearest}'" if nearest else ""

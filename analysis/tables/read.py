@@ -83,8 +83,8 @@ def _by_role(raw: pd.DataFrame, options: TableOptions, path: str) -> Table:
             raise UserError(f"{path}: no row has {name} = {value}; it holds {values}")
         raw = kept.reset_index(drop=True)
     roles = assign_roles(raw, options.columns, path)
-    others = [column for column in raw.columns if column not in roles.values() and column not in NAMES]
-    runs = raw[others].copy()
+    other_columns = [column for column in raw.columns if column not in roles.values() and column not in NAMES]
+    runs = raw[other_columns].copy()
     sources = []
     for role, column in roles.items():
         if role in TEXT_ROLES:
@@ -121,8 +121,8 @@ def _check_rows(runs: pd.DataFrame, where: str) -> None:
     repeated = runs.duplicated(subset=[*roles, *runs.columns.difference(list(NAMES))])
     if repeated.any():
         second = int(np.flatnonzero(repeated)[0])
-        same = (runs[roles] == runs[roles].iloc[second]).all(axis=1).to_numpy()
-        first = int(np.flatnonzero(same)[0]) if same.any() else second
+        is_repeated = (runs[roles] == runs[roles].iloc[second]).all(axis=1).to_numpy()
+        first = int(np.flatnonzero(is_repeated)[0]) if is_repeated.any() else second
         raise UserError(f"{where}: rows {first + 1} and {second + 1} are the same run; delete one of them")
     if "vae_id" in runs and runs["vae_id"].nunique(dropna=False) > 1:
         vaes = sorted(runs["vae_id"].fillna("not recorded").unique())

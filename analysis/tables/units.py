@@ -24,9 +24,9 @@ def check_units(table: pd.DataFrame, trusted: set[str], where: str) -> None:
 
     table: columns by role. trusted: the roles whose unit the user gave, which are not judged on their own.
     """
-    for role, least in LEAST_MEDIAN.items():
+    for role, smallest_median in LEAST_MEDIAN.items():
         if role in table and role not in trusted:
-            _check_count(table[role], role, least, where)
+            _check_count(table[role], role, smallest_median, where)
     if {"n_params", "num_tokens"} <= set(table) and not {"n_params", "num_tokens"} <= trusted:
         ratio = float((table["num_tokens"] / table["n_params"]).median())
         if not TOKENS_PER_PARAMETER[0] <= ratio <= TOKENS_PER_PARAMETER[1]:
@@ -43,12 +43,12 @@ def check_units(table: pd.DataFrame, trusted: set[str], where: str) -> None:
             )
 
 
-def _check_count(column: pd.Series, role: str, least: float, where: str) -> None:
+def _check_count(column: pd.Series, role: str, smallest_median: float, where: str) -> None:
     values = np.sort(column.dropna().to_numpy())
     values = values[values > 0]
     if not len(values):
         return
-    if np.median(values) < least:
+    if np.median(values) < smallest_median:
         raise UserError(
             f"{where}: {role} has the median {np.median(values):.3g} {UNITS[role]}; "
             f"give its unit, such as --unit {role}=1e6 for millions (1 to keep it as it is)"

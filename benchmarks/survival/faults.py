@@ -12,7 +12,7 @@ from typing import Any
 from safetensors.torch import load_file
 
 from benchmarks.survival import cluster, ours
-from benchmarks.survival.task import STRIKE, Case
+from benchmarks.survival.task import FAULT_UPDATE, FaultCase
 from slurm.testbed import Testbed
 
 FAULTS = {
@@ -44,7 +44,7 @@ exec {sbatch} "$@"
 
 
 @dataclass(frozen=True)
-class Result:
+class FaultResult:
     """The result of one case."""
 
     tool: str
@@ -53,7 +53,7 @@ class Result:
     """Whether the training finished without anyone's help."""
     digest: str
     """Hash of the final weights."""
-    again: int
+    repeated_updates: int
     """Number of updates that were started again."""
     copies: int
     """Largest number of jobs that trained at the same time."""
@@ -66,23 +66,23 @@ class Result:
 
 def run_all(
     folder: Path, prepared: Path, quiet: Testbed, signalling: Testbed, say: Callable[[str], None]
-) -> list[Result]:
+) -> list[FaultResult]:
     """Gives all tools all faults. `quiet` sends only SIGTERM to preempted jobs; `signalling` also sends the signal that
     a job chose."""
 
-    def cases(fault: str, **settings: Any) -> list[Case]:
+    def cases(fault: str, **settings: Any) -> list[FaultCase]:
         say(f"{fault} ...")
-        return [Case(str(folder / f"{tool}-{fault}"), tool, fault, str(prepared), **settings) for tool in TOOLS]
+        return [FaultCase(str(folder / f"{tool}-{fault}"), tool, fault, str(prepared), **settings) for tool in TOOLS]
 
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(_on_quiet, quiet, cases, folder)
         second = pool.submit(_on_signalling, signalling, cases)
-        done = [*first.result(), *second.result()]
-    return [result_of(case) for case in done]
+        finished = [*first.result(), *second.result()]
+    return [result_of(case) for case in finished]
 
 
-def _on_quiet(bed: Testbed, cases: Callable[..., list[Case]], folder: Path) -> list[Case]:
-    done: list[Case] = []
+def _on_quiet(bed: Testbed, cases: Callable[..., list[FaultCase]], folder: Path) -> list[FaultCase]:
+    finished: list[FaultCase] = []
     nodes = "n[0-1]"
     cluster.drain(bed, nodes, on=True)
     cancelled = cases("cancelled")
@@ -101,39 +101,39 @@ def _on_quiet(bed: Testbed, cases: Callable[..., list[Case]], folder: Path) -> l
     started = cluster.start(bed, timed_out, str(wrapper)) + cluster.start(bed, plain)
     _wait(started)
     cluster.settle(bed, [*cancelled, *timed_out, *plain], END_SECONDS)
-    done += [*cancelled, *timed_out, *plain]
+    finished += [*cancelled, *timed_out, *plain]
 
     within = [*cases("killsave", kill_in_save=True), *cases("memory", out_of_memory=True), *cases("nan", nan=True)]
     stale = cases("stale", sleep=0.15)
     _wait(cluster.start(bed, [*within, *stale]))
-    cluster.wait_for_updates(stale, STRIKE, START_SECONDS)
+    cluster.wait_for_updates(stale, FAULT_UPDATE, START_SECONDS)
     for case in stale:
         _leave_half_a_save(case)
         cluster.send_signal(bed, case, "USR1" if case.tool == "lightning" else "USR2")
     cluster.settle(bed, [*within, *stale], END_SECONDS)
-    done += [*within, *stale]
+    finished += [*within, *stale]
 
     preempted = cases("sigterm", sleep=0.2)
     _wait(cluster.start(bed, preempted))
-    cluster.wait_for_updates(preempted, STRIKE, START_SECONDS)
+    cluster.wait_for_updates(preempted, FAULT_UPDATE, START_SECONDS)
     cluster.preempt(bed)
     cluster.settle(bed, preempted, END_SECONDS)
-    done += preempted
+    finished += preempted
 
     cluster.drain(bed, "n1", on=True)
     crashed = cases("node", sleep=0.2)
     _wait(cluster.start(bed, crashed))
-    cluster.wait_for_updates(crashed, STRIKE, START_SECONDS)
+    cluster.wait_for_updates(crashed, FAULT_UPDATE, START_SECONDS)
     cluster.drain(bed, "n1", on=False)
     cluster.crash(bed, "n0")
     cluster.settle(bed, crashed, END_SECONDS)
-    return done + crashed
+    return finished + crashed
 
 
-def _on_signalling(bed: Testbed, cases: Callable[..., list[Case]]) -> list[Case]:
+def _on_signalling(bed: Testbed, cases: Callable[..., list[FaultCase]]) -> list[FaultCase]:
     preempted = cases("usersignal", sleep=0.2)
     _wait(cluster.start(bed, preempted))
-    cluster.wait_for_updates(preempted, STRIKE, START_SECONDS)
+    cluster.wait_for_updates(preempted, FAULT_UPDATE, START_SECONDS)
     cluster.preempt(bed)
     cluster.settle(bed, preempted, END_SECONDS)
     limited = cases("timelimit", sleep=0.9, minutes=2)
@@ -147,7 +147,7 @@ def _wait(processes: Sequence[Popen[bytes]]) -> None:
         process.wait()
 
 
-def _leave_half_a_save(case: Case) -> None:
+def _leave_half_a_save(case: FaultCase) -> None:
     """Leaves the files of a kill in the middle of a save: of the checkpoint and, where a tool pickles its job, of the
     pickle."""
     if case.tool == "submitit":
@@ -162,16 +162,16 @@ def _leave_half_a_save(case: Case) -> None:
         (case.path / "root" / "saved" / "half.ckpt.tmp").write_bytes(b"half")
 
 
-def result_of(case: Case) -> Result:
+def result_of(case: FaultCase) -> FaultResult:
     assert not case.kill_in_save or (case.path / "struck").exists(), f"{case.name} was not killed"
     final, note = (case.final, "") if case.tool != "ours" else ours.ending(case)
     rows = case.updates()
-    return Result(
+    return FaultResult(
         tool=case.tool,
         fault=case.fault,
         finished=final.exists() or note.startswith("recorded"),
         digest=hashlib.sha256(final.read_bytes()).hexdigest() if final.exists() else "",
-        again=cluster.again(rows),
+        repeated_updates=cluster.repeated_updates(rows),
         copies=cluster.copies(case),
         starts=len({row["job"] for row in rows}),
         not_a_number=final.exists() and _has_nan(final),
@@ -183,7 +183,7 @@ def _has_nan(weights: Path) -> bool:
     return any(bool(tensor.isnan().any()) for tensor in load_file(weights).values())
 
 
-def _last_error(case: Case) -> str:
+def _last_error(case: FaultCase) -> str:
     """The last line of a log that names an error."""
     lines = [
         line.strip()

@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 from typing import Any, NoReturn
 
-from benchmarks.survival.task import DIES_IN_SAVE, Case, die_in, disturbed, stage_id
+from benchmarks.survival.task import DIES_IN_SAVE, FaultCase, die_in, disturbed, stage_id
 from scaling.core.attempts import attempts
 from scaling.core.records import read_record
 from scaling.core.stage_folder import StageFolder
@@ -18,31 +18,31 @@ from slurm.scheduler import Scheduler, SchedulerDownError
 from slurm.submit import Launcher
 
 
-def folder(case: Case) -> StageFolder:
+def folder(case: FaultCase) -> StageFolder:
     return StageFolder(case.path / "out" / "runs" / stage_id(case))
 
 
-def start(case: Case) -> None:
+def start(case: FaultCase) -> None:
     """Does for one stage what `scaling submit` does for a sweep."""
     shutil.copytree(case.prepared, case.path / "out" / "runs")
     _submit(case)
 
 
-def ending(case: Case) -> tuple[Path, str]:
+def ending(case: FaultCase) -> tuple[Path, str]:
     """The path of the final weights, and the message or the result of the stage."""
-    own = folder(case)
-    if not own.complete:
-        past = attempts(own)
-        return case.path / "none", past[-1].message if past else ""
-    diverged = read_record(own.record_path).diverged_at is not None
-    return own.path / "model.safetensors", "recorded as diverged" if diverged else ""
+    stage_folder = folder(case)
+    if not stage_folder.complete:
+        past_attempts = attempts(stage_folder)
+        return case.path / "none", past_attempts[-1].message if past_attempts else ""
+    diverged = read_record(stage_folder.record_path).diverged_at is not None
+    return stage_folder.path / "model.safetensors", "recorded as diverged" if diverged else ""
 
 
 def work(path: str) -> NoReturn:
     """Does what `slurm.worker.work` does, with the faults of the case."""
     from scaling.training.dit import DiTModule
 
-    case = Case.read(Path(path).parents[2])
+    case = FaultCase.read(Path(path).parents[2])
     original = DiTModule.loss
     losses: dict[int, Any] = {}
 
@@ -69,14 +69,14 @@ def work(path: str) -> NoReturn:
 def controller(path: str) -> NoReturn:
     """Does for one stage what the controller job does for a sweep."""
     try:
-        _submit(Case.read(Path(path).parent), os.environ["SLURM_JOB_NAME"])
+        _submit(FaultCase.read(Path(path).parent), os.environ["SLURM_JOB_NAME"])
     except SchedulerDownError as down:
         print(down, flush=True)
         exit_now(worker.REQUEUE)
     exit_now(0)
 
 
-def _submit(case: Case, own_name: str = "") -> None:
+def _submit(case: FaultCase, own_name: str = "") -> None:
     launching.work = work
     cluster = SlurmCluster(
         name="testbed",

@@ -5,7 +5,7 @@ import subprocess
 from collections.abc import Sequence
 from datetime import date
 
-from benchmarks.survival.faults import FAULTS, TOOLS, Result
+from benchmarks.survival.faults import FAULTS, TOOLS, FaultResult
 from scaling.core.versions import versions
 
 NAMES = {"ours": "this project", "submitit": "Submitit", "lightning": "Lightning"}
@@ -28,7 +28,7 @@ FOOTNOTES = {
 """Names of the footnotes of docs/survival.md, by tool and fault."""
 
 
-def markdown(results: Sequence[Result], seconds: float) -> str:
+def markdown(results: Sequence[FaultResult], seconds: float) -> str:
     """The versions and the table, with a row for each fault."""
     by_case = {(result.tool, result.fault): result for result in results}
     lines = [
@@ -43,31 +43,31 @@ def markdown(results: Sequence[Result], seconds: float) -> str:
     return "\n".join(lines)
 
 
-def _cell(result: Result, undisturbed: Result) -> str:
+def _cell(result: FaultResult, undisturbed: FaultResult) -> str:
     name = FOOTNOTES.get((result.tool, result.fault))
-    return _words(result, undisturbed) + (f"[^{name}]" if name else "")
+    return _result_text(result, undisturbed) + (f"[^{name}]" if name else "")
 
 
-def _words(result: Result, undisturbed: Result) -> str:
+def _result_text(result: FaultResult, undisturbed: FaultResult) -> str:
     if not result.finished:
         return "-" if (result.tool, result.fault) in BY_DESIGN else "**does not finish**"
     if result.digest == "":
         return "recorded as diverged"
     if result.not_a_number:
         return "**ends as if all were well**"
-    words = ["same bits" if result.digest == undisturbed.digest else "other bits", f"{result.again} again"]
+    parts = ["same bits" if result.digest == undisturbed.digest else "other bits", f"{result.repeated_updates} again"]
     if result.copies > 1:
-        words.append(f"**{result.copies} copies**")
-    return ", ".join(words)
+        parts.append(f"**{result.copies} copies**")
+    return ", ".join(parts)
 
 
 def _slurm() -> str:
-    done = subprocess.run(
+    query = subprocess.run(
         ["dpkg-query", "-W", "-f=${Version}", "slurmctld"], capture_output=True, text=True, check=False
     )
-    return f"SLURM {done.stdout or '?'}"
+    return f"SLURM {query.stdout or '?'}"
 
 
 def _python() -> str:
-    found = versions("submitit", "lightning", "torch")
-    return ", ".join(f"{name} {version}" for name, version in found.items()) + f", {platform.system()}"
+    package_versions = versions("submitit", "lightning", "torch")
+    return ", ".join(f"{name} {version}" for name, version in package_versions.items()) + f", {platform.system()}"

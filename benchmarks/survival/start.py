@@ -4,13 +4,13 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
-from benchmarks.survival.task import Case
+from benchmarks.survival.task import FaultCase
 
 TOOLS = {"ours": "ours", "submitit": "with_submitit", "lightning": "with_lightning"}
 
 
 def main(folder: Path) -> None:
-    case = Case.read(folder)
+    case = FaultCase.read(folder)
     tool = import_module(f"benchmarks.survival.{TOOLS[case.tool]}")
     try:
         tool.start(case)

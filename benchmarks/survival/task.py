@@ -17,14 +17,14 @@ SAVES = 8
 """Number of checkpoints of a run."""
 DIES_IN_SAVE = 3
 """Number of the checkpoint in which the process is killed."""
-STRIKE = 50
+FAULT_UPDATE = 50
 """Update from which on a fault happens."""
 MOST_TOKENS = 40
 """Largest number of tokens of a micro-batch where memory is short; a whole batch has 64."""
 
 
 @dataclass(frozen=True)
-class Case:
+class FaultCase:
     """One tool with one fault."""
 
     folder: str
@@ -60,7 +60,7 @@ class Case:
         write_document(self.path / "case.json", asdict(self))
 
     @classmethod
-    def read(cls, folder: Path) -> "Case":
+    def read(cls, folder: Path) -> "FaultCase":
         return cls(**read_document(folder / "case.json"))
 
     def updates(self) -> list[dict[str, Any]]:
@@ -68,7 +68,7 @@ class Case:
         return read_jsonl(self.path / "updates.jsonl")
 
 
-def disturbed(case: Case, loss: Callable[[Any, int], Any]) -> Callable[[Any, int], Any]:
+def disturbed(case: FaultCase, loss: Callable[[Any, int], Any]) -> Callable[[Any, int], Any]:
     """A loss of (micro-batch, update) that logs the update, sleeps, and has the faults of the case."""
     import torch
 
@@ -81,15 +81,15 @@ def disturbed(case: Case, loss: Callable[[Any, int], Any]) -> Callable[[Any, int
             append_jsonl(case.path / "updates.jsonl", {"job": job, "pid": os.getpid(), "step": step, "at": time.time()})
             time.sleep(case.sleep)
             latest = step
-        if case.out_of_memory and step >= STRIKE and len(batch.conditioning) > MOST_TOKENS:
+        if case.out_of_memory and step >= FAULT_UPDATE and len(batch.conditioning) > MOST_TOKENS:
             raise torch.OutOfMemoryError(f"CUDA out of memory: {len(batch.conditioning)} tokens (simulated)")
         value = loss(batch, step)
-        return value * float("nan") if case.nan and step >= STRIKE else value
+        return value * float("nan") if case.nan and step >= FAULT_UPDATE else value
 
     return wrapped
 
 
-def die_in(case: Case, content: bytes, path: Path) -> None:
+def die_in(case: FaultCase, content: bytes, path: Path) -> None:
     """If this is the fault of the case, writes half of a file and kills the process by SIGKILL, once."""
     mark = case.path / "struck"
     if case.kill_in_save and not mark.exists():
@@ -101,7 +101,7 @@ def die_in(case: Case, content: bytes, path: Path) -> None:
 class PlainTraining:
     """The model and the loss of each update for the other tools, without this project's training loop."""
 
-    def __init__(self, case: Case) -> None:
+    def __init__(self, case: FaultCase) -> None:
         import torch
 
         from scaling.core.stage_folder import StageFolder
@@ -123,11 +123,11 @@ class PlainTraining:
         return torch.optim.AdamW(self.model.parameters(), lr=1e-3)
 
 
-def stage_id(case: Case) -> str:
+def stage_id(case: FaultCase) -> str:
     return str(json.loads((Path(case.prepared) / "stage.json").read_text())["id"])
 
 
-def finish(case: Case, model: Any) -> None:
+def finish(case: FaultCase, model: Any) -> None:
     """Writes the final weights."""
     from safetensors.torch import save
 

@@ -9,10 +9,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks.survival.task import DIES_IN_SAVE, Case, PlainTraining, die_in, finish
+from benchmarks.survival.task import DIES_IN_SAVE, FaultCase, PlainTraining, die_in, finish
 
 
-def start(case: Case) -> None:
+def start(case: FaultCase) -> None:
     script = case.path / "job.sh"
     script.write_text(f"""#!/bin/bash
 #SBATCH --job-name={case.name}
@@ -26,7 +26,7 @@ srun --cpus-per-task=1 {sys.executable} -u -m benchmarks.survival.with_lightning
     subprocess.run(["sbatch", str(script)], check=True)
 
 
-def main(case: Case) -> None:
+def main(case: FaultCase) -> None:
     import fsspec.implementations.local
     import lightning
     import torch
@@ -77,4 +77,4 @@ def main(case: Case) -> None:
 
 
 if __name__ == "__main__":
-    main(Case.read(Path(sys.argv[1])))
+    main(FaultCase.read(Path(sys.argv[1])))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import submitit
 
-from benchmarks.survival.task import DIES_IN_SAVE, Case, PlainTraining, die_in, finish
+from benchmarks.survival.task import DIES_IN_SAVE, FaultCase, PlainTraining, die_in, finish
 
 
 class Training(submitit.helpers.Checkpointable):
@@ -16,7 +16,7 @@ class Training(submitit.helpers.Checkpointable):
     def __call__(self, folder: str) -> str:
         import torch
 
-        case = Case.read(Path(folder))
+        case = FaultCase.read(Path(folder))
         plain = PlainTraining(case)
         optimizer = plain.optimizer()
         newest, step = case.path / "newest.pt", 0
@@ -43,7 +43,7 @@ class Training(submitit.helpers.Checkpointable):
         return "done"
 
 
-def start(case: Case) -> None:
+def start(case: FaultCase) -> None:
     executor = submitit.AutoExecutor(folder=case.path / "jobs", cluster="slurm")
     executor.update_parameters(
         timeout_min=case.minutes,

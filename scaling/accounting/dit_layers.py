@@ -26,12 +26,12 @@ def dit_layers(
     """Every layer, on a packed batch of clips with these token grids. Layers of blocks stand once, for all blocks."""
     d, patch_dim = dit.width, latent_channels * dit.patch**2
     lengths = [math.prod(grid) for grid in grids]
-    clips, tokens, words = len(lengths), sum(lengths), len(lengths) * text_tokens
+    clips, tokens, text_positions = len(lengths), sum(lengths), len(lengths) * text_tokens
     positions = lengths[0] if len(set(grids)) == 1 else tokens  # clips of one shape share their positions
     yield LayerCost("patch_in", patch_dim * d, d, tokens, reads_data=True)
     yield LayerCost("position_in", POSITION_FEATURES * d, 0, positions, reads_data=True)
     yield LayerCost("conditioning_mark", vectors=d)
-    yield LayerCost("text_in", text_dim * d, d, words)  # its input may be the trained `no_text`
+    yield LayerCost("text_in", text_dim * d, d, text_positions)  # its input may be the trained `no_text`
     yield LayerCost("no_text", vectors=text_dim)
     yield LayerCost("pooled_in", text_dim * d, d, clips)
     yield LayerCost("time_in", TIME_FEATURES * d, d, clips, reads_data=True)
@@ -46,7 +46,7 @@ def dit_layers(
 def _block_layers(dit: DiTSpec, lengths: Sequence[int], text_tokens: int) -> Iterator[LayerCost]:
     """The layers of all blocks, on clips of so many tokens."""
     d, hidden = dit.width, round(dit.mlp_ratio * dit.width)
-    clips, tokens, words = len(lengths), sum(lengths), len(lengths) * text_tokens
+    clips, tokens, text_positions = len(lengths), sum(lengths), len(lengths) * text_tokens
 
     def layer(name: str, weights: int = 0, vectors: int = 0, positions: int = 0, attention: int = 0) -> LayerCost:
         return LayerCost(f"blocks.*.{name}", weights, vectors, positions, attention, copies=dit.depth)
@@ -61,7 +61,7 @@ def _block_layers(dit: DiTSpec, lengths: Sequence[int], text_tokens: int) -> Ite
     yield layer("attention_out", d * d, 0, tokens)
     yield layer("norm_cross", vectors=d)
     yield layer("cross_q", d * d, 0, tokens)
-    yield layer("cross_kv", 2 * d * d, 0, words)
+    yield layer("cross_kv", 2 * d * d, 0, text_positions)
     yield layer("cross_attend", attention=_attention(tokens, text_tokens, d))
     yield layer("cross_out", d * d, 0, tokens)
     yield layer("mlp_in", d * hidden, 0, tokens)

@@ -65,10 +65,10 @@ PAPER_DITS: dict[str, DiTSpec] = {
 }
 
 ASPECT = 32
-"""Width over depth in the family of `dial`: S has 32, L 43, XL 41, and the sizes that a laptop trains have 32."""
+"""Width over depth in the family of models: S has 32, L 43, XL 41, and the sizes that a laptop trains have 32."""
 
-DIAL_RANGE = (5e4, 2e10)
-"""The fewest and the most parameters that `dial` takes; the smallest model has two blocks of width 32."""
+FAMILY_RANGE = (5e4, 2e10)
+"""The fewest and the most parameters that `family_member` takes; the smallest model has two blocks of width 32."""
 
 
 def dit_preset(name: str) -> DiTSpec:
@@ -84,17 +84,17 @@ def dit_preset(name: str) -> DiTSpec:
         return DiTSpec(width=width, depth=depth, head_dim=_head_dim(width))
     if match := re.fullmatch(r"(\d+(?:\.\d+)?)([kMB])", name):
         number, unit = match.groups()
-        return dial(float(number) * {"k": 1e3, "M": 1e6, "B": 1e9}[unit])
+        return family_member(float(number) * {"k": 1e3, "M": 1e6, "B": 1e9}[unit])
     known = f"{', '.join(PAPER_DITS)}, a shape such as w96d3, or N such as 1.3M"
     raise ValueError(f"unknown model size '{name}'; give {known}")
 
 
-def dial(n_params: float) -> DiTSpec:
+def family_member(n_params: float) -> DiTSpec:
     """The member of the family whose N (parameters without embeddings) is nearest to `n_params`, by ratio.
 
-    Raises ValueError outside `DIAL_RANGE`.
+    Raises ValueError outside `FAMILY_RANGE`.
     """
-    low, high = DIAL_RANGE
+    low, high = FAMILY_RANGE
     if not low <= n_params <= high:
         raise ValueError(f"{n_params:.3g} parameters is outside the ladder, {low:.0g} to {high:.0g}")
     _, dit = min(zip(_family_sizes(), family(), strict=True), key=lambda member: abs(math.log(member[0] / n_params)))
@@ -109,7 +109,8 @@ def _family_sizes() -> tuple[int, ...]:
 
 @cache
 def family() -> tuple[DiTSpec, ...]:
-    """The models that `dial` chooses from, smallest first: widths in steps of one head, depth in proportion."""
+    """The models that `family_member` chooses from, smallest first: widths in steps of one head, depth in
+    proportion."""
     widths = [*range(32, 64, 16), *range(64, 256, 32), *range(256, 1024, 64), *range(1024, 4096, 128)]
     return tuple(
         DiTSpec(width=width, depth=max(2, round(width / ASPECT)), head_dim=_head_dim(width)) for width in widths

@@ -79,7 +79,7 @@ def _block(name: str, vae: VAESpec, width: int, width_out: int, grid: Grid) -> I
 
 
 def _fold(name: str, stage: VAEStage, after: int, grid: Grid, small: Grid) -> Iterator[LayerCost]:
-    """`Down` of the factorised kind: space first."""
+    """`LinearDownsample` of the factorised kind: space first."""
     space = (grid[0], *small[1:])
     yield _layer(f"{name}.project", 4 if stage.halves_space else 1, stage.width, after, space)
     if stage.halves_time:
@@ -87,14 +87,14 @@ def _fold(name: str, stage: VAEStage, after: int, grid: Grid, small: Grid) -> It
 
 
 def _unfold(name: str, stage: VAEStage, width: int, grid: Grid, large: Grid) -> Iterator[LayerCost]:
-    """`Up` of the factorised kind: time first."""
+    """`LinearUpsample` of the factorised kind: time first."""
     if stage.halves_time:
         yield _layer(f"{name}.unfold_time", 1, width, 2 * width, grid)
     yield _layer(f"{name}.project", 1, width, stage.width * (4 if stage.halves_space else 1), (large[0], *grid[1:]))
 
 
 def _down(name: str, stage: VAEStage, grid: Grid, small: Grid) -> Iterator[LayerCost]:
-    """`Down` of the full kind."""
+    """`ConvDownsample` of the full kind."""
     if stage.halves_space:
         yield _layer(f"{name}.space.conv", 9, stage.width, stage.width, (grid[0], *small[1:]))
     if stage.halves_time:
@@ -102,7 +102,7 @@ def _down(name: str, stage: VAEStage, grid: Grid, small: Grid) -> Iterator[Layer
 
 
 def _up(name: str, stage: VAEStage, width: int, grid: Grid, large: Grid) -> Iterator[LayerCost]:
-    """`Up` of the full kind."""
+    """`ConvUpsample` of the full kind."""
     if stage.halves_time:
         yield _layer(f"{name}.time.taps", 3, width, 2 * width, grid)
     if stage.halves_space:

@@ -108,19 +108,19 @@ def index(
     from scaling.data.index import index_folder
 
     with count_progress("Decoding videos") as progress:
-        found = index_folder(folder, captions, images, progress)
+        indexed = index_folder(folder, captions, images, progress)
     if out is not None:
-        found.save(out)
-    summary = found.summary()
+        indexed.save(out)
+    summary = indexed.summary()
     if as_json:
-        counts = {"manifest": found.manifest, "unmatched_captions": found.unmatched_captions}
-        print(json.dumps({"folder": found.folder, **summary, **counts}))
+        counts = {"manifest": indexed.manifest, "unmatched_captions": indexed.unmatched_captions}
+        print(json.dumps({"folder": indexed.folder, **summary, **counts}))
         return 0
-    print(f"{folder}: {summary['videos']} videos, {_duration(summary['hours'])}, manifest {found.manifest}")
+    print(f"{folder}: {summary['videos']} videos, {_duration(summary['hours'])}, manifest {indexed.manifest}")
     for shape, count in summary["shapes"].items():
         print(f"  {shape}: {count}")
-    if found.unmatched_captions:
-        print(f"{found.unmatched_captions} captions name a file that is not there")
+    if indexed.unmatched_captions:
+        print(f"{indexed.unmatched_captions} captions name a file that is not there")
     _print_skipped(summary["skipped"])
     return 0
 
@@ -138,12 +138,12 @@ def check(folder: Folder, /, *, captions: Captions = None, images: Images = Fals
     from scaling.data.index import examine
 
     with count_progress("Decoding videos") as progress:
-        found = examine(folder, captions, images, progress)
+        examined = examine(folder, captions, images, progress)
     if as_json:
-        print(json.dumps({"folder": found.folder, "readable": len(found.readable), "skipped": found.skipped}))
+        print(json.dumps({"folder": examined.folder, "readable": len(examined.readable), "skipped": examined.skipped}))
         return 0
-    print(f"{folder}: {len(found.readable)} of {len(found.files)} files can be read")
-    _print_skipped(found.skipped)
+    print(f"{folder}: {len(examined.readable)} of {len(examined.files)} files can be read")
+    _print_skipped(examined.skipped)
     return 0
 
 

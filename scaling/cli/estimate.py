@@ -192,7 +192,7 @@ def _print_json(
     for name, result in results.items():
         comparisons = deviations(published[name], result) if name in published else ()
         steps.append({**asdict(result), "published": [asdict(comparison) for comparison in comparisons]})
-    given = {
+    assumption_values = {
         name: {
             "value": assumption.point,
             "low": assumption.low,
@@ -201,5 +201,5 @@ def _print_json(
         }
         for name, assumption in assumptions.items()
     }
-    document = {"title": title, **numbers, "assumptions": given, "steps": steps}
+    document = {"title": title, **numbers, "assumptions": assumption_values, "steps": steps}
     print(json.dumps(document, indent=1, allow_nan=False))

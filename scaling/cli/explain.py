@@ -60,7 +60,7 @@ def _explainer(sweep_name: str, runs: Path) -> "Explainer":
     from sweeps.stages import StageBuilder
 
     sweep = load_sweep(sweep_name)
-    return Explainer(possible_stages(sweep, StageBuilder.of(sweep)), runs)
+    return Explainer(possible_stages(sweep, StageBuilder.for_sweep(sweep)), runs)
 
 
 def _causes(sweep_name: str, runs: Path) -> "list[Cause]":
@@ -80,9 +80,9 @@ def _details_text(stage: "StageDetails") -> str:
     label = ", ".join(part for part in (stage.kind, stage.sweep, stage.compute) if part)
     lines = [f"{stage.id} ({label})", f"  what           {stage.what}", f"  state          {stage.state}"]
     lines += [f"  attempt {attempt.number:<6} {_attempt_text(attempt)}" for attempt in stage.attempts]
-    for title, others in (("waits for", stage.waits_for), ("waited for by", stage.waited_for_by)):
-        for state in dict.fromkeys(others.values()):
-            lines.append(f"  {title:14} {first_names([name for name in others if others[name] == state])}: {state}")
+    for title, states in (("waits for", stage.waits_for), ("waited for by", stage.waited_for_by)):
+        for state in dict.fromkeys(states.values()):
+            lines.append(f"  {title:14} {first_names([name for name in states if states[name] == state])}: {state}")
     if stage.now is None:
         return "\n".join(lines)
     if stage.now.id == stage.id:

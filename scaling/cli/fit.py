@@ -110,8 +110,8 @@ def run(
 def _refuse_unused(options: FitOptions, plot: Path | None) -> None:
     """Raises UserError for an option that would change nothing beside the others."""
     if options.method in ("isoflop", "envelope"):
-        given = {name: getattr(options, name) for name in LAW_OPTIONS} | {"plot": plot}
-        unused = [name for name, value in given.items() if value not in (None, False, ())]
+        law_options = {name: getattr(options, name) for name in LAW_OPTIONS} | {"plot": plot}
+        unused = [name for name, value in law_options.items() if value not in (None, False, ())]
         if unused:
             raise UserError(
                 f"--{unused[0].replace('_', '-')} is an option of a law, and --method {options.method} fits none; "

@@ -108,32 +108,32 @@ def run(
         seed=options.seed,
         drop_top=options.drop_top,
     )
-    answered = answer(read(table, reading, options.metric), question)
-    print(json.dumps(answered.to_document(), indent=1, allow_nan=False) if as_json else _answer_text(answered))
+    result = answer(read(table, reading, options.metric), question)
+    print(json.dumps(result.to_document(), indent=1, allow_nan=False) if as_json else _answer_text(result))
     return 0
 
 
-def _answer_text(answered: "ForecastAnswer") -> str:
+def _answer_text(result: "ForecastAnswer") -> str:
     """The answer in lines for people."""
-    metric = answered.question.metric
-    lines = [_method_line(answered)]
-    if answered.optimal_run is not None:
-        lines += _optimal_run_lines(answered.optimal_run, metric)
-    if answered.forecast is not None:
-        lines += _forecast_lines(answered.forecast)
-    if answered.compute_for_loss is not None:
-        lines += _compute_lines(answered.compute_for_loss, metric)
-    if answered.runs_to_add is not None:
-        lines += _added_run_lines(answered.runs_to_add)
-    for reason, runs in groupby(answered.table.excluded, key=lambda excluded: excluded.reason):
+    metric = result.question.metric
+    lines = [_method_line(result)]
+    if result.optimal_run is not None:
+        lines += _optimal_run_lines(result.optimal_run, metric)
+    if result.forecast is not None:
+        lines += _forecast_lines(result.forecast)
+    if result.compute_for_loss is not None:
+        lines += _compute_lines(result.compute_for_loss, metric)
+    if result.runs_to_add is not None:
+        lines += _added_run_lines(result.runs_to_add)
+    for reason, runs in groupby(result.table.excluded, key=lambda excluded: excluded.reason):
         lines.append(f"  left out, {reason}: {', '.join(excluded.run for excluded in runs)}")
     return "\n".join(lines)
 
 
-def _method_line(answered: "ForecastAnswer") -> str:
-    if answered.law is None:
-        return f"several forms together (--method forms), {len(answered.table.runs)} runs in compute budgets"
-    fit = answered.law.fit
+def _method_line(result: "ForecastAnswer") -> str:
+    if result.law is None:
+        return f"several forms together (--method forms), {len(result.table.runs)} runs in compute budgets"
+    fit = result.law.fit
     return f"one law (--method law), {fit.form.formula}: {len(fit.points)} points, {fit.status}"
 
 
@@ -171,9 +171,9 @@ def _compute_lines(answer: "ComputeForLoss", metric: str) -> list[str]:
 
 def _added_run_lines(suggested: "RunsToAdd") -> list[str]:
     lines = [f"runs that tell most about {suggested.target_flops:.3g} FLOPs, for {suggested.train_flops:.3g} in all:"]
-    for run, same in groupby(suggested.runs):
+    for run, equal_runs in groupby(suggested.runs):
         size = f"N {run.n_params:.3g}, D {run.num_tokens:.3g} tokens, {run.train_flops:.3g} FLOPs"
-        lines.append(f"  {len(list(same))} x {size}")
+        lines.append(f"  {len(list(equal_runs))} x {size}")
     lines.append(
         f"  90% interval of a law there: {suggested.width_now:.2%} wide now, {suggested.width_then:.2%} with them, "
         f"{suggested.width_even:.2%} with evenly spread runs of equal cost (simulated)"

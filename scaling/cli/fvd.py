@@ -54,16 +54,16 @@ def run(
 
     folders = {"real": real, "fake": fake}
     all_clips = {side: _clips(side, folder, frames, fps) for side, folder in folders.items()}
-    count = _count(folders, {side: len(some) for side, some in all_clips.items()}, frames, clips)
-    chosen = {side: choose(some, count, seed) for side, some in all_clips.items()}
+    count = _count(folders, {side: len(side_clips) for side, side_clips in all_clips.items()}, frames, clips)
+    chosen = {side: choose(side_clips, count, seed) for side, side_clips in all_clips.items()}
     real_features, fake_features = _features(chosen)
     result: dict[str, Any] = {
         "fvd": frechet_distance(real_features, fake_features),
         "extractor": EXTRACTOR,
         "clips": count,
         "frames": frames,
-        "fps": {side: sorted({round(clip.fps, 3) for clip in some}) for side, some in chosen.items()},
-        "size": {side: sizes(some) for side, some in chosen.items()},
+        "fps": {side: sorted({round(clip.fps, 3) for clip in side_clips}) for side, side_clips in chosen.items()},
+        "size": {side: sizes(side_clips) for side, side_clips in chosen.items()},
         "seed": seed,
         "at_infinity": None,
     }
@@ -85,13 +85,13 @@ def _clips(side: str, folder: Path, frames: int, fps: float | None) -> "list[Cli
     return metric_clips(index, frames, fps)
 
 
-def _count(folders: dict[str, Path], available: dict[str, int], frames: int, asked: int | None) -> int:
+def _count(folders: dict[str, Path], available: dict[str, int], frames: int, requested: int | None) -> int:
     """Clips on each side: as many as are asked for, or as the smaller side has, which is then noted on stderr."""
-    if asked is not None:
+    if requested is not None:
         for side, count in available.items():
-            if count < asked:
-                raise UserError(f"{folders[side]}: has {count} clips of {frames} frames, --clips asks for {asked}")
-        return asked
+            if count < requested:
+                raise UserError(f"{folders[side]}: has {count} clips of {frames} frames, --clips asks for {requested}")
+        return requested
     count = min(available.values())
     if len(set(available.values())) > 1:
         print_note(f"{available['real']} real and {available['fake']} fake clips: {count} of each are compared")
@@ -107,9 +107,9 @@ def _features(clips: "dict[str, list[Clip]]") -> "list[np.ndarray]":
     from scaling.metrics.i3d import I3D
 
     network, features = I3D(), []
-    for side, some in clips.items():
+    for side, side_clips in clips.items():
         with count_progress(f"Features of {side}") as progress:
-            features.append(clip_features(some, network, progress))
+            features.append(clip_features(side_clips, network, progress))
     return features
 
 

@@ -41,7 +41,7 @@ def run(
     if stage == CONTROLLER:
         files = controller_log_files(out)
     else:
-        stages = {each.id: each for each in sweep_status(out).stages}
+        stages = {status.id: status for status in sweep_status(out).stages}
         files = log_files(out, stages[select(stages, [stage])[0]], rank)
     if not files:
         raise UserError(f"{stage}: no log yet; 'scaling status {out}' prints its state")

@@ -109,8 +109,8 @@ def _run(arguments: Sequence[str]) -> int:
     if arguments[0] not in {*VERBS, *GENERAL_OPTIONS}:  # the library would import all verbs to name them
         from difflib import get_close_matches
 
-        near = get_close_matches(arguments[0], VERBS, n=1)
-        hint = f"did you mean '{near[0]}'? " if near else ""
+        close_names = get_close_matches(arguments[0], VERBS, n=1)
+        hint = f"did you mean '{close_names[0]}'? " if close_names else ""
         raise UserError(f"no verb '{arguments[0]}'; {hint}see scaling --help")
     from cyclopts import CycloptsError
 

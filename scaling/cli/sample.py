@@ -127,7 +127,7 @@ def _sample(trained: "StageFolder", options: SampleOptions) -> tuple["Frames", f
     from scaling.core.stage_fields import DataFields
     from scaling.data.frames import read_video
     from scaling.diffusion.sampling import Sampler
-    from scaling.diffusion.video_sampling import SampleRequest, TrainedRun
+    from scaling.diffusion.video_sampling import SampleRequest, VideoSampler
 
     fps = trained.parent("latents").parent("data").stage().fields_as(DataFields).data.fps
     video = None if options.file is None else read_video(options.file, (options.width, options.height), fps)
@@ -135,13 +135,13 @@ def _sample(trained: "StageFolder", options: SampleOptions) -> tuple["Frames", f
     sampler = Sampler(options.solver, options.steps, options.guidance, options.guidance_interval)
     request = SampleRequest(options.prompt, options.seed, frames, options.height, options.width, sampler)
     if video is None:
-        return TrainedRun(trained).new(request), fps
+        return VideoSampler(trained).new(request), fps
     if options.edit:
-        return TrainedRun(trained).edited(request, video, options.strength or STRENGTH), fps
+        return VideoSampler(trained).edited(request, video, options.strength or STRENGTH), fps
     conditioning = _num_conditioning_frames(options, video, frames, fps)
     if options.start:
-        return np.concatenate([video, TrainedRun(trained).after(request, video, conditioning)]), fps
-    return np.concatenate([TrainedRun(trained).before(request, video, conditioning), video]), fps
+        return np.concatenate([video, VideoSampler(trained).after(request, video, conditioning)]), fps
+    return np.concatenate([VideoSampler(trained).before(request, video, conditioning), video]), fps
 
 
 def _check(options: SampleOptions) -> None:

@@ -9,7 +9,7 @@ MOST_NAMES = 5
 """Stages that a message names, at most."""
 
 
-class Named(Protocol):
+class NamedStage(Protocol):
     """What a user may name a stage by, beside its id."""
 
     @property
@@ -18,7 +18,7 @@ class Named(Protocol):
     def compute(self) -> str: ...
 
 
-def select(stages: Mapping[str, Named], names: Sequence[str]) -> list[str]:
+def select(stages: Mapping[str, NamedStage], names: Sequence[str]) -> list[str]:
     """The ids of the stages that are named; all ids where no name is given. Raises UserError where a name fits no
     stage, or several."""
     return list(dict.fromkeys(_select_by_name(stages, name) for name in names) if names else stages)
@@ -30,7 +30,7 @@ def first_names(names: Sequence[str]) -> str:
     return ", ".join(names[:MOST_NAMES]) + more
 
 
-def _select_by_name(stages: Mapping[str, Named], name: str) -> str:
+def _select_by_name(stages: Mapping[str, NamedStage], name: str) -> str:
     if name in stages:
         return name
     slug, _, compute = name.partition("@")

@@ -10,7 +10,7 @@ from cyclopts import Parameter
 from scaling.cli.options import Json, SweepFolder
 
 if TYPE_CHECKING:
-    from slurm.stage_status import Status
+    from slurm.stage_status import StageStatus
     from slurm.sweep_status import SweepStatus
 
 WATCH_SECONDS = 5.0
@@ -52,7 +52,7 @@ def run(
         time.sleep(WATCH_SECONDS)
 
 
-def _table(stages: "list[Status]", *, every_stage: bool) -> list[str]:
+def _table(stages: "list[StageStatus]", *, every_stage: bool) -> list[str]:
     """A line for each stage; of many, those in quiet states are counted by kind."""
     quiet = Counter[tuple[str, str, str]]()
     numbers = f"{'step':>15}{'loss':>8}{'tokens/s':>10}{'MFU':>6}{'left':>8}"
@@ -67,7 +67,7 @@ def _table(stages: "list[Status]", *, every_stage: bool) -> list[str]:
     return lines
 
 
-def _row(stage: "Status") -> str:
+def _row(stage: "StageStatus") -> str:
     step = f"{stage.step}/{stage.total}" if stage.total else "-"
     loss = f"{stage.loss:.4f}" if stage.loss is not None else "-"
     speed = f"{stage.tokens_per_second:,.0f}" if stage.tokens_per_second is not None else "-"
@@ -79,7 +79,7 @@ def _row(stage: "Status") -> str:
     return f"{stage.slug:18}{stage.compute:9}{stage.state:11}{numbers}  {notes}".rstrip()
 
 
-def _time_left(stage: "Status") -> str:
+def _time_left(stage: "StageStatus") -> str:
     if stage.eta_seconds is None:
         return "-"
     minutes = stage.eta_seconds / 60

@@ -16,9 +16,9 @@ from scaling.core.stage import Stage
 from scaling.core.stage_folder import StageFolder
 from scaling.core.store import read_document, read_last_jsonl, write_document
 
-FAULTS = 2
+FAULT_LIMIT = 2
 """Number of attempts in a row that may fail or reach their time limit without progress."""
-SILENT = 6
+SILENT_LIMIT = 6
 """Number of attempts in a row that may end without a message and without progress: killed, or on a node that failed."""
 
 LEAST_ROOM = 16 << 20
@@ -121,20 +121,20 @@ def stage_to_try(folder: StageFolder) -> Stage:
     return stage.replace(engine=stage.engine.replace(micro_batch_halvings=halved))
 
 
-def given_up(folder: StageFolder, past: Sequence[Attempt]) -> str | None:
+def given_up(folder: StageFolder, past_attempts: Sequence[Attempt]) -> str | None:
     """The reason not to start another attempt, or None where another attempt makes sense. `past` are the attempts that
     have ended."""
-    counted = _counted(folder, past)
+    counted = _counted(folder, past_attempts)
     since_progress = counted[max((n for n, attempt in enumerate(counted, 1) if attempt.progress), default=0) :]
     faults = [attempt for attempt in since_progress if attempt.end in ("failed", "out of time")]
     if counted and counted[-1].end == "user error":
         return counted[-1].message
-    if len(faults) >= FAULTS:
+    if len(faults) >= FAULT_LIMIT:
         return faults[-1].message or f"{len(faults)} attempts reached their time limit without progress"
-    if sum(attempt.end == "no space" for attempt in since_progress) >= SILENT:
+    if sum(attempt.end == "no space" for attempt in since_progress) >= SILENT_LIMIT:
         return since_progress[-1].message
-    if sum(attempt.end == "silent" for attempt in since_progress) >= SILENT:
-        return f"{SILENT} attempts ended without a message and without progress: killed, or on nodes that failed"
+    if sum(attempt.end == "silent" for attempt in since_progress) >= SILENT_LIMIT:
+        return f"{SILENT_LIMIT} attempts ended without a message and without progress: killed, or on nodes that failed"
     return None
 
 
@@ -155,10 +155,10 @@ def failures_reset_at(folder: StageFolder) -> float:
     return _retry_reset(folder).at
 
 
-def _counted(folder: StageFolder, past: Sequence[Attempt]) -> list[Attempt]:
+def _counted(folder: StageFolder, past_attempts: Sequence[Attempt]) -> list[Attempt]:
     """The attempts since the last reset."""
     reset = _retry_reset(folder).attempts
-    return [attempt for attempt in past if attempt.number > reset]
+    return [attempt for attempt in past_attempts if attempt.number > reset]
 
 
 def _retry_reset(folder: StageFolder) -> RetryReset:

@@ -2,7 +2,7 @@
 table."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pydantic import Field
 
@@ -129,8 +129,8 @@ class Trial(Spec):
 class Tuning(Spec):
     """tuning.json: the trials of a sweep and the trial whose learning rates it uses."""
 
-    asked: dict[str, Any]
-    """The sweep's section `tuning`."""
+    asked: dict[str, str | int | float | list[float] | None]
+    """The fields of the sweep's section `tuning` as JSON values; a range is a list of two rates."""
     trials: tuple[Trial, ...]
     chosen: Trial
 

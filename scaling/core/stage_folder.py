@@ -80,8 +80,12 @@ class StageFolder:
         stage = parse_spec(Stage, fields, str(self.spec_path))
         # Specs did not always say by which recipe they were made.
         versions = [document["recipe"]] if "recipe" in document else range(RECIPE_VERSION, 0, -1)
-        gives = (one for one in versions if stage_id(stage.slug, stage.fields, stage.parents, one) == self.path.name)
-        return stage, next(gives, None)
+        matching_versions = (
+            version
+            for version in versions
+            if stage_id(stage.slug, stage.fields, stage.parents, version) == self.path.name
+        )
+        return stage, next(matching_versions, None)
 
     def parent(self, role: str) -> "StageFolder":
         """The folder of a parent. Raises KeyError where the stage has no such parent."""
@@ -123,8 +127,8 @@ class StageFolder:
     def events_of_attempt(self, rank: int = 0) -> Events:
         """The event log of the latest attempt, for those who work on it: a file for each, so that each has one
         writer."""
-        who = f".rank-{rank}" if rank else ""
-        return Events(self.path / f"events.{self.attempts:04d}{who}.jsonl")
+        suffix = f".rank-{rank}" if rank else ""
+        return Events(self.path / f"events.{self.attempts:04d}{suffix}.jsonl")
 
     @property
     def attempts(self) -> int:

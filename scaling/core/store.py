@@ -111,11 +111,11 @@ def read_last_jsonl(path: Path, size: int = 8192) -> list[Any]:
     if not path.exists():
         return []
     with open(path, "rb") as file:
-        first = max(0, file.seek(0, os.SEEK_END) - size)
-        file.seek(first)
+        start = max(0, file.seek(0, os.SEEK_END) - size)
+        file.seek(start)
         lines = file.read().split(b"\n")
     rows = []
-    for line in lines[1 if first else 0 :]:
+    for line in lines[1 if start else 0 :]:
         try:
             rows.append(json.loads(line))
         except (json.JSONDecodeError, UnicodeDecodeError):
@@ -136,6 +136,6 @@ def read_jsonl(path: Path) -> list[Any]:
         try:
             rows.append(json.loads(line))
         except (json.JSONDecodeError, UnicodeDecodeError):
-            if any(rest.strip() for rest in lines[number:]):
+            if any(later_line.strip() for later_line in lines[number:]):
                 raise UserError(f"{path}:{number}: broken line in the middle of the file") from None
     return rows

@@ -29,8 +29,8 @@ def window_lengths(info: VideoInfo, fps: float, spec: DataSpec) -> list[int]:
     """The number of frames of each clip of a video."""
     if info.frames == 1:
         return [1] if spec.images else []
-    whole, rest = divmod(frames_at_rate(info, fps), spec.frames)
-    return [spec.frames] * whole + ([(rest - 1) // 4 * 4 + 1] if rest >= SHORTEST else [])
+    full_clips, remainder = divmod(frames_at_rate(info, fps), spec.frames)
+    return [spec.frames] * full_clips + ([(remainder - 1) // 4 * 4 + 1] if remainder >= SHORTEST else [])
 
 
 def clip_size(path: Path, info: VideoInfo, spec: DataSpec) -> tuple[int, int]:

@@ -23,9 +23,9 @@ def held_out_ordinals(clips: Sequence[Clip], holdout_every: int) -> frozenset[in
         raise UserError(f"only {len(clips)} clip, but one to train on and one to hold out are needed; give more videos")
     videos = [list(group) for _, group in groupby(clips, key=lambda clip: clip.path)]
     longer = [video for video in videos if len(video) > 1]
-    whole = videos[holdout_every - 1 :: holdout_every]
-    if longer and len(whole) < FEWEST_VIDEOS:
+    held_out_videos = videos[holdout_every - 1 :: holdout_every]
+    if longer and len(held_out_videos) < FEWEST_VIDEOS:
         held_out = [clip for video in longer for clip in video[-math.ceil(len(video) / holdout_every) :]]
     else:
-        held_out = [clip for video in whole or videos[-1:] for clip in video]
+        held_out = [clip for video in held_out_videos or videos[-1:] for clip in video]
     return frozenset(clip.ordinal for clip in held_out)

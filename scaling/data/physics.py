@@ -110,7 +110,7 @@ def energy(bodies: Sequence[Body], states: NDArray[np.float64], gravity: float) 
     return total
 
 
-def apart(a: Body, b: Body, dx: float, dy: float) -> float:
+def gap_between(a: Body, b: Body, dx: float, dy: float) -> float:
     """Gap between two bodies whose centres differ by (dx, dy); negative where they overlap."""
     dx, dy = abs(dx), abs(dy)
     if a.shape == b.shape == "ball":
@@ -140,9 +140,9 @@ def _next_contact(
             contacts.append(_Contact(floor, i, None, (0.0, 1.0)))
     for i, j in combinations(range(len(bodies)), 2):
         if bodies[i].layer == bodies[j].layer:
-            met = _meeting(bodies[i], bodies[j], motions[i], motions[j])
-            if met is not None:
-                contacts.append(_Contact(met[0], i, j, met[1]))
+            collision = _collision(bodies[i], bodies[j], motions[i], motions[j])
+            if collision is not None:
+                contacts.append(_Contact(collision[0], i, j, collision[1]))
     return min(contacts, key=lambda contact: contact.seconds, default=None)
 
 
@@ -161,7 +161,7 @@ def _fall(height: float, vy: float, gravity: float) -> float | None:
     return max((-vy + math.sqrt(max(vy**2 + 2 * gravity * height, 0))) / gravity, 0)
 
 
-def _meeting(a: Body, b: Body, at: _Motion, bt: _Motion) -> tuple[float, tuple[float, float]] | None:
+def _collision(a: Body, b: Body, at: _Motion, bt: _Motion) -> tuple[float, tuple[float, float]] | None:
     """Seconds until two bodies touch, and the normal from a to b; None if they never do.
 
     In the frame of `a`, the centre of `b` is a point that flies straight at the Minkowski sum of both shapes: a disc, a
@@ -234,10 +234,10 @@ def _bounce(bodies: Sequence[Body], motions: Sequence[_Motion], contact: _Contac
         return False
     second = motions[contact.second]
     closing = (first.vx - second.vx) * nx + (first.vy - second.vy) * ny
-    mass, other = bodies[contact.first].mass, bodies[contact.second].mass
-    impulse = 2 * max(closing, 0) * mass * other / (mass + other)
+    mass, other_mass = bodies[contact.first].mass, bodies[contact.second].mass
+    impulse = 2 * max(closing, 0) * mass * other_mass / (mass + other_mass)
     first.vx -= impulse / mass * nx
     first.vy -= impulse / mass * ny
-    second.vx += impulse / other * nx
-    second.vy += impulse / other * ny
+    second.vx += impulse / other_mass * nx
+    second.vy += impulse / other_mass * ny
     return True

@@ -77,10 +77,10 @@ def share_out(costs: Sequence[float], parts: int) -> list[list[int]]:
     if len(costs) < parts:
         raise UserError(f"a batch of {len(costs)} clips cannot be divided among {parts} ranks: raise batch_tokens")
     totals, shares = [0.0] * parts, [list[int]() for _ in range(parts)]
-    for place in sorted(range(len(costs)), key=lambda place: (-costs[place], place)):
-        least = min(range(parts), key=lambda part: (totals[part], len(shares[part])))
-        totals[least] += costs[place]
-        shares[least].append(place)
+    for position in sorted(range(len(costs)), key=lambda position: (-costs[position], position)):
+        lowest = min(range(parts), key=lambda part: (totals[part], len(shares[part])))
+        totals[lowest] += costs[position]
+        shares[lowest].append(position)
     return [sorted(share) for share in shares]
 
 
@@ -91,10 +91,10 @@ def micro_batches(lengths: Sequence[int], most_tokens: int | None) -> list[list[
         return [list(range(len(lengths)))]
     batches: list[list[int]] = []
     room = 0
-    for place, length in enumerate(lengths):
+    for position, length in enumerate(lengths):
         if length > room:
             batches.append([])
             room = max(most_tokens, length)
-        batches[-1].append(place)
+        batches[-1].append(position)
         room -= length
     return batches

@@ -25,7 +25,7 @@ from scaling.data.video_info import VideoInfo, Window
 
 Frames = NDArray[np.uint8]  # (t, h, w, 3)
 
-_WHOLE = 0.9
+_LEAST_DECODED_SHARE = 0.9
 """Share of the declared frames that must decode. Encoders are wrong by a few frames at the ends, truncated files by
 many."""
 
@@ -88,14 +88,14 @@ def read_clips(path: Path, windows: Sequence[Window], size: tuple[int, int]) -> 
     where they shrink, until they just cover `size` (width, height), and what is outside is cut equally from both sides.
     Windows must be in order and must not overlap. Raises UnreadableVideo if the file does not decode.
     """
-    wanted = [time for window in windows for time in window.times()]
-    assert wanted == sorted(wanted), "windows must be in order and disjoint"
-    pictures = _nearest(path, wanted, size)
+    times = [time for window in windows for time in window.times()]
+    assert times == sorted(times), "windows must be in order and disjoint"
+    pictures = _nearest(path, times, size)
     for window in windows:
         yield np.stack([next(pictures) for _ in range(window.frames)])
 
 
-def _nearest(path: Path, wanted: Iterable[float], size: tuple[int, int]) -> Iterator[Frames]:
+def _nearest(path: Path, times: Iterable[float], size: tuple[int, int]) -> Iterator[Frames]:
     """The frame (h, w, 3) that is nearest to each of these rising times."""
     with _open(path) as (container, stream):
         decoded = _timed(container, stream)
@@ -104,7 +104,7 @@ def _nearest(path: Path, wanted: Iterable[float], size: tuple[int, int]) -> Iter
             raise UnreadableVideo("no frame of it decodes")
         scaler = VideoReformatter()  # one for the file: a new one for each frame starts threads each time
         shown: tuple[VideoFrame, Frames] | None = None
-        for time in wanted:
+        for time in times:
             while after is not None and after[0] < time:
                 before, after = after, next(decoded, None)
             frame = after[1] if after is not None and after[0] - time <= time - before[0] else before[1]
@@ -183,8 +183,8 @@ def _check_whole(container: InputContainer, stream: VideoStream, frames: int, se
         declared = float(stream.duration * stream.time_base)
     else:  # the container's duration is that of its longest stream, which may be its sound
         declared = (container.duration or 0) / av.time_base if len(container.streams) == 1 else 0.0
-    shares = [have / whole for have, whole in ((seconds, declared), (frames, stream.frames)) if whole]
-    if max(shares, default=1.0) < _WHOLE:
+    shares = [decoded / total for decoded, total in ((seconds, declared), (frames, stream.frames)) if total]
+    if max(shares, default=1.0) < _LEAST_DECODED_SHARE:
         raise UnreadableVideo(f"cut off or damaged: only {max(shares):.0%} of it decodes")
 
 
@@ -199,7 +199,7 @@ def _picture(frame: VideoFrame, stream: VideoStream, size: tuple[int, int], scal
     """One frame at `size` (width, height): (h, w, 3)."""
     shown = _displayed(frame, stream)
     scale = max(size[0] / shown[0], size[1] / shown[1])
-    covering = [max(side, round(was * scale)) for side, was in zip(size, shown, strict=True)]
+    covering = [max(side, round(shown_side * scale)) for side, shown_side in zip(size, shown, strict=True)]
     turned = frame.rotation % 180 != 0
     width, height = reversed(covering) if turned else covering
     filtering = _AREA if width < frame.width else _BICUBIC

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from scaling.core.specs import WorldSpec
 from scaling.data.captions import world_caption
-from scaling.data.physics import GRAVITY, Body, apart, trajectory
+from scaling.data.physics import GRAVITY, Body, gap_between, trajectory
 
 COLORS = {
     "red": (225, 45, 40),
@@ -126,7 +126,9 @@ def _start(rng: np.random.Generator, bodies: tuple[Body, ...], size: tuple[float
     halves = np.array([body.half for body in bodies])[:, None]
     while True:
         places = rng.uniform(halves, np.array(size) - halves)
-        gaps = [apart(bodies[i], bodies[j], *(places[j] - places[i])) for i, j in combinations(range(len(bodies)), 2)]
+        gaps = [
+            gap_between(bodies[i], bodies[j], *(places[j] - places[i])) for i, j in combinations(range(len(bodies)), 2)
+        ]
         if min(gaps, default=1.0) > 0:
             break
     speed = rng.uniform(*_SPEED, size=len(bodies))

@@ -98,8 +98,8 @@ class LatentSet:
         clips = self.by_shape(clips)
         entries = [self.entries[clip] for clip in clips]
         patches = []
-        for shape, same in groupby(entries, key=lambda entry: entry["shape"]):
-            latents = torch.stack([self.latents[shape, entry["shard"]][entry["row"]] for entry in same])
+        for shape, neighbors in groupby(entries, key=lambda entry: entry["shape"]):
+            latents = torch.stack([self.latents[shape, entry["shard"]][entry["row"]] for entry in neighbors])
             patches.append(patchify((latents - self.mean) / self.std, self.patch).flatten(0, 1))
         text = self.text.rows([entry["caption"] for entry in entries])
         return Packed(torch.cat(patches), [self.grids[clip] for clip in clips], text, clips)

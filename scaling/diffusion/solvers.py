@@ -53,8 +53,8 @@ def _heun(velocity: Velocity, z: Tensor, times: Sequence[float]) -> Tensor:
     """
     for now, then in pairwise(times):
         slope = velocity(z, now)
-        ahead = z + (then - now) * slope
-        z = ahead if then == 0 else z + (then - now) / 2 * (slope + velocity(ahead, then))
+        euler_point = z + (then - now) * slope
+        z = euler_point if then == 0 else z + (then - now) / 2 * (slope + velocity(euler_point, then))
     return z
 
 

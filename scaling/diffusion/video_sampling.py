@@ -50,7 +50,7 @@ class SampleRequest:
     """How the flow is integrated."""
 
 
-class TrainedRun:
+class VideoSampler:
     """A complete `dit` stage with its VAE and text encoder. Videos are uint8 (t, h, w, 3) of the requested size."""
 
     def __init__(self, folder: StageFolder) -> None:

@@ -13,7 +13,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from scaling.core.errors import UserError
-from scaling.distributed.ranks import rank_on_node, ranks, ranks_on_node
+from scaling.distributed.ranks import rank_on_node, ranks_on_node, world_size
 
 TIMEOUT = timedelta(minutes=30)
 """How long a rank waits for the others in a collective. It is long because the first rank draws samples and writes
@@ -27,7 +27,7 @@ def process_group() -> Iterator[None]:
 
     Raises UserError where the node has fewer GPUs than ranks.
     """
-    if ranks() == 1:
+    if world_size() == 1:
         yield
         return
     cuda = torch.cuda.is_available()
@@ -45,16 +45,16 @@ def process_group() -> Iterator[None]:
 
 def all_gather(values: Tensor) -> Tensor:
     """Collects a small CPU tensor of the same shape from every rank: (ranks, ...) on each rank. Nothing is pickled."""
-    if ranks() == 1:
+    if world_size() == 1:
         return values[None]
-    parts = [torch.empty_like(values) for _ in range(ranks())]
+    parts = [torch.empty_like(values) for _ in range(world_size())]
     dist.all_gather(parts, values)
     return torch.stack(parts)
 
 
 def sum_over_ranks(value: Tensor) -> Tensor:
     """The sum of the tensors of all ranks, on each rank."""
-    if ranks() > 1:
+    if world_size() > 1:
         value = value.clone()
         dist.all_reduce(value)
     return value

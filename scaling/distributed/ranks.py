@@ -35,7 +35,7 @@ def rank() -> int:
     return int(os.environ.get("RANK", 0))
 
 
-def ranks() -> int:
+def world_size() -> int:
     """The number of ranks: 1 in a process that trains alone."""
     return int(os.environ.get("WORLD_SIZE", 1))
 
@@ -47,7 +47,7 @@ def rank_on_node() -> int:
 
 def ranks_on_node() -> int:
     """The number of ranks on each node of the job. Without this information, all ranks are on one node."""
-    return int(os.environ.get("LOCAL_WORLD_SIZE", ranks()))
+    return int(os.environ.get("LOCAL_WORLD_SIZE", world_size()))
 
 
 def in_slurm() -> bool:

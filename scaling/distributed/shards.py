@@ -33,7 +33,7 @@ def shard(full: Tensor, like: Tensor) -> Tensor:
     return distribute_tensor(full, like.device_mesh, like.placements, src_data_rank=None)
 
 
-def gathered(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def full_on_first_rank(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """All tensors in full on the CPU of the first rank, and an empty dictionary on the others. All ranks have to call
     this."""
     full_tensors = {}

@@ -29,7 +29,7 @@ BATCH_FRAMES = 32
 BATCH_NORM_EPS = 1e-3
 
 Tensors = Mapping[str, Tensor]
-Window = tuple[int, int, int]
+Extent = tuple[int, int, int]
 """Extent along t, h and w."""
 
 
@@ -42,14 +42,14 @@ def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
     return total // 2, total - total // 2
 
 
-def pad_same(x: Tensor, kernel: Window, stride: Window) -> Tensor:
+def pad_same(x: Tensor, kernel: Extent, stride: Extent) -> Tensor:
     """Pads (b, c, t, h, w) with zeros for a window."""
     pads = [same_padding(*axis) for axis in zip(x.shape[2:], kernel, stride, strict=True)]
     flat = [side for pair in reversed(pads) for side in pair]  # F.pad starts at the last axis
     return F.pad(x, flat) if any(flat) else x
 
 
-def max_pool_same(x: Tensor, kernel: Window, stride: Window) -> Tensor:
+def max_pool_same(x: Tensor, kernel: Extent, stride: Extent) -> Tensor:
     """The largest value in each window of (b, c, t, h, w). Pads with zeros, so x must not be negative; it follows a
     ReLU.
 
@@ -82,8 +82,8 @@ class Unit(nn.Module):
         weight = torch.cat(kernels)
         self.register_buffer("weight", weight.contiguous(memory_format=torch.channels_last_3d))
         self.register_buffer("bias", torch.cat(offsets))
-        self.kernel: Window = (weight.shape[2], weight.shape[3], weight.shape[4])
-        self.stride: Window = (stride, stride, stride)
+        self.kernel: Extent = (weight.shape[2], weight.shape[3], weight.shape[4])
+        self.stride: Extent = (stride, stride, stride)
 
     def forward(self, x: Tensor) -> Tensor:
         if self.kernel == (1, 1, 1):  # a matrix product saves 9 % of the CPU time of the whole network
@@ -113,7 +113,7 @@ class Inception(nn.Module):
 class MaxPool(nn.Module):
     """Maximum over a window, SAME-padded."""
 
-    def __init__(self, kernel: Window, stride: Window) -> None:
+    def __init__(self, kernel: Extent, stride: Extent) -> None:
         super().__init__()
         self.kernel = kernel
         self.stride = stride

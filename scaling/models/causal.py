@@ -20,17 +20,17 @@ class FeatureCache:
 
     def __init__(self) -> None:
         self._frames: dict[nn.Module, Tensor] = {}
-        self._met: set[nn.Module] = set()
+        self._registered: set[nn.Module] = set()
 
-    def meet(self, layer: nn.Module) -> bool:
+    def register(self, layer: nn.Module) -> bool:
         """Whether `layer` is here for the first time, with the first chunk of the clip."""
-        first = layer not in self._met
-        self._met.add(layer)
+        first = layer not in self._registered
+        self._registered.add(layer)
         return first
 
-    def met(self, layer: nn.Module) -> bool:
+    def is_registered(self, layer: nn.Module) -> bool:
         """Whether `layer` has seen an earlier chunk."""
-        return layer in self._met
+        return layer in self._registered
 
     def recall(self, layer: nn.Module) -> Tensor:
         """The frames that `layer` kept of the chunks before this one."""
@@ -65,7 +65,7 @@ def with_past(layer: nn.Module, x: Tensor, cache: FeatureCache | None, stride: i
 
     At stride 2 the first chunk is 1 + 2k frames and gives 1 + k, later ones are 2k frames and give k.
     """
-    if cache is None or cache.meet(layer):
+    if cache is None or cache.register(layer):
         x = torch.cat([x[:, :1], x[:, :1], x], dim=1)
     else:
         x = torch.cat([cache.recall(layer), x], dim=1)
@@ -120,4 +120,4 @@ def unfold_pairs(layer: nn.Module, x: Tensor, cache: FeatureCache | None) -> Ten
     """
     b, t, h, w, c = x.shape
     x = x.reshape(b, t, h, w, 2, c // 2).permute(0, 1, 4, 2, 3, 5).reshape(b, 2 * t, h, w, c // 2)
-    return x[:, 1:] if cache is None or cache.meet(layer) else x
+    return x[:, 1:] if cache is None or cache.register(layer) else x

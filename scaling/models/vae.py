@@ -49,12 +49,14 @@ class VAE(nn.Module):
         height and width multiples of the stride.
         """
         _, t, h, w, _ = pixels.shape
-        stride, first = self.spec.spatial_stride, cache is None or not cache.met(self.encoder)
+        stride, first = self.spec.spatial_stride, cache is None or not cache.is_registered(self.encoder)
         if (t - first) % self.spec.temporal_stride or h % stride or w % stride:
-            what, frames = ("clip", "1 + 4k") if first else ("further chunk", "4k")
-            raise ValueError(f"{what} of {t} frames, {h}x{w}: needs {frames} frames and sides divisible by {stride}")
+            chunk_name, frames = ("clip", "1 + 4k") if first else ("further chunk", "4k")
+            raise ValueError(
+                f"{chunk_name} of {t} frames, {h}x{w}: needs {frames} frames and sides divisible by {stride}"
+            )
         if cache is not None:
-            cache.meet(self.encoder)
+            cache.register(self.encoder)
         x = run(self.patch_in, space_to_depth(pixels, self.spec.patch), cache)
         posterior = run(self.to_posterior, F.silu(self.encoder(x, cache)), cache)
         mean, log_variance = posterior.float().chunk(2, dim=-1)

@@ -35,7 +35,7 @@ class SpatialConv(nn.Module):
         return result
 
 
-class ResidualBlock(Causal):
+class FactorisedResidualBlock(Causal):
     """x + temporal(spatial(x)), each after a normalization and SiLU. (b, t, h, w, c) -> the same."""
 
     def __init__(self, width: int) -> None:
@@ -51,7 +51,7 @@ class ResidualBlock(Causal):
         return result
 
 
-class Down(Causal):
+class LinearDownsample(Causal):
     """Halves space (2x2 pixels to channels), time (causal stride 2), or both, after changing the width."""
 
     def __init__(self, stage: VAEStage, width: int) -> None:
@@ -65,8 +65,8 @@ class Down(Causal):
         return x if self.time is None else self.time(x, cache)
 
 
-class Up(Causal):
-    """Undoes `Down`'s sizes: latent frame i gives frames 2i-1 and 2i, and the first gives only itself."""
+class LinearUpsample(Causal):
+    """Undoes `LinearDownsample`'s sizes: latent frame i gives frames 2i-1 and 2i, and the first gives only itself."""
 
     def __init__(self, stage: VAEStage, width: int) -> None:
         super().__init__()
@@ -86,9 +86,9 @@ def encoder(spec: VAESpec, patch_dim: int) -> tuple[nn.Module, Chain, nn.Module]
     stages, after = spec.stages, spec.widths_after
     patch_in, levels = nn.Linear(patch_dim, stages[0].width), Chain()
     for stage, width in zip(stages, after, strict=True):
-        levels.extend(ResidualBlock(stage.width) for _ in range(spec.blocks))
+        levels.extend(FactorisedResidualBlock(stage.width) for _ in range(spec.blocks))
         if stage.down != "none":
-            levels.append(Down(stage, width))
+            levels.append(LinearDownsample(stage, width))
     levels.append(position_norm(after[-1]))
     return patch_in, levels, nn.Linear(after[-1], 2 * spec.latent_channels)
 
@@ -99,7 +99,7 @@ def decoder(spec: VAESpec, patch_dim: int) -> tuple[nn.Module, Chain, nn.Module]
     from_latent, levels = nn.Linear(spec.latent_channels, after[-1]), Chain()
     for stage, width in zip(reversed(stages), reversed(after), strict=True):
         if stage.down != "none":
-            levels.append(Up(stage, width))
-        levels.extend(ResidualBlock(stage.width) for _ in range(spec.blocks))
+            levels.append(LinearUpsample(stage, width))
+        levels.extend(FactorisedResidualBlock(stage.width) for _ in range(spec.blocks))
     levels.append(position_norm(stages[0].width))
     return from_latent, levels, nn.Linear(stages[0].width, patch_dim)

@@ -25,7 +25,7 @@ class PositionNorm(nn.RMSNorm):
         return F.rms_norm(x, self.normalized_shape, self.weight.to(x.dtype), self.eps)
 
 
-class ResidualBlock(Causal):
+class FullResidualBlock(Causal):
     """x + conv(conv(x)), each after a normalization and SiLU. (b, t, h, w, c) -> (b, t, h, w, width_out)."""
 
     def __init__(self, width: int, width_out: int) -> None:
@@ -58,8 +58,8 @@ class FrameAttention(nn.Module):
         return result
 
 
-class SpatialConv(nn.Module):
-    """3x3 convolution of every frame by itself, stride 1 or 2."""
+class ResamplingConv(nn.Module):
+    """3x3 convolution of every frame by itself, at stride 2 on the way down and stride 1 on the way up."""
 
     def __init__(self, width: int, width_out: int, stride: int = 1) -> None:
         super().__init__()
@@ -71,12 +71,12 @@ class SpatialConv(nn.Module):
         return result
 
 
-class Down(Causal):
+class ConvDownsample(Causal):
     """Halves space (3x3 at stride 2), time (3 taps at stride 2), or both. The width stays."""
 
     def __init__(self, stage: VAEStage) -> None:
         super().__init__()
-        self.space = SpatialConv(stage.width, stage.width, stride=2) if stage.halves_space else nn.Identity()
+        self.space = ResamplingConv(stage.width, stage.width, stride=2) if stage.halves_space else nn.Identity()
         self.time = TemporalConv(stage.width, stage.width, stride=2) if stage.halves_time else None
 
     def forward(self, x: Tensor, cache: FeatureCache | None = None) -> Tensor:
@@ -84,14 +84,14 @@ class Down(Causal):
         return x if self.time is None else self.time(x, cache)
 
 
-class Up(Causal):
-    """Undoes `Down`'s sizes: time by 3 taps that give two frames, space by repetition and a 3x3 convolution, which
-    halves the width."""
+class ConvUpsample(Causal):
+    """Undoes `ConvDownsample`'s sizes: time by 3 taps that give two frames, space by repetition and a 3x3 convolution,
+    which halves the width."""
 
     def __init__(self, stage: VAEStage, width: int) -> None:
         super().__init__()
         self.time = TemporalConv(width, 2 * width) if stage.halves_time else None
-        self.space = SpatialConv(width, width // 2) if stage.halves_space else None
+        self.space = ResamplingConv(width, width // 2) if stage.halves_space else None
 
     def forward(self, x: Tensor, cache: FeatureCache | None = None) -> Tensor:
         if self.time is not None:
@@ -107,7 +107,7 @@ class Up(Causal):
 
 def middle(width: int) -> list[nn.Module]:
     """Two residual blocks around the attention, where the picture is smallest."""
-    return [ResidualBlock(width, width), FrameAttention(width), ResidualBlock(width, width)]
+    return [FullResidualBlock(width, width), FrameAttention(width), FullResidualBlock(width, width)]
 
 
 def encoder(spec: VAESpec, patch_dim: int) -> tuple[nn.Module, Chain, nn.Module]:
@@ -116,10 +116,10 @@ def encoder(spec: VAESpec, patch_dim: int) -> tuple[nn.Module, Chain, nn.Module]
     patch_in, levels = CausalConv(patch_dim, width), Chain()
     for stage in spec.stages:
         for _ in range(spec.blocks):
-            levels.append(ResidualBlock(width, stage.width))
+            levels.append(FullResidualBlock(width, stage.width))
             width = stage.width
         if stage.down != "none":
-            levels.append(Down(stage))
+            levels.append(ConvDownsample(stage))
     levels.extend([*middle(width), PositionNorm(width)])
     return patch_in, levels, CausalConv(width, 2 * spec.latent_channels)
 
@@ -130,10 +130,10 @@ def decoder(spec: VAESpec, patch_dim: int) -> tuple[nn.Module, Chain, nn.Module]
     from_latent, levels = CausalConv(spec.latent_channels, width), Chain(*middle(width))
     for stage in reversed(spec.stages):
         if stage.down != "none":
-            levels.append(Up(stage, width))
+            levels.append(ConvUpsample(stage, width))
             width = width // 2 if stage.halves_space else width
         for _ in range(spec.blocks + 1):
-            levels.append(ResidualBlock(width, stage.width))
+            levels.append(FullResidualBlock(width, stage.width))
             width = stage.width
     levels.append(PositionNorm(width))
     return from_latent, levels, CausalConv(width, patch_dim)

@@ -23,12 +23,12 @@ from scaling.diffusion.latents import LatentSet
 from scaling.distributed.devices import current_device, peak_flops
 from scaling.distributed.group import process_group
 from scaling.distributed.ranks import rank
-from scaling.distributed.shards import gathered
+from scaling.distributed.shards import full_on_first_rank
 from scaling.stages import training_ranks
 from scaling.stages.dit_training import DiTTraining, updates_of_trunk
 from scaling.stages.sample_grid import SampleGrid
 from scaling.stages.training_result import DiTTrainingResult
-from scaling.training.loop import Visit
+from scaling.training.loop import WeightsCallback
 from scaling.training.validation import validation_loss
 
 
@@ -38,12 +38,12 @@ def train(folder: StageFolder, stage: Stage, events: Events) -> None:
     with process_group():
         training = DiTTraining.set_up(folder, stage)
         try:
-            update_seconds = training.run(events, _sample_visits(folder, fields, training.budget.steps))
+            update_seconds = training.run(events, _sample_callbacks(folder, fields, training.budget.steps))
         except DivergedError as error:  # on all ranks alike
             if rank() == 0:
                 training.result(error.done, diverged=True).save(folder)
             return
-        weights = gathered(training.module.ema.weights)
+        weights = full_on_first_rank(training.module.ema.weights)
         if rank() == 0:
             write_bytes(folder.path / "model.safetensors", save(weights))
             training.result(training.budget.steps, update_seconds).save(folder)
@@ -86,7 +86,7 @@ def work(folder: StageFolder, stage: Stage, events: Events) -> RunRecord:
     )
 
 
-def _sample_visits(folder: StageFolder, fields: DiTFields, steps: int) -> dict[int, Visit]:
+def _sample_callbacks(folder: StageFolder, fields: DiTFields, steps: int) -> dict[int, WeightsCallback]:
     """After which updates the sample grid is written, and the function that does so, which the first rank calls."""
     shares_at: dict[int, list[float]] = {}
     for share in fields.evaluation.sample_at:

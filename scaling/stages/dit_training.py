@@ -16,17 +16,17 @@ from scaling.core.stage_fields import TrainingFields
 from scaling.core.stage_folder import StageFolder
 from scaling.diffusion.latents import LatentSet
 from scaling.distributed.devices import peak_flops
-from scaling.distributed.ranks import rank, ranks
+from scaling.distributed.ranks import rank, world_size
 from scaling.models.dit import DiT
 from scaling.stages.training_result import DiTTrainingResult
 from scaling.training.batches import Budget, FlowBatches
 from scaling.training.dit import DiTModule
 from scaling.training.engine import prepare
-from scaling.training.loop import Visit, fit
+from scaling.training.loop import WeightsCallback, fit
 
 CHECKPOINTS = "checkpoints"
 """Folder of the checkpoints, in the folder of the stage."""
-SAVED = 8
+LEAST_CHECKPOINTS = 8
 """Number of checkpoints in the course of a run, at least."""
 
 
@@ -62,13 +62,15 @@ class DiTTraining:
             fields.optim,
             fields.seed,
             rank=rank(),
-            ranks=ranks(),
+            world_size=world_size(),
             micro_tokens=_micro_tokens(stage.engine, fields.optim, longest),
         )
         budget = batches.steps_within(fields.flop_budget)
         return cls(folder, stage, data, batches, budget, DiTModule(model, fields.optim, budget.steps), params)
 
-    def run(self, events: Events, visits: Mapping[int, Visit] | None = None, until: int | None = None) -> float | None:
+    def run(
+        self, events: Events, weights_callbacks: Mapping[int, WeightsCallback] | None = None, until: int | None = None
+    ) -> float | None:
         """Trains to the last update, or to `until`; see `scaling.training.loop.fit`. Returns the median seconds of an
         update, or None if all updates had been done before."""
         if rank() == 0:
@@ -83,8 +85,8 @@ class DiTTraining:
             self.batches,
             self.folder.path / CHECKPOINTS,
             events,
-            every=max(1, self.budget.steps // SAVED),
-            visits=visits,
+            every=max(1, self.budget.steps // LEAST_CHECKPOINTS),
+            weights_callbacks=weights_callbacks,
             until=until,
             start=self.folder.parent("trunk").path / CHECKPOINTS if "trunk" in self.stage.parents else None,
             engine=self.stage.engine,
@@ -125,7 +127,7 @@ def _micro_tokens(engine: EngineSpec, optim: OptimSpec, longest: int) -> int | N
     one batch. `longest` is the number of tokens of the longest clip."""
     if engine.micro_batch_halvings == 0:
         return engine.micro_tokens
-    tokens = engine.micro_tokens or math.ceil(optim.batch_tokens / ranks())
+    tokens = engine.micro_tokens or math.ceil(optim.batch_tokens / world_size())
     if tokens / (1 << (engine.micro_batch_halvings - 1)) < longest:
         raise UserError(
             f"engine: memory runs out even for micro-batches of one clip of {longest} tokens; set "

@@ -68,6 +68,6 @@ def work(folder: StageFolder, stage: Stage, events: Events) -> RunRecord:
 def _batches(shapes: Sequence[Grid]) -> Iterator[list[int]]:
     """The places of clips that are sampled together: clips of one shape, at most BATCH_CLIPS of them."""
     for shape in dict.fromkeys(shapes):
-        places = [place for place, other in enumerate(shapes) if other == shape]
+        places = [place for place, other_shape in enumerate(shapes) if other_shape == shape]
         for first in range(0, len(places), BATCH_CLIPS):
             yield places[first : first + BATCH_CLIPS]

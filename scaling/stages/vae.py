@@ -25,7 +25,7 @@ from scaling.data.video import write_video
 from scaling.diffusion.inference import decode, encode, load_vae
 from scaling.distributed.devices import current_device
 from scaling.distributed.group import process_group
-from scaling.distributed.ranks import rank, ranks
+from scaling.distributed.ranks import rank, world_size
 from scaling.metrics.fidelity import Fidelity
 from scaling.models.causal import Causal
 from scaling.models.vae import VAE
@@ -63,7 +63,12 @@ def train(folder: StageFolder, stage: Stage, events: Events) -> None:
         pixels = [frames for _, frames in read_frames(clips)]
         micro_batch = math.ceil(fields.train.batch_clips / 2**stage.engine.micro_batch_halvings)
         crops = Crops(
-            pixels, fields.train, fields.vae.spatial_stride, rank=rank(), ranks=ranks(), micro_crops=micro_batch
+            pixels,
+            fields.train,
+            fields.vae.spatial_stride,
+            rank=rank(),
+            world_size=world_size(),
+            micro_crops=micro_batch,
         )
         every = max(1, fields.train.steps // CHECKPOINTS)
         fit(module, crops, folder.path / "checkpoints", events, every=every, engine=stage.engine)

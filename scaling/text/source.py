@@ -13,7 +13,7 @@ from scaling.core.errors import UserError
 from scaling.core.identity import digest
 from scaling.core.specs import TextSpec
 
-READ = ("*.json", "*.safetensors", "*.txt", "*.model")
+READABLE_FILES = ("*.json", "*.safetensors", "*.txt", "*.model")
 """Patterns of the files that a loader may read: the config, the weights, and the vocabularies of tokenizers."""
 
 WIDTHS = ("hidden_size", "d_model", "dim")
@@ -38,7 +38,7 @@ def encoder_manifest(folder: Path, text: TextSpec) -> str:
         if not list(folder.glob(pattern)):
             raise UserError(f"{folder}: holds no {pattern}; give the folder of a model that `save_pretrained` wrote")
     check_width(folder / "config.json", text)
-    files = {path for pattern in READ for path in folder.glob(pattern)}
+    files = {path for pattern in READABLE_FILES for path in folder.glob(pattern)}
     return digest(sorted((path.name, _sha256(path)) for path in files))
 
 
@@ -69,7 +69,9 @@ def download(encoder: str) -> Path:
 
     name, _, commit = encoder.partition("@")
     try:
-        return Path(snapshot_download(name, revision=commit, allow_patterns=list(READ), ignore_patterns=["*/*"]))
+        return Path(
+            snapshot_download(name, revision=commit, allow_patterns=list(READABLE_FILES), ignore_patterns=["*/*"])
+        )
     except (OSError, ValueError) as error:
         raise _unavailable(encoder, error) from None
 

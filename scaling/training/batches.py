@@ -54,12 +54,12 @@ class FlowBatches:
         seed: int,
         *,
         rank: int = 0,
-        ranks: int = 1,
+        world_size: int = 1,
         micro_tokens: int | None = None,
     ) -> None:
         """Raises UserError if a clip is longer than a batch."""
         self.data, self.dit, self.optim, self.seed = data, dit, optim, seed
-        self.rank, self.ranks, self.micro_tokens = rank, ranks, micro_tokens
+        self.rank, self.world_size, self.micro_tokens = rank, world_size, micro_tokens
         self.lengths = [math.prod(grid) for grid in data.grids]
         self.clips = TokenBatches(self.lengths, optim.batch_tokens, seed)
         self._clip_flops = cache(self._uncached_clip_flops)
@@ -75,7 +75,7 @@ class FlowBatches:
         conditioning = [_conditioning_mask(grid, self.optim.conditioning_frames, generator) for grid in grids]
         predicted = sum(int((~mask).sum()) for mask in conditioning)
 
-        rank_places = share_out([self._clip_flops(grid) for grid in grids], self.ranks)[self.rank]
+        rank_places = share_out([self._clip_flops(grid) for grid in grids], self.world_size)[self.rank]
         batches = []
         for part in micro_batches([math.prod(grids[place]) for place in rank_places], self.micro_tokens):
             places = [rank_places[number] for number in part]

@@ -23,7 +23,7 @@ from scaling.core.errors import UserError
 from scaling.core.specs import Spec, parse_spec
 from scaling.core.store import FULL, no_space, read_document, sync, temporary, write_document
 from scaling.distributed.group import all_gather
-from scaling.distributed.ranks import rank, ranks
+from scaling.distributed.ranks import rank, world_size
 from scaling.distributed.shards import local, shard
 
 KEEP = 2
@@ -49,7 +49,11 @@ def save(folder: Path, step: int, groups: Groups) -> None:
 
     Raises UserError if the disk is full. The earlier checkpoints still exist then.
     """
-    writers = ranks() if any(isinstance(tensor, DTensor) for each in groups.values() for tensor in each.values()) else 1
+    writers = (
+        world_size()
+        if any(isinstance(tensor, DTensor) for group in groups.values() for tensor in group.values())
+        else 1
+    )
     if rank() >= writers:
         return  # this rank has the same tensors as the first one
     final = folder / _name(step)
@@ -154,13 +158,13 @@ def _file_content(tensors: dict[str, Tensor]) -> bytes:
     """A safetensors file of this rank's tensors. Its metadata names the sharded tensors, each with the row where the
     shard begins and the number of rows of the full tensor. A tensor that is not sharded is in the first rank's file
     only."""
-    places, parts = {}, {}
+    row_offsets, parts = {}, {}
     for name, tensor in tensors.items():
         if isinstance(tensor, DTensor):
-            places[name] = f"{min(rank() * -(-len(tensor) // ranks()), len(tensor))}/{len(tensor)}"
+            row_offsets[name] = f"{min(rank() * -(-len(tensor) // world_size()), len(tensor))}/{len(tensor)}"
         if isinstance(tensor, DTensor) or rank() == 0:
             parts[name] = local(tensor).contiguous()
-    return to_bytes(parts, metadata=places or None)
+    return to_bytes(parts, metadata=row_offsets or None)
 
 
 def _load_stem(folder: Path, stem: str, manifest: Manifest) -> dict[str, Tensor]:
@@ -169,12 +173,12 @@ def _load_stem(folder: Path, stem: str, manifest: Manifest) -> dict[str, Tensor]
     for number in range(manifest.ranks):
         name = _file_name(stem, number, manifest.ranks)
         content = _read_verified(folder / name, manifest.files[name])
-        places = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")]).get("__metadata__", {})
+        row_offsets = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")]).get("__metadata__", {})
         for key, part in parse_tensors(content).items():
-            if key not in places:
+            if key not in row_offsets:
                 tensors[key] = part
                 continue
-            first, rows = map(int, places[key].split("/"))
+            first, rows = map(int, row_offsets[key].split("/"))
             full = tensors.setdefault(key, torch.empty(rows, *part.shape[1:], dtype=part.dtype))
             full[first : first + len(part)] = part
     return tensors

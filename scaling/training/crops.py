@@ -66,19 +66,19 @@ class Crops:
         multiple: int,
         *,
         rank: int = 0,
-        ranks: int = 1,
+        world_size: int = 1,
         micro_crops: int | None = None,
     ) -> None:
         """The clips are uint8 (t, h, w, 3) with t = 1 + 4k. The sides of a crop are multiples of `multiple`. A
         micro-batch has at most `micro_crops` crops, if given."""
         self.micro_crops = micro_crops or train.batch_clips
-        self.clips, self.train, self.multiple, self.rank, self.ranks = clips, train, multiple, rank, ranks
+        self.clips, self.train, self.multiple, self.rank, self.world_size = clips, train, multiple, rank, world_size
         self.shapes = [clip.shape[:3] for clip in clips]
 
     def __call__(self, step: int) -> list[CropBatch]:
         """The micro-batches of update `step`, counted from 0. Raises UserError if there are fewer crops than ranks."""
         crops = draw_crops(self.shapes, self.train, self.multiple, step)
-        rank_places = share_out([crop.frames * crop.side**2 for crop in crops], self.ranks)[self.rank]
+        rank_places = share_out([crop.frames * crop.side**2 for crop in crops], self.world_size)[self.rank]
         by_size: dict[tuple[int, int], list[int]] = {}
         for place in rank_places:
             by_size.setdefault((crops[place].frames, crops[place].side), []).append(place)
@@ -88,8 +88,11 @@ class Crops:
                 tuple(places),
                 len(places) / len(crops),
             )
-            for same in by_size.values()
-            for places in (same[first : first + self.micro_crops] for first in range(0, len(same), self.micro_crops))
+            for places_of_size in by_size.values()
+            for places in (
+                places_of_size[first : first + self.micro_crops]
+                for first in range(0, len(places_of_size), self.micro_crops)
+            )
         ]
 
     def _cut(self, crop: Crop) -> np.ndarray:

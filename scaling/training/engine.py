@@ -15,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 from scaling.core.specs import EngineSpec
 from scaling.distributed.devices import current_device
-from scaling.distributed.ranks import ranks
+from scaling.distributed.ranks import world_size
 from scaling.models.kernels.attention import leave_mixed_lengths_uncompiled
 
 
@@ -32,9 +32,9 @@ def prepare(model: nn.Module, blocks: Iterable[nn.Module], engine: EngineSpec) -
             # The checkpoint is outside the compiled function, because with it inside torch.compile would not compile
             # the block. Nothing in a block is random, so no state of a generator has to be preserved.
             block.forward = partial(checkpoint, block.forward, use_reentrant=False, preserve_rng_state=False)
-    if engine.sharding == "shard" and ranks() > 1:
+    if engine.sharding == "shard" and world_size() > 1:
         kind = current_device().type
-        mesh = init_device_mesh(kind, (ranks(),))
+        mesh = init_device_mesh(kind, (world_size(),))
         # Weights are gathered in bfloat16, to which autocast would cast them anyway. Activations keep the precision
         # that autocast gives them. On a CPU, gloo gains nothing from bfloat16.
         dtype = torch.bfloat16 if kind == "cuda" else None

@@ -27,8 +27,8 @@ from scaling.core.events import Events
 from scaling.core.specs import EngineSpec
 from scaling.distributed.devices import current_device
 from scaling.distributed.group import all_gather
-from scaling.distributed.ranks import in_slurm, rank, ranks, ranks_on_node
-from scaling.distributed.shards import gathered
+from scaling.distributed.ranks import in_slurm, rank, ranks_on_node, world_size
+from scaling.distributed.shards import full_on_first_rank
 from scaling.training import checkpoints
 from scaling.training.module import StepModule
 
@@ -43,10 +43,10 @@ TIMED_UPDATES = 8
 FIRST_SAVE_SECONDS = 5.0
 """Assumed duration of saving a checkpoint, until one was saved."""
 
-Precision = Literal["bf16-mixed", "32-true"]
+LightningPrecision = Literal["bf16-mixed", "32-true"]
 """Float32 weights with bfloat16 products; or float32 throughout, for tests that must tell rounding from mistakes."""
 
-Visit = Callable[[dict[str, Tensor]], None]
+WeightsCallback = Callable[[dict[str, Tensor]], None]
 """A function that is called on the first rank at some point of the training, with the full averaged weights at that
 point."""
 
@@ -65,14 +65,22 @@ class StepBatches(Dataset[list[Any]]):
 
 
 class SaveAndLog(lightning.Callback):
-    """A callback that saves checkpoints, calls the visits and logs the progress.
+    """A callback that saves checkpoints, calls the weights callbacks and logs the progress.
 
     Checkpoints are saved after every `every` updates, when the ranks were asked to stop, and at the interval of
-    `seconds_between_saves`. `visits` maps a number of updates to the function that is called after it.
+    `seconds_between_saves`. `weights_callbacks` maps a number of updates to the function that is called after it.
     """
 
-    def __init__(self, folder: Path, every: int, until: int, visits: Mapping[int, Visit], events: Events) -> None:
-        self.folder, self.every, self.until, self.visits, self.events = folder, every, until, visits, events
+    def __init__(
+        self, folder: Path, every: int, until: int, weights_callbacks: Mapping[int, WeightsCallback], events: Events
+    ) -> None:
+        self.folder, self.every, self.until, self.weights_callbacks, self.events = (
+            folder,
+            every,
+            until,
+            weights_callbacks,
+            events,
+        )
         self.losses: list[float] = []
         """The losses of the updates since the last log row."""
         self.fit_start, self.logged_at, self.update_start = time.monotonic(), 0.0, 0.0
@@ -96,10 +104,10 @@ class SaveAndLog(lightning.Callback):
         assert isinstance(module, StepModule)
         self.losses.append(float(outputs["loss"]))
         self.update_seconds.append(time.monotonic() - self.update_start)
-        if module.done in self.visits:
-            weights = gathered(module.ema.weights)
+        if module.done in self.weights_callbacks:
+            weights = full_on_first_rank(module.ema.weights)
             if rank() == 0:
-                self.visits[module.done](weights)
+                self.weights_callbacks[module.done](weights)
         save = module.done % self.every == 0 or module.done in (self.until, self.next_save) or module.stopping
         if save:
             self._save(module)
@@ -144,11 +152,11 @@ def fit(
     events: Events,
     *,
     every: int,
-    visits: Mapping[int, Visit] | None = None,
+    weights_callbacks: Mapping[int, WeightsCallback] | None = None,
     until: int | None = None,
     start: Path | None = None,
     engine: EngineSpec | None = None,
-    precision: Precision = "bf16-mixed",
+    precision: LightningPrecision = "bf16-mixed",
 ) -> float | None:
     """Trains to the last step, or to `until`. `make_batch` maps the number of an update to this rank's micro-batches.
     `folder` holds the checkpoints, at least one for every `every` updates; if it has none, training continues from the
@@ -180,12 +188,12 @@ def fit(
         events.log(done=module.done, total=until, begun=module.done)
     if module.done == until:
         return None
-    callback = SaveAndLog(folder, every, until, visits or {}, events)
+    callback = SaveAndLog(folder, every, until, weights_callbacks or {}, events)
     callback.log_fields["begun"] = module.done
     trainer = lightning.Trainer(
         accelerator="gpu" if current_device().type == "cuda" else "cpu",
         devices=ranks_on_node(),
-        num_nodes=ranks() // ranks_on_node(),
+        num_nodes=world_size() // ranks_on_node(),
         strategy=_strategy(engine),
         plugins=_environment(),
         use_distributed_sampler=False,
@@ -219,15 +227,15 @@ def _ignore_signals(worker: int) -> None:
 def _environment() -> ClusterEnvironment:
     """Tells Lightning what started the ranks. Under SLURM, Lightning must not requeue the job, because `slurm.worker`
     does."""
-    if ranks() == 1:
+    if world_size() == 1:
         return LightningEnvironment()
     return SLURMEnvironment(auto_requeue=False) if in_slurm() else TorchElasticEnvironment()
 
 
 def _strategy(engine: EngineSpec) -> Strategy | str:
     """Tells Lightning how gradients are exchanged: by DDP, or by the model itself if it is sharded (FSDP2)."""
-    if ranks() == 1:
+    if world_size() == 1:
         return "auto"
     if engine.sharding == "shard":
-        return ModelParallelStrategy(data_parallel_size=ranks(), tensor_parallel_size=1)
+        return ModelParallelStrategy(data_parallel_size=world_size(), tensor_parallel_size=1)
     return DDPStrategy(gradient_as_bucket_view=True)

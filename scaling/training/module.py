@@ -17,7 +17,7 @@ from torch.distributed.fsdp import FSDPModule
 from scaling.core import signals
 from scaling.core.errors import DivergedError
 from scaling.distributed.group import all_gather, sum_over_ranks
-from scaling.distributed.ranks import ranks
+from scaling.distributed.ranks import world_size
 from scaling.distributed.shards import shard
 from scaling.training.checkpoints import Groups, optimizer_tensors, restore_optimizer
 from scaling.training.muon import Muon
@@ -130,7 +130,7 @@ class StepModule(lightning.LightningModule):
         for number, (micro_batch, weight) in enumerate(weighted, start=1):
             with self._gradient_sync(number == len(weighted)):
                 loss = self.loss(micro_batch, self.done) * weight
-                self.manual_backward(loss * ranks())  # DDP and FSDP2 average gradients, but we need their sum
+                self.manual_backward(loss * world_size())  # DDP and FSDP2 average gradients, but we need their sum
             total += loss.detach()
         stop_requested = torch.tensor(float(signals.requested()), device=self.device)
         total, stop_requests = sum_over_ranks(torch.stack([total, stop_requested])).unbind()

@@ -39,9 +39,9 @@ def _look_up(testbed: Testbed) -> None:
     """Waits until the database has the job: SLURM's controller sends it there some seconds later."""
     deadline = time.monotonic() + RECORD_SECONDS
     while True:
-        done = testbed.run("sacct", "--noheader", "--parsable2", "--allocations", "--name=check", "--format=State")
-        if "COMPLETED" in done.stdout:
+        listing = testbed.run("sacct", "--noheader", "--parsable2", "--allocations", "--name=check", "--format=State")
+        if "COMPLETED" in listing.stdout:
             return
-        if done.returncode or time.monotonic() > deadline:
-            raise UserError(f"sacct does not know the job; it printed:\n{done.stdout}{done.stderr}")
+        if listing.returncode or time.monotonic() > deadline:
+            raise UserError(f"sacct does not know the job; it printed:\n{listing.stdout}{listing.stderr}")
         time.sleep(0.1)

@@ -64,7 +64,7 @@ def run_step(folder: Path, name: str, command: Sequence[str]) -> None:
     log = folder / "log" / f"{name}.out"
     with open(log, "ab") as output:
         try:
-            done = subprocess.run(
+            process = subprocess.run(
                 command,
                 check=False,
                 stdin=subprocess.DEVNULL,
@@ -76,19 +76,19 @@ def run_step(folder: Path, name: str, command: Sequence[str]) -> None:
             )
         except subprocess.TimeoutExpired:
             raise UserError(_with_log(f"{name} did not end in {STEP_SECONDS} s", log)) from None
-    if done.returncode:
-        raise UserError(_with_log(f"{name} failed with exit code {done.returncode}", log))
+    if process.returncode:
+        raise UserError(_with_log(f"{name} failed with exit code {process.returncode}", log))
 
 
-def wait_until(ready: Callable[[], bool], otherwise: str, log: Path, ended: Callable[[], str | bool]) -> None:
+def wait_until(ready: Callable[[], bool], timeout_message: str, log: Path, failure: Callable[[], str | bool]) -> None:
     """Waits for a condition. Raises UserError, with the end of a log, after STEP_SECONDS or where `ended` gives a
     reason."""
     deadline = time.monotonic() + STEP_SECONDS
     while not ready():
-        if why := ended():
-            raise UserError(_with_log(str(why), log))
+        if reason := failure():
+            raise UserError(_with_log(str(reason), log))
         if time.monotonic() > deadline:
-            raise UserError(_with_log(otherwise, log))
+            raise UserError(_with_log(timeout_message, log))
         time.sleep(0.05)
 
 

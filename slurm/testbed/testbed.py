@@ -183,8 +183,8 @@ class Testbed:
         run_step(folder, "sacctmgr", [_path("sacctmgr"), "-i", "add", "cluster", "testbed"])
 
     def _node_states(self) -> dict[str, str]:
-        done = self.run("sinfo", "--noheader", "--Node", "--format=%N %T")
-        return dict(line.split(maxsplit=1) for line in done.stdout.splitlines())
+        listing = self.run("sinfo", "--noheader", "--Node", "--format=%N %T")
+        return dict(line.split(maxsplit=1) for line in listing.stdout.splitlines())
 
     def _idle_or_busy(self) -> bool:
         """Whether both nodes accept jobs."""

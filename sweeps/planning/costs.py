@@ -49,7 +49,7 @@ class Costs:
         self.find, self.clip, self.clip_count = find, clip, clip_count
         self._workloads: dict[tuple[object, ...], Workload] = {}
 
-    def of(self, stage: Stage) -> StageCost:
+    def stage_cost(self, stage: Stage) -> StageCost:
         """What this stage costs."""
         match stage.fields:
             case DataFields() as fields:
@@ -74,11 +74,11 @@ class Costs:
         worlds = data.worlds
         if worlds is None:
             return StageCost(seconds=None)  # to read all of a user's videos; they stay where they are
-        each = worlds.count / len(worlds.sizes)
+        count_per_size = worlds.count / len(worlds.sizes)
         areas = [(size.frames, size.height * size.width) for size in worlds.sizes]
         return StageCost(
-            seconds=each * sum(n * (WORLD_FRAME_SECONDS + area * WORLD_PIXEL_SECONDS) for n, area in areas),
-            disk_bytes=each * sum(n * math.sqrt(area) * WORLD_SIDE_BYTES for n, area in areas),
+            seconds=count_per_size * sum(n * (WORLD_FRAME_SECONDS + area * WORLD_PIXEL_SECONDS) for n, area in areas),
+            disk_bytes=count_per_size * sum(n * math.sqrt(area) * WORLD_SIDE_BYTES for n, area in areas),
         )
 
     def _vae(self, fields: VAEFields) -> StageCost:
@@ -98,34 +98,36 @@ class Costs:
         workload, fvd = self._workload(stage), self._fvd(stage)
         if workload is None or fvd is None:
             return StageCost(other_flops=None, disk_bytes=None)
-        each = workload.encode_at_least(fvd.frames) + workload.decode_at_least(fvd.frames)
-        each += flops.I3D_FLOPS_PER_FRAME * fvd.frames
-        return StageCost(other_flops=fvd.clips * each, disk_bytes=FLOAT * FEATURES * fvd.clips)
+        flops_per_clip = workload.encode_at_least(fvd.frames) + workload.decode_at_least(fvd.frames)
+        flops_per_clip += flops.I3D_FLOPS_PER_FRAME * fvd.frames
+        return StageCost(other_flops=fvd.clips * flops_per_clip, disk_bytes=FLOAT * FEATURES * fvd.clips)
 
     def _metrics(self, stage: Stage, fields: MetricsFields) -> StageCost:
         run, fvd = self.find(stage.parents["dit"]), self._fvd(stage)
         workload = self._workload(stage)
         if run is None or workload is None or fvd is None:
             return StageCost(other_flops=None, disk_bytes=None)
-        each = workload.sampling(run.fields_as(DiTFields).dit, fields.evaluation) + workload.decode_at_least(fvd.frames)
-        each += flops.I3D_FLOPS_PER_FRAME * fvd.frames
-        return StageCost(other_flops=fvd.clips * each, disk_bytes=FLOAT * FEATURES * fvd.clips)
+        flops_per_clip = workload.sampling(run.fields_as(DiTFields).dit, fields.evaluation) + workload.decode_at_least(
+            fvd.frames
+        )
+        flops_per_clip += flops.I3D_FLOPS_PER_FRAME * fvd.frames
+        return StageCost(other_flops=fvd.clips * flops_per_clip, disk_bytes=FLOAT * FEATURES * fvd.clips)
 
     def _trunk(self, stage: Stage, fields: TrunkFields) -> StageCost:
         """The updates before the rate falls, less those of the shorter trunk."""
         workload = self._workload(stage)
         if workload is None:
             return StageCost(other_flops=None, disk_bytes=None)
-        whole, kept = workload.training(fields), 1 - fields.optim.decay_fraction
+        full, kept_fraction = workload.training(fields), 1 - fields.optim.decay_fraction
         before = self.find(stage.parents["trunk"]) if "trunk" in stage.parents else None
-        done = kept * workload.training(before.fields_as(TrunkFields)).train_flops if before else 0.0
+        done_flops = kept_fraction * workload.training(before.fields_as(TrunkFields)).train_flops if before else 0.0
         return StageCost(
             TrainingCost(
-                whole.n_params,
-                kept * (whole.num_tokens or 0),
-                kept * whole.train_flops,
-                kept * whole.train_flops - done,
-                round(kept * whole.steps),
+                full.n_params,
+                kept_fraction * (full.num_tokens or 0),
+                kept_fraction * full.train_flops,
+                kept_fraction * full.train_flops - done_flops,
+                round(kept_fraction * full.steps),
             ),
             disk_bytes=_training_bytes(workload.weights(fields.dit), len(fields.optim.ema_widths), finished=False),
         )
@@ -135,9 +137,9 @@ class Costs:
         workload = self._workload(stage)
         if workload is None:
             return StageCost(other_flops=None, disk_bytes=None)
-        whole, evaluation = workload.training(fields), fields.evaluation
-        spent = whole.train_flops * (fields.optim.decay_fraction if "trunk" in stage.parents else 1.0)
-        training = TrainingCost(whole.n_params, whole.num_tokens, whole.train_flops, spent, whole.steps)
+        full, evaluation = workload.training(fields), fields.evaluation
+        spent = full.train_flops * (fields.optim.decay_fraction if "trunk" in stage.parents else 1.0)
+        training = TrainingCost(full.n_params, full.num_tokens, full.train_flops, spent, full.steps)
         videos = len(evaluation.sample_at) * (len(evaluation.prompts) or evaluation.prompt_count)
         held_out = evaluation.val_clips
         if workload.clip_count is not None:

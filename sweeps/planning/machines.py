@@ -18,7 +18,7 @@ class Placement:
 
     gpus: int
     """Number of GPUs; 0 for a CPU job."""
-    taken: int
+    places_taken: int
     """Number of the machine's places that the stage takes while it runs."""
     training_speed: float
     """FLOP/s of all its devices together in training."""
@@ -86,7 +86,7 @@ class OwnHardware:
         devices = gpus or stage.engine.cores
         return Placement(
             gpus=gpus,
-            taken=min(hardware.jobs, max(1, threads // hardware.threads)),
+            places_taken=min(hardware.jobs, max(1, threads // hardware.threads)),
             training_speed=measured * devices if measured else hardware.flops_per_second,
             single_speed=hardware.flops_per_second / max(1, hardware.gpus),
             price_per_hour=hardware.price_per_hour * (gpus if hardware.gpus else 1),

@@ -34,14 +34,14 @@ def plan(
     pricing = Pricing(stages, runs, sweep.hardware, capacity, clip)
     lines = {identity: pricing.planned(identity) for identity in stages}
     repeats = {stage.id: phase.repeats for phase in reversed(known.phases) for stage in phase.stages}
-    left = {line.id: repeats[line.id] for line in lines.values() if not line.done}
+    unfinished = {line.id: repeats[line.id] for line in lines.values() if not line.done}
     return Plan(
         sweep=sweep.name,
         phases=[_summed(phase, [lines[stage.id] for stage in phase.stages]) for phase in known.phases],
         stages=list(lines.values()),
         hours=_wall(known.phases, lines, pricing),
-        gpu_hours=_sum(_times(lines[one].gpu_hours, many) for one, many in left.items()) or 0.0,
-        price=_sum(_times(lines[one].price, many) for one, many in left.items()) or 0.0,
+        gpu_hours=_sum(_times(lines[identity].gpu_hours, count) for identity, count in unfinished.items()) or 0.0,
+        price=_sum(_times(lines[identity].price, count) for identity, count in unfinished.items()) or 0.0,
         disk_bytes=_sum(_times(line.disk_bytes, repeats[line.id]) for line in lines.values()) or 0.0,
         measured_runs=len(pricing.speeds.by_run),
         target_size=known.target_size,
@@ -52,17 +52,17 @@ def plan(
 def _summed(phase: Phase, lines: Sequence[PlannedStage]) -> PlannedPhase:
     if not phase.stages:
         return PlannedPhase(phase.name, phase.after, 1, 0, 0, FIT_HOURS, 0.0, 0.0, 0.0)
-    left = [line for line in lines if not line.done]
-    hours = [line.hours for line in left]
+    unfinished = [line for line in lines if not line.done]
+    hours = [line.hours for line in unfinished]
     return PlannedPhase(
         name=phase.name,
         after=phase.after,
         count=len(lines) * phase.repeats,
-        done=len(lines) - len(left),
+        done=len(lines) - len(unfinished),
         gpus=max(line.gpus for line in lines),
-        hours=None if None in hours else max((each for each in hours if each is not None), default=0.0),
-        gpu_hours=_times(_sum(line.gpu_hours for line in left), phase.repeats),
-        price=_times(_sum(line.price for line in left), phase.repeats),
+        hours=None if None in hours else max((value for value in hours if value is not None), default=0.0),
+        gpu_hours=_times(_sum(line.gpu_hours for line in unfinished), phase.repeats),
+        price=_times(_sum(line.price for line in unfinished), phase.repeats),
         disk_bytes=_times(_sum(line.disk_bytes for line in lines), phase.repeats),
     )
 
@@ -73,13 +73,13 @@ def _wall(known: Sequence[Phase], lines: dict[str, PlannedStage], pricing: Prici
     jobs = []
     for phase in known:
         waits = tuple(name for name in phase.after if name in deciding)
-        left = [lines[stage.id] for stage in phase.stages if not lines[stage.id].done]
-        for line in sorted(left, key=lambda line: -(line.hours or 0.0)):
-            after, hours, taken = (*line.parents.values(), *waits), line.hours or 0.0, pricing.taken(line)
+        unfinished = [lines[stage.id] for stage in phase.stages if not lines[stage.id].done]
+        for line in sorted(unfinished, key=lambda line: -(line.hours or 0.0)):
+            after, hours, places_taken = (*line.parents.values(), *waits), line.hours or 0.0, pricing.places_taken(line)
             for number in range(phase.repeats):
                 before = (f"{phase.name} {number - phase.at_a_time}",) if number >= phase.at_a_time else ()
                 name = line.id if phase.repeats == 1 else f"{phase.name} {number}"
-                jobs.append(ScheduledJob(name, (*after, *before), hours, taken))
+                jobs.append(ScheduledJob(name, (*after, *before), hours, places_taken))
         if phase.decides:
             jobs.append(_end(phase, known))
     return wall_hours(jobs, pricing.machine.places)
@@ -87,10 +87,12 @@ def _wall(known: Sequence[Phase], lines: dict[str, PlannedStage], pricing: Prici
 
 def _end(phase: Phase, known: Sequence[Phase]) -> ScheduledJob:
     """What is calculated on one core when the stages of a phase, or those of the phases before it, have ended."""
-    earlier = [stage.id for other in known if other.name in phase.after for stage in other.stages]
+    earlier = [
+        stage.id for earlier_phase in known if earlier_phase.name in phase.after for stage in earlier_phase.stages
+    ]
     numbered = [f"{phase.name} {number}" for number in range(phase.repeats)]
-    own = numbered if phase.repeats > 1 else [stage.id for stage in phase.stages]
-    return ScheduledJob(phase.name, tuple(own or earlier), 0.0 if phase.stages else FIT_HOURS, 0)
+    own_jobs = numbered if phase.repeats > 1 else [stage.id for stage in phase.stages]
+    return ScheduledJob(phase.name, tuple(own_jobs or earlier), 0.0 if phase.stages else FIT_HOURS, 0)
 
 
 def _times(value: float | None, count: int) -> float | None:

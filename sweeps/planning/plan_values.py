@@ -98,5 +98,5 @@ class Plan:
     def to_document(self) -> dict[str, Any]:
         """The runs apart from the stages that they need."""
         document = asdict(self)
-        others = [stage for stage in document.pop("stages") if stage["kind"] != "dit"]
-        return {**document, "unknown": self.unknown, "runs": [asdict(run) for run in self.runs], "others": others}
+        other_stages = [stage for stage in document.pop("stages") if stage["kind"] != "dit"]
+        return {**document, "unknown": self.unknown, "runs": [asdict(run) for run in self.runs], "others": other_stages}

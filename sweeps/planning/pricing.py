@@ -40,17 +40,17 @@ class Pricing:
         self.runs = runs
         self.machine: Machine = OwnHardware(hardware) if capacity is None else Cluster(capacity)
         self.speeds = measured(runs, self.machine.device)
-        self.near = cache(self.speeds.near)
+        self.nearest_speed = cache(self.speeds.nearest)
         self.known = dict(stages)
         self.costs = Costs(self._find, clip, self._clip_count(stages))
 
     def planned(self, identity: str) -> PlannedStage:
         """The costs of one stage, whether it is done or not."""
         stage = self.known[identity]
-        cost = self.costs.of(stage)
+        cost = self.costs.stage_cost(stage)
         training = cost.training
-        near = self.near(training.n_params) if training and training.n_params else None
-        placed = self.machine.place(stage, training.spent_flops if training else 0.0, near)
+        measured_speed = self.nearest_speed(training.n_params) if training and training.n_params else None
+        placed = self.machine.place(stage, training.spent_flops if training else 0.0, measured_speed)
         hours = None
         if cost.other_flops is not None and cost.seconds is not None:
             trained = training.spent_flops / placed.training_speed if training else 0.0
@@ -72,12 +72,12 @@ class Pricing:
             disk_bytes=cost.disk_bytes,
             done=_is_complete(self.runs, identity),
             **({} if training is None else asdict(training)),
-            measured=near is not None,
+            measured=measured_speed is not None,
         )
 
-    def taken(self, line: PlannedStage) -> int:
+    def places_taken(self, line: PlannedStage) -> int:
         """How many places of the machine the stage takes while it runs."""
-        return self.machine.place(self.known[line.id], line.spent_flops or 0.0, None).taken
+        return self.machine.place(self.known[line.id], line.spent_flops or 0.0, None).places_taken
 
     def _find(self, identity: str) -> Stage | None:
         if identity not in self.known and self.runs is not None:

@@ -21,7 +21,7 @@ class Speeds:
     by_run: tuple[tuple[int, float], ...] = ()
     """N of each run, and its FLOP/s on one GPU or one core."""
 
-    def near(self, n_params: int) -> float | None:
+    def nearest(self, n_params: int) -> float | None:
         """FLOP/s of one device in a training of so many parameters; None where nothing was measured."""
         if not self.by_run:
             return None

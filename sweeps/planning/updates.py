@@ -80,5 +80,5 @@ def _flops(dit: DiTSpec, channels: int, counts: ClipCounts, updates: int, text_t
     if len(counts) == 1:
         (grid, count), *_ = counts
         return flops.dit_training(dit, channels, [grid] * count, text_tokens, text_dim) / updates
-    each = (count * flops.dit_training(dit, channels, [grid], text_tokens, text_dim) for grid, count in counts)
-    return sum(each) / updates
+    grid_flops = (count * flops.dit_training(dit, channels, [grid], text_tokens, text_dim) for grid, count in counts)
+    return sum(grid_flops) / updates

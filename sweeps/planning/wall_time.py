@@ -18,7 +18,7 @@ class ScheduledJob:
     after: tuple[str, ...]
     """Names of the jobs that it waits for; names that are not in the list count as done."""
     hours: float
-    taken: int
+    places_taken: int
     """Number of places; a job that takes none starts at once."""
 
 
@@ -30,23 +30,23 @@ def wall_hours(jobs: Sequence[ScheduledJob], places: int) -> float:
     for number, job in enumerate(jobs):
         for name in names.intersection(job.after):
             followers[name].append(number)
-    wants = [min(job.taken, places) for job in jobs]
+    places_wanted = [min(job.places_taken, places) for job in jobs]
     ready: dict[int, list[int]] = defaultdict(list)  # places wanted -> heap of places in the list
     for number, count in missing.items():
         if not count:
-            heapq.heappush(ready[wants[number]], number)
+            heapq.heappush(ready[places_wanted[number]], number)
     now, free, running = 0.0, places, list[tuple[float, int]]()
     while True:
         while fitting := [heap[0] for want, heap in ready.items() if heap and want <= free]:
             number = min(fitting)
-            heapq.heappop(ready[wants[number]])
-            free -= wants[number]
+            heapq.heappop(ready[places_wanted[number]])
+            free -= places_wanted[number]
             heapq.heappush(running, (now + jobs[number].hours, number))
         if not running:
             return now
         now, number = heapq.heappop(running)
-        free += wants[number]
+        free += places_wanted[number]
         for follower in followers[jobs[number].name]:
             missing[follower] -= 1
             if not missing[follower]:
-                heapq.heappush(ready[wants[follower]], follower)
+                heapq.heappush(ready[places_wanted[follower]], follower)

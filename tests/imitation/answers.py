@@ -27,17 +27,17 @@ def unless_down(state, name):
 
 def options(arguments, known, prefix):
     """`--key=value` and `--key` as a dict, and the other arguments. `known` maps every spelling to a name."""
-    found, rest = {}, []
+    values, positional = {}, []
     for argument in arguments:
         if not argument.startswith("-"):
-            rest.append(argument)
+            positional.append(argument)
             continue
         key, equals, value = argument.partition("=")
         key = known.get(key, key)
         if key not in known.values():
             raise not_imitated(f"{prefix} {argument}")
-        found[key] = value if equals else True
-    return found, rest
+        values[key] = value if equals else True
+    return values, positional
 
 
 def same(*names):

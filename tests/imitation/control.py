@@ -25,13 +25,13 @@ def scontrol(folder, arguments):
     raise not_imitated("scontrol " + " ".join(arguments))
 
 
-def _show_config(has):
-    kind = "slurmdbd" if has["accounting"] else "none"
+def _show_config(settings):
+    kind = "slurmdbd" if settings["accounting"] else "none"
     values = {
         "AccountingStorageType": f"accounting_storage/{kind}",
         "ClusterName": "testbed",
         "JobRequeue": "1",
-        "MaxArraySize": str(has["max_array_size"]),
+        "MaxArraySize": str(settings["max_array_size"]),
         "MinJobAge": "300 sec",
         "PreemptMode": "REQUEUE",
     }
@@ -46,8 +46,8 @@ def _show_job(state, job_id, oneline):
             if "_" in job_id and cluster.find(state, job_id.split("_")[0])
             else "slurm_load_jobs error: Invalid job id specified"
         )
-    whole = [job for job in jobs if job["raw"] is None]  # indices that have not started are one record
-    records = [(whole[0], cluster.ranges([job["index"] for job in whole]))] if whole else []
+    pending = [job for job in jobs if job["raw"] is None]  # indices that have not started are one record
+    records = [(pending[0], cluster.ranges([job["index"] for job in pending]))] if pending else []
     records += [(job, job["index"]) for job in jobs if job["raw"] is not None]
     return "".join(_record(state, job, index, oneline) for job, index in records)
 
@@ -83,10 +83,10 @@ def _requeue(state, job_id):
 
 
 def scancel(folder, arguments):
-    asked, ids = options(arguments, {"-n": "--name", **same("--name", "--me")}, "scancel")
+    chosen, ids = options(arguments, {"-n": "--name", **same("--name", "--me")}, "scancel")
     with cluster.opened(folder) as state:
         if state["faults"]["down"]:
-            if asked:
+            if chosen:
                 raise CommandError(f"slurm_load_jobs error: {UNREACHABLE}")
             raise CommandError(
                 "\n".join(f"scancel: error: Kill job error on job id {job_id}: {UNREACHABLE}" for job_id in ids), 8
@@ -95,8 +95,8 @@ def scancel(folder, arguments):
             if not re.fullmatch(r"\d+(_(\d+|\[[\d,-]+\]))?", job_id):
                 raise CommandError(f"scancel: error: Invalid job id {job_id}")
         jobs = [job for job_id in ids for job in cluster.find(state, job_id)] if ids else list(state["jobs"])
-        if "--name" in asked:
-            jobs = [job for job in jobs if job["name"] == asked["--name"]]
+        if "--name" in chosen:
+            jobs = [job for job in jobs if job["name"] == chosen["--name"]]
         jobs = [job for job in jobs if not cluster.ended(job)]
         # SLURM forgets an index that is cancelled by itself before it starts
         forgotten = [job for job in jobs if job["raw"] is None and any("_" in job_id for job_id in ids)]

@@ -167,12 +167,6 @@ class Imitation:
             else:
                 cluster.end(job, "PREEMPTED")
 
-    def hold(self, job_id, reason):
-        """Lets a waiting job wait for a reason that does not end by itself, such as `launch failed requeued held`."""
-        with self._one(job_id) as (_, job):
-            assert job["state"] == "PENDING", job["state"]
-            job["reason"] = reason
-
     def forget(self, job_id):
         """Lets the controller forget a job that has ended, as it does after MinJobAge; accounting remembers it."""
         with self._one(job_id) as (_, job):

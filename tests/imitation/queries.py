@@ -10,28 +10,28 @@ from tests.imitation.answers import CommandError, not_imitated, options, same, u
 def squeue(folder, arguments):
     spelt = {"-h": "--noheader", "-r": "--array", "-o": "--format", "-t": "--states", "-j": "--jobs", "-n": "--name"}
     known = {**spelt, **{name: name for name in (*spelt.values(), "--me")}}
-    asked, rest = options(arguments, known, "squeue")
-    if rest or "--noheader" not in asked or "--array" not in asked or "--format" not in asked:
+    chosen, positional = options(arguments, known, "squeue")
+    if positional or "--noheader" not in chosen or "--array" not in chosen or "--format" not in chosen:
         raise not_imitated("squeue but with --noheader --array --format=")
-    if asked.get("--states", "all") != "all":
-        raise not_imitated(f"squeue --states={asked['--states']}")
+    if chosen.get("--states", "all") != "all":
+        raise not_imitated(f"squeue --states={chosen['--states']}")
     with cluster.opened(folder) as state:
         unless_down(state, "squeue")
         faults = state["faults"]
         pause = faults["hang_seconds"] if faults["squeue_hangs"] else 0.0
         jobs = [job for job in state["jobs"] if not job["forgotten"]]
-        if "--jobs" in asked:
-            ids = asked["--jobs"].split(",")
+        if "--jobs" in chosen:
+            ids = chosen["--jobs"].split(",")
             jobs = [job for job_id in ids for job in cluster.find(state, job_id)]
             if not jobs and len(ids) == 1:
                 raise CommandError("slurm_load_jobs error: Invalid job id specified")
-        if "--name" in asked:
-            jobs = [job for job in jobs if job["name"] in asked["--name"].split(",")]
-        if "--states" not in asked:
+        if "--name" in chosen:
+            jobs = [job for job in jobs if job["name"] in chosen["--name"].split(",")]
+        if "--states" not in chosen:
             jobs = [job for job in jobs if not cluster.ended(job)]
         if faults["squeue_lies_empty"]:
             jobs = []
-        return "".join(_squeue_line(state, job, asked["--format"]) + "\n" for job in jobs), pause
+        return "".join(_squeue_line(state, job, chosen["--format"]) + "\n" for job in jobs), pause
 
 
 def _squeue_line(state, job, form):
@@ -75,20 +75,20 @@ def _duration(seconds):
 def sacct(folder, arguments):
     spelt = {"-n": "--noheader", "-P": "--parsable2", "-X": "--allocations", "-o": "--format", "-j": "--jobs"}
     known = {**spelt, **{name: name for name in (*spelt.values(), "--name")}}
-    asked, rest = options(arguments, known, "sacct")
+    chosen, positional = options(arguments, known, "sacct")
     needed = {"--noheader", "--parsable2", "--allocations", "--format"}
-    if rest or not needed <= asked.keys():
+    if positional or not needed <= chosen.keys():
         raise not_imitated(f"sacct but with {' '.join(sorted(needed))}")
     with cluster.opened(folder) as state:
         if not state["cluster"]["accounting"]:
             raise CommandError("Slurm accounting storage is disabled")
         jobs = [job for job in state["jobs"] if job["start"] or job["index"] is None]  # as in SLURM
-        if "--name" in asked:
-            jobs = [job for job in jobs if job["name"] in asked["--name"].split(",")]
-        if "--jobs" in asked:
-            ids = asked["--jobs"].split(",")
+        if "--name" in chosen:
+            jobs = [job for job in jobs if job["name"] in chosen["--name"].split(",")]
+        if "--jobs" in chosen:
+            ids = chosen["--jobs"].split(",")
             jobs = [job for job in jobs if {job["array"], job["raw"], cluster.label(job)} & set(ids)]
-        fields = [field.partition("%")[0] for field in asked["--format"].split(",")]
+        fields = [field.partition("%")[0] for field in chosen["--format"].split(",")]
         return "".join("|".join(_sacct_field(job, field) for field in fields) + "\n" for job in jobs)
 
 
@@ -96,10 +96,10 @@ def _sacct_field(job, field):
     if field == "State":
         return "CANCELLED by 0" if job["state"] == "CANCELLED" else job["state"]
     if field in ("Submit", "Start", "End"):
-        when = job[field.lower()] or (job["end"] if field == "Start" else None)  # cancelled before it started
+        start = job[field.lower()] or (job["end"] if field == "Start" else None)  # cancelled before it started
         return (
-            time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(when))
-            if when
+            time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(start))
+            if start
             else "None"
             if cluster.ended(job)
             else "Unknown"
@@ -118,23 +118,25 @@ def _sacct_field(job, field):
 
 
 def sinfo(folder, arguments):
-    asked, rest = options(arguments, {"-h": "--noheader", "-o": "--format", **same("--noheader", "--format")}, "sinfo")
-    if rest or {"--noheader", "--format"} - asked.keys():
+    chosen, positional = options(
+        arguments, {"-h": "--noheader", "-o": "--format", **same("--noheader", "--format")}, "sinfo"
+    )
+    if positional or {"--noheader", "--format"} - chosen.keys():
         raise not_imitated("sinfo but with --noheader --format=")
     with cluster.opened(folder) as state:
         unless_down(state, "sinfo")
-        has = state["cluster"]
+        settings = state["cluster"]
     lines = ""
-    for number, name in enumerate(has["partitions"]):
+    for number, name in enumerate(settings["partitions"]):
         values = {
             "R": name,
             "P": name if number else f"{name}*",
             "a": "up",
-            "G": f"gpu:{has['gpu_type']}:{has['gpus']}",
-            "D": str(len(has["nodes"])),
+            "G": f"gpu:{settings['gpu_type']}:{settings['gpus']}",
+            "D": str(len(settings["nodes"])),
             "l": "infinite",
-            "c": str(has["cpus"]),
-            "m": str(has["mb"]),
+            "c": str(settings["cpus"]),
+            "m": str(settings["mb"]),
         }
-        lines += re.sub(r"%([A-Za-z])", lambda match, values=values: values[match[1]], asked["--format"]) + "\n"
+        lines += re.sub(r"%([A-Za-z])", lambda match, values=values: values[match[1]], chosen["--format"]) + "\n"
     return lines

@@ -19,18 +19,18 @@ TIME = re.compile(r"(\d+-)?\d+(:\d+){0,2}")
 
 
 def sbatch(folder, arguments):
-    asked, script, text = _read_script(arguments)
+    chosen, script, text = _read_script(arguments)
     with cluster.opened(folder) as state:
         unless_down(state, "sbatch")
         if _draw(state, "sbatch_refuses"):
             raise CommandError(f"sbatch: error: Batch job submission failed: {UNREACHABLE}")
-        number = _submit(state, asked, script)
+        number = _submit(state, chosen, script)
         _keep(os.path.join(folder, "scripts", number), text)
         lost, hangs = _draw(state, "sbatch_loses_answer"), _draw(state, "sbatch_hangs")
         pause = state["faults"]["hang_seconds"] if hangs else 0.0
     if lost:
         raise CommandError(TIMED_OUT)
-    return (f"{number}\n" if "--parsable" in asked else f"Submitted batch job {number}\n"), pause
+    return (f"{number}\n" if "--parsable" in chosen else f"Submitted batch job {number}\n"), pause
 
 
 def _read_script(arguments):
@@ -49,56 +49,56 @@ def _read_script(arguments):
             "sbatch: error: line must start with #! followed by the path to an interpreter.\n"
             "sbatch: error: For instance: #!/bin/sh"
         )
-    given = []
+    in_script = []
     for line in text.splitlines():
         if line.startswith("#SBATCH"):
-            given += shlex.split(line, comments=False)[1:]
+            in_script += shlex.split(line, comments=False)[1:]
         elif line.strip() and not line.startswith("#"):
             break
-    asked = {}
-    for argument in [*given, *(argument for argument in arguments if argument != path)]:
+    chosen = {}
+    for argument in [*in_script, *(argument for argument in arguments if argument != path)]:
         key, equals, value = argument.partition("=")
         if key not in SBATCH:
             raise CommandError(
                 f"sbatch: unrecognized option '{argument}'\nTry \"sbatch --help\" for more information", 255
             )
-        asked[key] = value if equals else True
-    return asked, os.path.abspath(path), text
+        chosen[key] = value if equals else True
+    return chosen, os.path.abspath(path), text
 
 
-def _submit(state, asked, script):
+def _submit(state, chosen, script):
     """Makes the checks that SLURM makes, in its order, and adds the jobs. Gives the number of the array."""
-    has = state["cluster"]
+    settings = state["cluster"]
     failed = "sbatch: error: Batch job submission failed: "
-    if not TIME.fullmatch(asked.get("--time", "1")):
+    if not TIME.fullmatch(chosen.get("--time", "1")):
         raise CommandError("sbatch: error: Invalid --time specification", 255)
-    partition = asked.get("--partition", has["partitions"][0])
-    if partition not in has["partitions"]:
+    partition = chosen.get("--partition", settings["partitions"][0])
+    if partition not in settings["partitions"]:
         raise CommandError(
             f"sbatch: error: invalid partition specified: {partition}\n{failed}Invalid partition name specified"
         )
-    listed, _, throttle = asked.get("--array", "").partition("%")
+    listed, _, throttle = chosen.get("--array", "").partition("%")
     try:
         indices = cluster.indices(listed) if listed else [None]
-        if listed and max(indices) >= has["max_array_size"]:
+        if listed and max(indices) >= settings["max_array_size"]:
             raise ValueError(listed)
     except ValueError:
         raise CommandError(f"{failed}Invalid job array specification") from None
-    kind, _, count = asked.get("--gpus-per-node", "0").rpartition(":")
-    memory = asked.get("--mem", "0M")
+    kind, _, count = chosen.get("--gpus-per-node", "0").rpartition(":")
+    memory = chosen.get("--mem", "0M")
     if not re.fullmatch(r"\d+M", memory):
         raise not_imitated(f"sbatch --mem={memory}")
-    if int(memory[:-1]) > has["mb"]:
+    if int(memory[:-1]) > settings["mb"]:
         raise CommandError(
             f"sbatch: error: Memory specification can not be satisfied\n{failed}"
             "Requested node configuration is not available"
         )
-    if int(count) > has["gpus"] or kind not in ("", has["gpu_type"]):
+    if int(count) > settings["gpus"] or kind not in ("", settings["gpu_type"]):
         raise CommandError(f"{failed}Requested node configuration is not available")
-    kind, _, after = asked.get("--dependency", "afterany:").partition(":")
+    kind, _, after = chosen.get("--dependency", "afterany:").partition(":")
     if kind != "afterany":
         raise not_imitated(f"sbatch --dependency={kind}")
-    if "--constraint" in asked:
+    if "--constraint" in chosen:
         raise CommandError(f"{failed}Invalid feature specification")
     number = str(state["next"])
     state["next"] += 1
@@ -108,19 +108,19 @@ def _submit(state, asked, script):
                 "array": number,
                 "index": index,
                 "raw": number if index is None else None,
-                "name": asked.get("--job-name", os.path.basename(script)),
+                "name": chosen.get("--job-name", os.path.basename(script)),
                 "partition": partition,
                 "state": "PENDING",
                 "reason": "None",
                 "after": [job for job in after.split(":") if job],
                 "throttle": int(throttle or 0),
-                "nodes": int(asked.get("--nodes", 1)),
+                "nodes": int(chosen.get("--nodes", 1)),
                 "gpus": int(count),
-                "tasks_per_node": int(asked.get("--ntasks-per-node", 1)),
-                "requeue": "--no-requeue" not in asked,
+                "tasks_per_node": int(chosen.get("--ntasks-per-node", 1)),
+                "requeue": "--no-requeue" not in chosen,
                 "restarts": 0,
                 "script": script,
-                "output": asked.get("--output", "slurm-%j.out" if index is None else "slurm-%A_%a.out"),
+                "output": chosen.get("--output", "slurm-%j.out" if index is None else "slurm-%A_%a.out"),
                 "folder": os.getcwd(),
                 "submit": time.time(),
                 "start": None,

@@ -11,14 +11,14 @@ KILL_WAIT = 3
 
 def main(name, folder, arguments):
     """Runs the command once per task and gives the highest exit code. Only the options for files are read."""
-    asked = {}
+    chosen = {}
     while arguments and arguments[0].startswith("-"):
         key, _, value = arguments.pop(0).partition("=")
         if key in ("--output", "--error") and not value:  # both spellings are used
             value = arguments.pop(0)
-        asked[key] = value
+        chosen[key] = value
     per_node = int(os.environ["SLURM_NTASKS_PER_NODE"])
-    tasks = [_start(rank, per_node, asked, arguments) for rank in range(int(os.environ["SLURM_NTASKS"]))]
+    tasks = [_start(rank, per_node, chosen, arguments) for rank in range(int(os.environ["SLURM_NTASKS"]))]
     while any(task.poll() is None for task in tasks):
         if any(task.poll() for task in tasks):
             _end(tasks)
@@ -38,7 +38,7 @@ def _end(tasks):
         task.kill()
 
 
-def _start(rank, per_node, asked, command):
+def _start(rank, per_node, chosen, command):
     variables = {
         **os.environ,
         "SLURM_PROCID": str(rank),
@@ -47,13 +47,13 @@ def _start(rank, per_node, asked, command):
         "SLURM_LAUNCH_NODE_IPADDR": "127.0.0.1",
         "SLURM_STEP_ID": "0",
     }
-    output = _open(asked.get("--output"), variables, sys.stdout)
-    error = _open(asked.get("--error"), variables, output)
+    output = _open(chosen.get("--output"), variables, sys.stdout)
+    error = _open(chosen.get("--error"), variables, output)
     return subprocess.Popen(command, env=variables, stdin=subprocess.DEVNULL, stdout=output, stderr=error)
 
 
-def _open(pattern, variables, otherwise):
-    return open(fill_in(pattern, variables), "ab") if pattern else otherwise
+def _open(pattern, variables, default):
+    return open(fill_in(pattern, variables), "ab") if pattern else default
 
 
 def fill_in(pattern, variables):

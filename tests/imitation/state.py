@@ -69,12 +69,12 @@ def ended(job):
 
 def find(state, job_id):
     """The jobs that SLURM understands by an id: a job, a whole array, an index, or indices as in 12_[1-3]."""
-    base, _, rest = job_id.partition("_")
+    base, _, index_part = job_id.partition("_")
     known = [job for job in state["jobs"] if not job["forgotten"]]
-    if not rest:
+    if not index_part:
         return [job for job in known if base in (job["array"], job["raw"])]
-    wanted = indices(rest.strip("[]"))
-    return [job for job in known if job["array"] == base and job["index"] in wanted]
+    numbers = indices(index_part.strip("[]"))
+    return [job for job in known if job["array"] == base and job["index"] in numbers]
 
 
 def indices(text):
@@ -102,8 +102,8 @@ def reason(state, job):
         return "Dependency"
     if job["nodes"] > len(state["cluster"]["nodes"]):
         return "PartitionNodeLimit"
-    beside = [other for other in state["jobs"] if other["array"] == job["array"] and other["state"] == "RUNNING"]
-    if job["throttle"] and len(beside) >= job["throttle"]:
+    running = [other for other in state["jobs"] if other["array"] == job["array"] and other["state"] == "RUNNING"]
+    if job["throttle"] and len(running) >= job["throttle"]:
         return "JobArrayTaskLimit"
     return "None"
 

@@ -39,7 +39,7 @@ def jobs_of(count, gpus=1):
     """A stage, and `count` stages that wait for it."""
     first = data_stage(0)
     fields = [VAEFields(vae=VAE_PRESETS["tiny"], train=VAETrainSpec(seed=seed)) for seed in range(count)]
-    others = [Stage(slug="vae", fields=one, parents={"data": first.id}) for one in fields]
+    others = [Stage(slug="vae", fields=fields_of_stage, parents={"data": first.id}) for fields_of_stage in fields]
     return [StageJob(first, 0, 0.1, 0.0), *(StageJob(stage, gpus, 0.5, 0.5 * gpus) for stage in others)]
 
 
@@ -52,12 +52,12 @@ def launcher(out, clock=time.time, *, timeout=3600.0, call_timeout=20.0, sleep=N
 
 def queued_stages(slurm, out):
     """How often each stage is in the queue, by the paths in the pickles of the jobs there."""
-    found = Counter()
+    counts = Counter()
     for job in slurm.jobs():
         if job.state in ("PENDING", "RUNNING"):
             submitted = pickle.loads((Path(job.script).parent / f"{job.index}.pkl").read_bytes())  # our own
-            found[Path(submitted.args[0]).name] += 1
-    return found
+            counts[Path(submitted.args[0]).name] += 1
+    return counts
 
 
 def expected(jobs, out):

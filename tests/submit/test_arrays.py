@@ -66,7 +66,7 @@ def test_what_left_the_queue_unfinished_is_submitted_again_and_what_is_complete_
     slurm.fail("3_1")
     clock.sleep(60)
     again = launcher(out, clock).submit("s", jobs, print)
-    assert [one.stages for one in again.submitted if one.runs_stages] == [(jobs[2].stage.id,)]
+    assert [submission.stages for submission in again.submitted if submission.runs_stages] == [(jobs[2].stage.id,)]
 
 
 def test_what_submitit_pickles_is_a_function_and_a_path(slurm, out, clock):

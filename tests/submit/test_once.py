@@ -33,8 +33,8 @@ def start_launcher(out, count):
 def test_sixteen_launchers_of_one_plan_start_no_run_twice(slurm, out):
     launchers = [start_launcher(out, 100) for _ in range(16)]
     for process in launchers:
-        _, said = process.communicate(timeout=120)
-        assert process.returncode == 0, said.decode()
+        _, stderr = process.communicate(timeout=120)
+        assert process.returncode == 0, stderr.decode()
     assert queued_stages(slurm, out) == expected(jobs_of(100), out)
     assert len(slurm.calls("sbatch")) == 1 + 6 + 2
 
@@ -57,7 +57,7 @@ def test_a_submission_that_hangs_after_it_was_accepted_is_found(slurm, out, cloc
     clock.alarms.append((clock.now + 1, lambda: slurm.set(sbatch_hangs=0.0)))
     launcher(out, clock, call_timeout=1.5).submit("s", jobs, print)
     assert queued_stages(slurm, out) == expected(jobs, out)
-    assert all(one.answer == "accepted" for one in Submissions(out).all())
+    assert all(submission.answer == "accepted" for submission in Submissions(out).all())
 
 
 @pytest.mark.parametrize("taken", [True, False])

@@ -2,7 +2,7 @@
 
 import pytest
 
-from scaling.core.attempts import SILENT
+from scaling.core.attempts import SILENT_LIMIT
 from scaling.core.errors import UserError
 from scaling.core.stage_folder import StageFolder
 from slurm.scheduler import FAILURES, LONGEST_PAUSE, FullError, Scheduler, SchedulerDownError
@@ -73,24 +73,28 @@ class FullScheduler(Scheduler):
 
 def test_where_no_more_jobs_are_accepted_the_patrol_is_submitted_first(slurm, out, clock):
     jobs = jobs_of(40)
-    one = launcher(out, clock)
-    one.scheduler = one.retrier.scheduler = FullScheduler(out / "slurm", clock=clock)
-    one.scheduler.room = 1 + 1 + 17
-    done = one.submit("s", jobs, print)
+    patient_launcher = launcher(out, clock)
+    patient_launcher.scheduler = patient_launcher.retrier.scheduler = FullScheduler(out / "slurm", clock=clock)
+    patient_launcher.scheduler.room = 1 + 1 + 17
+    done = patient_launcher.submit("s", jobs, print)
     assert "job submit limit" in done.queue_full
-    assert [(each.role, len(each.job_ids)) for each in done.submitted] == [("patrol", 1), ("stages", 1), ("stages", 17)]
+    assert [(submission.role, len(submission.job_ids)) for submission in done.submitted] == [
+        ("patrol", 1),
+        ("stages", 1),
+        ("stages", 17),
+    ]
     assert queued_stages(slurm, out)[out.name] == 1
     launcher(out, clock).submit("s", jobs, print)
     assert queued_stages(slurm, out) == expected(jobs, out)
 
 
 def test_an_array_that_would_never_be_accepted_is_a_user_error(slurm, out, clock):
-    one = launcher(out, clock)
-    one.scheduler = one.retrier.scheduler = FullScheduler(out / "slurm", clock=clock)
-    one.scheduler.room = 3
+    patient_launcher = launcher(out, clock)
+    patient_launcher.scheduler = patient_launcher.retrier.scheduler = FullScheduler(out / "slurm", clock=clock)
+    patient_launcher.scheduler.room = 3
     StageFolder.create(out / "runs", jobs_of(9)[0].stage).finish()
     with pytest.raises(UserError, match=r"takes no array of 9 jobs .* give a smaller max_array_size"):
-        one.submit("s", jobs_of(9), print)
+        patient_launcher.submit("s", jobs_of(9), print)
 
 
 def test_jobs_that_never_start_to_work_are_not_submitted_without_end(slurm, out, clock):
@@ -106,5 +110,5 @@ def test_jobs_that_never_start_to_work_are_not_submitted_without_end(slurm, out,
             slurm.start(job.id)
             slurm.fail(job.id, "FAILED", "127:0")
         clock.sleep(100)
-    assert tried == SILENT
+    assert tried == SILENT_LIMIT
     assert "ended before they started to work" in done.blocked[jobs[1].id]

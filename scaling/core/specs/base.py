@@ -52,16 +52,16 @@ def load_yaml(path: Path) -> Any:
 
 def _first_problem(kind: type[Spec], error: ValidationError) -> str:
     # A misspelt field is also a missing one: say the misspelling.
-    problem = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
+    problem = min(error.errors(), key=lambda entry: entry["type"] != "extra_forbidden")
     field = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
         known = list(_model_at(kind, problem["loc"][:-1]).model_fields)
-        near = get_close_matches(str(problem["loc"][-1]), known, n=1)
-        hint = f"did you mean '{near[0]}'?" if near else f"known fields: {', '.join(known)}"
+        close_names = get_close_matches(str(problem["loc"][-1]), known, n=1)
+        hint = f"did you mean '{close_names[0]}'?" if close_names else f"known fields: {', '.join(known)}"
         return f"{field}: unknown field; {hint}"
     message = problem["msg"].removeprefix("Value error, ")
-    found = "" if problem["type"] in ("missing", "value_error") else f" (found {problem['input']!r})"
-    return f"{field}: {message}{found}" if field else f"{message}{found}"
+    value = "" if problem["type"] in ("missing", "value_error") else f" (found {problem['input']!r})"
+    return f"{field}: {message}{value}" if field else f"{message}{value}"
 
 
 def _model_at(kind: type[Spec], path: tuple[str | int, ...]) -> type[Spec]:
@@ -76,4 +76,4 @@ def _model_at(kind: type[Spec], path: tuple[str | int, ...]) -> type[Spec]:
 def _classes(annotation: Any) -> list[type[Spec]]:
     if isinstance(annotation, type) and issubclass(annotation, Spec):
         return [annotation]
-    return [found for part in getattr(annotation, "__args__", ()) for found in _classes(part)]
+    return [class_ for part in getattr(annotation, "__args__", ()) for class_ in _classes(part)]

@@ -23,7 +23,7 @@ class Segments:
     def __init__(self, lengths: Sequence[int], device: torch.device) -> None:
         """lengths: the number of tokens of each sequence, in their order."""
         self.lengths, self.device = tuple(lengths), device
-        self.runs = [(len(list(same)), length) for length, same in groupby(self.lengths)]
+        self.runs = [(len(list(neighbors)), length) for length, neighbors in groupby(self.lengths)]
         """(count, length) of neighbors of equal length."""
         self.uniform = len(self.runs) == 1
         """Whether all sequences are equally long."""

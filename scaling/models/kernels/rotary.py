@@ -33,7 +33,7 @@ class _NormalizeAndRotate(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: FunctionCtx, x: Tensor, gain: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        gain, cos, sin = (each.to(x.dtype) for each in (gain, cos, sin))
+        gain, cos, sin = (tensor.to(x.dtype) for tensor in (gain, cos, sin))
         wide = torch.promote_types(x.dtype, torch.float32)
         inverse_rms = torch.rsqrt(x.to(wide).square().mean(-1, keepdim=True) + EPS).to(x.dtype)
         unit = x * inverse_rms

@@ -1,4 +1,4 @@
-"""A SLURM that tests ask, a real one or the imitation, with the same methods."""
+"""The SLURM under test, a real one or the imitation, with the same methods."""
 
 import re
 import time
@@ -8,7 +8,7 @@ SECONDS = 40
 QUEUE = ("squeue", "--noheader", "--array", "--me")
 
 
-class Asked:
+class SlurmUnderTest:
     """A SLURM under test. Real jobs wait for a file to appear, so that a test decides how long they run."""
 
     def __init__(self, slurm, folder):
@@ -21,35 +21,35 @@ class Asked:
         path = self.folder / "job.sh"
         file = f'"{self.folder}/$SLURM_JOB_ID"'
         waits = f"until [ -e {file} ]; do sleep 0.05; done\nexit $(cat {file})"
-        given = [f"--job-name={self.name}", f"--output={self.folder}/out", *options]
-        lines = ["#!/bin/bash", *(f"#SBATCH {option}" for option in given), text or waits]
+        all_options = [f"--job-name={self.name}", f"--output={self.folder}/out", *options]
+        lines = ["#!/bin/bash", *(f"#SBATCH {option}" for option in all_options), text or waits]
         path.write_text("\n".join(lines) + "\n")
         return str(path)
 
     def submit(self, *options, text=None):
-        done = self.run("sbatch", "--parsable", self.script(*options, text=text))
-        assert (done.returncode, done.stderr) == (0, "")
-        assert re.fullmatch(r"\d+\n", done.stdout)
-        return done.stdout.strip()
+        process = self.run("sbatch", "--parsable", self.script(*options, text=text))
+        assert (process.returncode, process.stderr) == (0, "")
+        assert re.fullmatch(r"\d+\n", process.stdout)
+        return process.stdout.strip()
 
     def queue(self, form="%i|%T|%r", *options):
-        done = self.run(*QUEUE, f"--name={self.name}", f"--format={form}", *options)
-        assert (done.returncode, done.stderr) == (0, "")
-        return sorted(done.stdout.splitlines())
+        process = self.run(*QUEUE, f"--name={self.name}", f"--format={form}", *options)
+        assert (process.returncode, process.stderr) == (0, "")
+        return sorted(process.stdout.splitlines())
 
     def wait_for(self, line, form="%i|%T"):
         deadline = time.monotonic() + SECONDS
-        while line not in (seen := self.queue(form, "--states=all")):
-            assert time.monotonic() < deadline, f"{line} not among {seen}"
+        while line not in (lines := self.queue(form, "--states=all")):
+            assert time.monotonic() < deadline, f"{line} not among {lines}"
             time.sleep(0.1)
 
     def raw(self, job):
         """The job's own number, which an index of an array has besides the number of its array."""
-        done = self.run("scontrol", "show", "job", "--oneliner", job)
-        return re.match(r"JobId=(\d+) ", done.stdout)[1]
+        process = self.run("scontrol", "show", "job", "--oneliner", job)
+        return re.match(r"JobId=(\d+) ", process.stdout)[1]
 
 
-class Real(Asked):
+class Real(SlurmUnderTest):
     is_real = True
 
     def running(self, *jobs):
@@ -61,7 +61,7 @@ class Real(Asked):
         self.wait_for(f"{job}|{state}")
 
 
-class Imitated(Asked):
+class Imitated(SlurmUnderTest):
     is_real = False
 
     def running(self, *jobs):
@@ -72,5 +72,5 @@ class Imitated(Asked):
         self.slurm.fail(job, state, f"{exit_code}:0")
 
 
-def answer(done):
-    return done.returncode, done.stdout, done.stderr
+def answer(process):
+    return process.returncode, process.stdout, process.stderr
