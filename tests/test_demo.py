@@ -180,6 +180,7 @@ def test_real_videos_end_to_end(tmp_path):
     assert data.shape["sizes"] > 1
 
 
+@pytest.mark.slow
 def test_another_vae_in_the_same_folder_makes_runs_of_its_own(finished, tmp_path):
     """Old runs stay, and neither the forecast nor the page takes them for its own."""
     out, outcome = finished
