@@ -3,10 +3,11 @@
 Complete stages are not done again.
 """
 
-import os
 from pathlib import Path
 
 from scaling.core.errors import UserError
+from scaling.core.machine import usable_cores, usable_memory
+from slurm.local_precision import choose_precision
 from slurm.local_stages import execute
 from slurm.progress import stage_progress
 from sweeps.controller import Controller
@@ -19,7 +20,11 @@ def run_sweep(sweep: SweepSpec | StudySpec, out: Path, commands: tuple[str, ...]
 
     Raises what `execute` and the controller raise.
     """
-    runs, hardware = _writable(out) / "runs", sweep.hardware
+    runs = _writable(out) / "runs"
+    hardware = sweep.hardware.on_machine(usable_cores(), usable_memory())
+    precision = choose_precision(sweep.replace(hardware=hardware), out)
+    hardware = hardware.replace(engine=hardware.engine.replace(precision=precision))
+    sweep = sweep.replace(hardware=hardware)
     controller = Controller(sweep, out)
     completed = None
     while current := controller.next():
@@ -29,7 +34,7 @@ def run_sweep(sweep: SweepSpec | StudySpec, out: Path, commands: tuple[str, ...]
             )
         with stage_progress(current.title) as watch:
             execute(
-                current.stages, runs, jobs=hardware.jobs, cores=os.cpu_count() or 1, gpus=hardware.gpus, watch=watch
+                current.stages, runs, jobs=hardware.jobs or 1, cores=usable_cores(), gpus=hardware.gpus, watch=watch
             )
         completed = current
     return controller.finish(commands)

@@ -6,22 +6,32 @@ from pydantic import Field, model_validator
 
 from scaling.core.specs import EngineSpec, Spec
 
+JOB_BYTES = 1.5e9
+"""Memory for one job on a CPU. Peak of the sweep `demo` on two cores: see docs/machines.md."""
+MOST_PROCESSES = 4
+"""Most ranks of a CPU job that has the machine to itself. With more, a batch of 16 clips gives each too few."""
+
 
 class HardwareSpec(Spec):
-    """What a plan assumes of the machine. It is not part of any id: results depend on it in their last bits only."""
+    """What a plan assumes of the machine. It is not part of any id: results depend on it by rounding only. What is null
+    follows from the machine on which the sweep runs: its cores and its memory, or those of the container."""
 
     flops_per_second: float = Field(1e11, gt=0)
     """Training speed of one job, all its devices together, as measured or assumed."""
-    jobs: int = Field(2, ge=1)
-    """Number of jobs at a time."""
+    jobs: int | None = Field(None, ge=1)
+    """Number of jobs at a time. Null: one for each core, if memory suffices."""
     gpus: int = Field(0, ge=0)
     """GPUs of one job; 0 trains on the CPU."""
     price_per_hour: float = Field(0.0, ge=0)
     """Price in US dollars of one GPU, or of the whole machine where it has none."""
     threads: int = Field(1, ge=1)
     """CPU threads of a small job."""
-    target_threads: int = Field(2, ge=1)
-    """CPU threads of a job that has the machine to itself: the VAE, the latents, the target run."""
+    target_threads: int | None = Field(None, ge=1)
+    """CPU threads of a process of a job that has the machine to itself: the VAE, the latents, the target run. Null:
+    all cores, divided among its processes."""
+    target_processes: int | None = Field(None, ge=1)
+    """Processes that train together in a job that has a CPU to itself: the VAE and the target run. Null: one for each
+    core, four at most."""
     engine: EngineSpec = EngineSpec()
     """How training uses the machine of its job, except for the threads, which are given above."""
 
@@ -31,15 +41,35 @@ class HardwareSpec(Spec):
             raise ValueError("engine.threads: give 'threads' and 'target_threads' instead")
         if self.gpus and self.engine.processes != self.gpus:
             raise ValueError(f"engine.processes is {self.engine.processes}: make it {self.gpus}, one for each GPU")
+        if not self.gpus and self.engine.processes != 1:
+            raise ValueError("engine.processes: give 'target_processes' instead, which counts on a CPU")
+        if self.gpus and self.target_processes is not None:
+            raise ValueError("target_processes: on GPUs there is one process for each; leave it out")
         return self
 
-    def threads_of(self, *, alone: bool) -> EngineSpec:
-        """The engine of a stage that does not train a DiT, one process."""
-        return EngineSpec(threads=self.target_threads if alone else self.threads)
+    def on_machine(self, cores: int, memory: float) -> "HardwareSpec":
+        """The same with every null filled in, for a machine with these cores and bytes of memory."""
+        jobs = self.jobs or max(1, min(cores, int(memory / JOB_BYTES)))
+        if self.gpus:
+            return self.replace(jobs=jobs, target_threads=self.target_threads or self.threads)
+        processes = self.target_processes or max(1, min(cores, MOST_PROCESSES, int(memory / JOB_BYTES)))
+        threads = self.target_threads or max(1, cores // processes)
+        return self.replace(jobs=jobs, target_threads=threads, target_processes=processes)
+
+    def single(self, *, alone: bool) -> EngineSpec:
+        """The engine of a stage that trains nothing: one process. One that has the machine to itself has a thread for
+        each core that training would use."""
+        threads = self.threads
+        if alone and self.target_threads is not None:
+            threads = self.target_threads * (self.target_processes or 1)
+        return EngineSpec(threads=threads, precision=self.engine.precision)
 
     def training(self, *, alone: bool) -> EngineSpec:
         """The engine of a stage that trains a DiT."""
-        return self.engine.replace(threads=self.target_threads if alone else self.threads)
+        if not alone:
+            return self.engine.replace(threads=self.threads)
+        processes = self.engine.processes if self.gpus else self.target_processes or 1
+        return self.engine.replace(threads=self.target_threads or self.threads, processes=processes)
 
     def training_vae(self) -> EngineSpec:
         """The engine of the stage that trains the VAE, which has the machine to itself: like a DiT's, but its weights

@@ -165,7 +165,7 @@ class StageBuilder:
         return {"vae": shared.vae.id, "latents": shared.latents.id}
 
     def _engine(self, *, alone: bool) -> EngineSpec:
-        return self.hardware.threads_of(alone=alone)
+        return self.hardware.single(alone=alone)
 
     def _training_engine(self, run: Run) -> EngineSpec:
         return self.hardware.training(alone=run.alone)

@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 from scaling.core.events import Events
+from scaling.core.precision import using_precision
 from scaling.core.specs import DiTSpec, EngineSpec, OptimSpec, VAESpec, VAEStage, VAETrainSpec
 from scaling.diffusion.flow import seeded_noise
 from scaling.diffusion.latents import LatentSet
@@ -43,7 +44,7 @@ class Killed(BaseException):
     pass
 
 
-def train(latents, folder, engine, optimizer="adamw", precision="32-true", until=STEPS, weights_callbacks=None):
+def train(latents, folder, engine, optimizer="adamw", precision="fp32", until=STEPS, weights_callbacks=None):
     """Trains a DiT. Raises Killed before the update `until`, as if the process had died there."""
     torch.manual_seed(0)
     data, optim = LatentSet(latents, held_out=False, patch=2), OPTIM[optimizer]
@@ -60,16 +61,8 @@ def train(latents, folder, engine, optimizer="adamw", precision="32-true", until
     folder.mkdir(parents=True, exist_ok=True)
     events = Events(folder / "events.jsonl")
     where = folder / "checkpoints"
-    fit(
-        module,
-        batch,
-        where,
-        events,
-        every=EVERY,
-        engine=engine,
-        precision=precision,
-        weights_callbacks=weights_callbacks,
-    )
+    with using_precision(precision):
+        fit(module, batch, where, events, every=EVERY, engine=engine, weights_callbacks=weights_callbacks)
     return module
 
 
@@ -85,7 +78,8 @@ def train_vae(folder):
     module = VAEModule(vae, spec)
     folder.mkdir(parents=True, exist_ok=True)
     engine, events = EngineSpec(processes=world_size()), Events(folder / "events.jsonl")
-    fit(module, crops, folder / "checkpoints", events, every=1, engine=engine, precision="32-true")
+    with using_precision("fp32"):
+        fit(module, crops, folder / "checkpoints", events, every=1, engine=engine)
     return module
 
 
@@ -103,11 +97,11 @@ WHOLE = {
     "ddp": {"engine": REPLICATE},
     "ddp-micro": {"engine": REPLICATE.replace(micro_tokens=12)},
     "ddp-muon": {"engine": REPLICATE, "optimizer": "muon"},
-    "ddp-bf16": {"engine": REPLICATE, "optimizer": "muon", "precision": "bf16-mixed"},
+    "ddp-bf16": {"engine": REPLICATE, "optimizer": "muon", "precision": "bf16"},
     "fsdp": {"engine": SHARD},
     "fsdp-micro": {"engine": SHARD.replace(micro_tokens=12, checkpoint_activations=True)},
     "fsdp-muon": {"engine": SHARD, "optimizer": "muon"},
-    "fsdp-bf16": {"engine": SHARD, "optimizer": "muon", "precision": "bf16-mixed"},
+    "fsdp-bf16": {"engine": SHARD, "optimizer": "muon", "precision": "bf16"},
 }
 """Trainings from beginning to end, by name."""
 

@@ -54,6 +54,12 @@ class Assessment:
     def warnings(self) -> tuple[str, ...]:
         """What an analyst should know before using the law."""
         warnings = [self.fit.reason] if self.fit.reason else []
+        precisions = self.table.runs["precision"].dropna().unique() if "precision" in self.table.runs else ()
+        if len(precisions) > 1:
+            warnings.append(
+                f"runs in {' and '.join(sorted(map(str, precisions)))} are mixed, whose losses differ by rounding; "
+                "--where precision=... keeps one of them"
+            )
         for name in self.fit.form.exponents:
             low, high = self.intervals.get(name, (0.0, 0.0))
             if high - low > WIDE * self.fit.params[name]:

@@ -2,6 +2,7 @@
 used or asked for help."""
 
 import errno
+import os
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -33,6 +34,9 @@ VERBS = {
 }
 """Each verb is a module beside this one, whose docstring of `run` is its help. The summaries are in this table so that
 listing the verbs imports none of them."""
+
+# Pydantic would read the metadata of every installed package to look for plugins, of which none is used here.
+os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
 
 GENERAL_OPTIONS = {
     "--help": "print this page; 'scaling VERB --help' prints the options of a verb",

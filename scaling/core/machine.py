@@ -1,12 +1,26 @@
-"""The cores and the memory that this process may use: a container's limit counts, not what the host has."""
+"""The machine that this process runs on: its processor, and the cores and memory that may be used. A container's limit
+counts, not what the host has."""
 
 import math
 import os
+import platform
 from collections.abc import Iterator
 from pathlib import Path
 
 CGROUPS = Path("/sys/fs/cgroup")
+VECTOR_FEATURES = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "bf16", "sve")
 OWN_CGROUPS = Path("/proc/self/cgroup")
+
+
+def processor() -> str:
+    """The processor's name, its architecture, and those of its vector instructions that products are made of."""
+    facts: dict[str, str] = {}
+    for line in _text(Path("/proc/cpuinfo")).splitlines():  # the first processor's; there is no such file but on Linux
+        name, _, value = line.partition(":")
+        facts.setdefault(name.strip(), value.strip())
+    features = facts.get("flags", facts.get("Features", "")).split()
+    name = facts.get("model name") or facts.get("CPU part") or platform.processor()
+    return " ".join(part for part in (name, platform.machine(), *(f for f in VECTOR_FEATURES if f in features)) if part)
 
 
 def usable_cores() -> int:

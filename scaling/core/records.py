@@ -8,7 +8,7 @@ from pydantic import Field
 
 from scaling.core.errors import UserError
 from scaling.core.label import Label
-from scaling.core.specs import EngineSpec, Spec, parse_spec
+from scaling.core.specs import EngineSpec, Precision, Spec, parse_spec
 from scaling.core.store import read_document, write_document
 
 if TYPE_CHECKING:
@@ -95,6 +95,10 @@ class RunRecord(Label):
     """Time that the last attempt took."""
     device: str | None = None
     """Kind of the device that did the work, `cuda` or `cpu`."""
+    processor: str | None = None
+    """Name of the processor, with its vector instructions."""
+    precision: Precision | None = None
+    """Precision of the matrix products and convolutions."""
     engine: EngineSpec | None = None
     """How the machine did the work."""
     mfu: float | None = None

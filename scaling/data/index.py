@@ -6,7 +6,6 @@ readable or not, so it can be computed again without decoding a video (`scaling.
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import TypedDict
 
 from scaling.core.errors import UserError
+from scaling.core.machine import usable_cores
 from scaling.core.specs import Spec, parse_spec
 from scaling.core.store import read_document, write_document
 from scaling.data.captions import file_caption, read_captions
@@ -142,7 +142,7 @@ def examine(
             return file.replace(problem=str(problem))
 
     files = []
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoding and hashing release the interpreter's lock
+    with ThreadPoolExecutor(usable_cores()) as pool:  # decoding and hashing release the interpreter's lock
         for file in pool.map(examine_file, paths):
             files.append(file)
             if progress is not None:

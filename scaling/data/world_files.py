@@ -10,7 +10,6 @@ A file that exists is complete, so a run that was killed continues where it stop
 
 import json
 import multiprocessing
-import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from scaling.core.errors import UserError
+from scaling.core.machine import usable_cores
 from scaling.core.specs import WorldSpec, parse_spec
 from scaling.core.store import read_document, replacing, write_document
 from scaling.data.video import write_video
@@ -78,7 +78,7 @@ def _write_videos(
 ) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     """Writes the videos in order; yields the rows of captions.jsonl and states.jsonl of each."""
     write = partial(_write_world, folder, spec)
-    workers = min(processes or os.cpu_count() or 1, spec.count)
+    workers = min(processes or usable_cores(), spec.count)
     if workers == 1:
         yield from map(write, range(spec.count))
         return

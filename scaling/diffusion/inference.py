@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from scaling.core.stage_fields import DiTFields, VAEFields
 from scaling.core.stage_folder import StageFolder
 from scaling.diffusion.latents import LatentSet
+from scaling.distributed.precision import autocast
 from scaling.models.causal import FeatureCache
 from scaling.models.dit import DiT
 from scaling.models.vae import VAE, to_float, to_uint8
@@ -100,13 +101,13 @@ def _latents_at_once(vae: VAE, height: int, width: int) -> int:
 
 @torch.no_grad()
 def _encode(vae: VAE, chunk: np.ndarray, cache: FeatureCache) -> torch.Tensor:
-    with torch.autocast(device().type, torch.bfloat16):
+    with autocast():
         mean, _ = vae.encode(to_float(torch.from_numpy(chunk).to(device())), cache)
     return mean.float().cpu()
 
 
 @torch.no_grad()
 def _decode(vae: VAE, chunk: torch.Tensor, cache: FeatureCache) -> np.ndarray:
-    with torch.autocast(device().type, torch.bfloat16):
+    with autocast():
         pixels: np.ndarray = to_uint8(vae.decode(chunk.to(device()), cache)).cpu().numpy()
     return pixels

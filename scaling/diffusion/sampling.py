@@ -15,6 +15,7 @@ from scaling.accounting.geometry import Grid, token_grid
 from scaling.core.specs import EvalSpec, Solver
 from scaling.diffusion.flow import mix, seeded_noise, to_velocity
 from scaling.diffusion.solvers import integrate, times
+from scaling.distributed.precision import autocast
 from scaling.models.dit import DiT, patchify, unpatchify
 from scaling.text.encoded_captions import EncodedCaptions
 
@@ -137,7 +138,7 @@ def _sample_batch(
         noisy = z.repeat(halves, 1, 1).flatten(0, 1)
         conditioning_tokens = None if conditioning is None else token_mask.repeat(clips)
         t_flow = torch.full((clips,), t, device=device)
-        with torch.autocast(device.type, torch.bfloat16):
+        with autocast():
             output = model(noisy, [grid] * clips, t_flow, text.states, text.mask, text.pooled, conditioning_tokens)
         velocities = to_velocity(output, noisy, torch.tensor(t), model.spec.prediction)
         velocities = velocities.reshape(halves, *z.shape)  # (halves, clips, tokens, c)

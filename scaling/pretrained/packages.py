@@ -39,14 +39,18 @@ class Package:
         return f"{self.name}=={self.version}"
 
 
+def cache_folder() -> Path:
+    """The folder of everything that is kept between sweeps."""
+    return Path(os.environ.get("SCALING_CACHE") or Path.home() / ".cache" / "scaling")
+
+
 def cached(package: Package, convert: Callable[[Path, Path], None]) -> Path:
     """The folder of the converted files of a package. It is made if it is missing or has been changed.
 
     `convert(archive, folder)` writes the files. If two processes call this at the same time, the second waits for the
     first.
     """
-    root = Path(os.environ.get("SCALING_CACHE") or Path.home() / ".cache" / "scaling")
-    folder = root / f"{package.name}-{package.version}"
+    folder = cache_folder() / f"{package.name}-{package.version}"
     folder.mkdir(parents=True, exist_ok=True)
     manifest = folder / "manifest.json"
     with locked(folder / "lock"):

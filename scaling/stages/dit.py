@@ -22,6 +22,7 @@ from scaling.diffusion.inference import load_dit
 from scaling.diffusion.latents import LatentSet
 from scaling.distributed.devices import current_device, peak_flops
 from scaling.distributed.group import process_group
+from scaling.distributed.precision import current_precision
 from scaling.distributed.ranks import rank
 from scaling.distributed.shards import full_on_first_rank
 from scaling.stages import training_ranks
@@ -81,6 +82,7 @@ def work(folder: StageFolder, stage: Stage, events: Events) -> RunRecord:
         metrics=() if result.diverged else _measure(folder, fields),
         diverged_at=result.updates_done if result.diverged else None,
         device=current_device().type,
+        precision=current_precision(),
         flops_per_second=flops_per_second,
         mfu=flops_per_second / (peak * stage.engine.processes) if flops_per_second and peak else None,
     )

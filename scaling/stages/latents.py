@@ -17,6 +17,7 @@ from scaling.data.video import Frames
 from scaling.diffusion.inference import encode, load_vae
 from scaling.diffusion.latents import LatentWriter
 from scaling.distributed.devices import current_device
+from scaling.distributed.precision import current_precision
 from scaling.stages.data import load_clips
 from scaling.text.load import load_text_encoder
 
@@ -45,6 +46,7 @@ def work(folder: StageFolder, stage: Stage, events: Events) -> RunRecord:
         unique_clips=len(clip_list.training),
         shape={"held_out": len(clip_list.held_out), "captions": len(writer.captions)},
         device=current_device().type,
+        precision=current_precision(),
     )
 
 

@@ -16,6 +16,7 @@ from scaling.diffusion.inference import decode, load_dit, load_vae
 from scaling.diffusion.latents import LatentSet
 from scaling.diffusion.sampling import BATCH_CLIPS, Sampler, sample
 from scaling.distributed.devices import current_device
+from scaling.distributed.precision import current_precision
 from scaling.metrics.i3d import I3D
 from scaling.stages.data import load_clips
 from scaling.stages.distance import distance_to_reference
@@ -62,6 +63,7 @@ def work(folder: StageFolder, stage: Stage, events: Events) -> RunRecord:
         data_id=reference.stage().parents["data"],
         metrics=distance_to_reference(reference, all_features, evaluation.seed, settings),
         device=current_device().type,
+        precision=current_precision(),
     )
 
 

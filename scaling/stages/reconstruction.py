@@ -11,6 +11,7 @@ from scaling.core.stage_folder import StageFolder
 from scaling.data.frames import read_frames
 from scaling.diffusion.inference import decode, encode, load_vae
 from scaling.distributed.devices import current_device
+from scaling.distributed.precision import current_precision
 from scaling.metrics.i3d import I3D
 from scaling.stages.data import load_clips
 from scaling.stages.distance import distance_to_reference
@@ -37,4 +38,5 @@ def work(folder: StageFolder, stage: Stage, events: Events) -> RunRecord:
         data_id=reference.stage().parents["data"],
         metrics=distance_to_reference(reference, features, fields.seed, {}, name="rfvd"),
         device=current_device().type,
+        precision=current_precision(),
     )

@@ -8,6 +8,8 @@ from pathlib import Path
 from scaling.core.attempts import stage_to_try
 from scaling.core.errors import NoSpaceError, UserError
 from scaling.core.events import Events
+from scaling.core.machine import processor
+from scaling.core.precision import request_precision
 from scaling.core.records import RunRecord, write_record
 from scaling.core.stage import Stage
 from scaling.core.stage_folder import StageFolder
@@ -52,12 +54,14 @@ def _work(folder: StageFolder, stage: Stage, events: Events) -> RunRecord:
             f"{folder.path}: memory ran out, and a {stage.kind} stage has no batches that could be made smaller; "
             "run it on a machine with more memory"
         )
+    request_precision(stage.engine.precision)
     start = time.monotonic()
     record = stage_module(stage).work(folder, stage, events)
     return record.replace(
         **stage.label.model_dump(),
         parents=stage.parents,
         engine=stage.engine,
+        processor=processor(),
         wall_seconds=round(time.monotonic() - start, 3),
         versions=versions(*PACKAGES),
         git_revision=git_revision(),

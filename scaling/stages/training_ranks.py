@@ -11,6 +11,7 @@ from pathlib import Path
 from scaling.core.attempts import stage_to_try
 from scaling.core.errors import UserError
 from scaling.core.events import Events
+from scaling.core.precision import request_precision
 from scaling.core.stage import Stage
 from scaling.core.stage_folder import StageFolder
 from scaling.distributed.ranks import exit_now, exit_with_parent, in_slurm, rank, run_together
@@ -35,6 +36,7 @@ def train_as_rank(folder: StageFolder) -> None:
     """Trains as the rank that the environment names, in an attempt that another process has claimed. Raises what the
     training raises, and writes the reason to the event log of the rank."""
     stage = stage_to_try(folder)
+    request_precision(stage.engine.precision)
     try:
         training_module(stage).train(folder, stage, folder.events_of_attempt())
     except Exception as error:

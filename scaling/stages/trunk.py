@@ -14,6 +14,7 @@ from scaling.core.stage_fields import TrainingFields
 from scaling.core.stage_folder import StageFolder
 from scaling.distributed.devices import current_device
 from scaling.distributed.group import process_group
+from scaling.distributed.precision import current_precision
 from scaling.distributed.ranks import rank
 from scaling.stages import training_ranks
 from scaling.stages.dit_training import DiTTraining, updates_of_trunk
@@ -55,4 +56,5 @@ def work(folder: StageFolder, stage: Stage, events: Events) -> RunRecord:
         spent_flops=result.spent_flops(updates_of_trunk(folder, stage)),
         steps=result.updates_done,
         device=current_device().type,
+        precision=current_precision(),
     )

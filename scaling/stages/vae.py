@@ -25,6 +25,7 @@ from scaling.data.video import write_video
 from scaling.diffusion.inference import decode, encode, load_vae
 from scaling.distributed.devices import current_device
 from scaling.distributed.group import process_group
+from scaling.distributed.precision import current_precision
 from scaling.distributed.ranks import rank, world_size
 from scaling.metrics.fidelity import Fidelity
 from scaling.models.causal import Causal
@@ -99,6 +100,7 @@ def work(folder: StageFolder, stage: Stage, events: Events) -> RunRecord:
         steps=fields.train.steps,
         metrics=_measure(folder, held_out[:MEASURED_CLIPS], fidelity),
         device=current_device().type,
+        precision=current_precision(),
     )
 
 

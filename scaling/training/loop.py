@@ -24,9 +24,10 @@ from torch.utils.data import DataLoader, Dataset
 
 from scaling.core import signals
 from scaling.core.events import Events
-from scaling.core.specs import EngineSpec
+from scaling.core.specs import EngineSpec, Precision
 from scaling.distributed.devices import current_device
 from scaling.distributed.group import all_gather
+from scaling.distributed.precision import current_precision
 from scaling.distributed.ranks import in_slurm, rank, ranks_on_node, world_size
 from scaling.distributed.shards import full_on_first_rank
 from scaling.training import checkpoints
@@ -43,8 +44,8 @@ TIMED_UPDATES = 8
 FIRST_SAVE_SECONDS = 5.0
 """Assumed duration of saving a checkpoint, until one was saved."""
 
-LightningPrecision = Literal["bf16-mixed", "32-true"]
-"""Float32 weights with bfloat16 products; or float32 throughout, for tests that must tell rounding from mistakes."""
+LIGHTNING_PRECISION: dict[Precision, Literal["bf16-mixed", "32-true"]] = {"bf16": "bf16-mixed", "fp32": "32-true"}
+"""What Lightning calls a precision."""
 
 WeightsCallback = Callable[[dict[str, Tensor]], None]
 """A function that is called on the first rank at some point of the training, with the full averaged weights at that
@@ -156,7 +157,6 @@ def fit(
     until: int | None = None,
     start: Path | None = None,
     engine: EngineSpec | None = None,
-    precision: LightningPrecision = "bf16-mixed",
 ) -> float | None:
     """Trains to the last step, or to `until`. `make_batch` maps the number of an update to this rank's micro-batches.
     `folder` holds the checkpoints, at least one for every `every` updates; if it has none, training continues from the
@@ -197,7 +197,7 @@ def fit(
         strategy=_strategy(engine),
         plugins=_environment(),
         use_distributed_sampler=False,
-        precision=precision,
+        precision=LIGHTNING_PRECISION[current_precision()],
         max_epochs=1,
         logger=False,
         enable_checkpointing=False,

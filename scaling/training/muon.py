@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from scaling.distributed.precision import product_dtype
 from scaling.distributed.shards import local, shard, unshard
 
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
@@ -64,9 +65,10 @@ class Muon(torch.optim.Optimizer):
         buffers = [local(self.state[p]["momentum"]) for p in parameters]
         torch._foreach_lerp_(buffers, grads, 1 - group["momentum"])
         nesterov = torch._foreach_lerp(grads, buffers, group["momentum"])
-        # In bfloat16, as in the original: on a CPU this is three times faster than float32 on one thread, and ten times
-        # on two. If a matrix is sharded among ranks, every rank orthogonalizes all of it.
-        stacked = torch.stack([unshard(n.bfloat16(), p) for n, p in zip(nesterov, parameters, strict=True)])
+        # In the precision of all products: the original takes bfloat16, which is slow where a processor does not have
+        # it. If a matrix is sharded among ranks, every rank orthogonalizes all of it.
+        dtype = product_dtype()
+        stacked = torch.stack([unshard(n.to(dtype), p) for n, p in zip(nesterov, parameters, strict=True)])
         parts = group["parts"]
         stacked = stacked.reshape(len(parameters) * parts, rows // parts, columns)
         # The scale makes the size of the update per element equal for all shapes (Muon, Jordan et al.: the square root

@@ -10,6 +10,7 @@ from scaling.core.specs import EvalSpec
 from scaling.core.streams import Stream
 from scaling.diffusion.flow import seeded_noise
 from scaling.diffusion.latents import LatentSet
+from scaling.distributed.precision import autocast
 from scaling.models.dit import DiT
 from scaling.training.dit import flow_losses
 
@@ -36,7 +37,7 @@ def validation_loss(model: DiT, held_out: LatentSet, evaluation: EvalSpec) -> tu
                     for clip, length in zip(batch.clips, lengths, strict=True)
                 ]
             ).to(device)
-            with torch.autocast(device.type, torch.bfloat16):
+            with autocast():
                 per_token = flow_losses(model, batch, torch.full((len(lengths),), t), noise)
             per_clip = torch.stack([part.mean() for part in torch.split(per_token.double(), lengths)])
             losses[level, batch.clips] = per_clip.cpu()

@@ -78,15 +78,15 @@ class OwnHardware:
 
     @property
     def places(self) -> int:
-        return self.hardware.jobs
+        return self.hardware.jobs or 1
 
     def place(self, stage: Stage, spent_flops: float, measured: float | None) -> Placement:
-        hardware, threads = self.hardware, stage.engine.threads
+        hardware = self.hardware
         gpus = hardware.gpus if stage.kind in TRAINING else 0 if stage.kind == "data" else min(1, hardware.gpus)
         devices = gpus or stage.engine.cores
         return Placement(
             gpus=gpus,
-            places_taken=min(hardware.jobs, max(1, threads // hardware.threads)),
+            places_taken=min(self.places, max(1, stage.engine.cores // hardware.threads)),
             training_speed=measured * devices if measured else hardware.flops_per_second,
             single_speed=hardware.flops_per_second / max(1, hardware.gpus),
             price_per_hour=hardware.price_per_hour * (gpus if hardware.gpus else 1),

@@ -7,7 +7,7 @@ executes, and on how many threads, is in `EngineSpec`, which is never hashed.
 from scaling.core.specs.base import Spec, load_yaml, parse_spec
 from scaling.core.specs.data import DataSpec, WorldShape, WorldSpec
 from scaling.core.specs.dit import DiTSpec, Prediction
-from scaling.core.specs.engine import EngineSpec
+from scaling.core.specs.engine import EngineSpec, Precision
 from scaling.core.specs.evaluation import EvalSpec, FVDSpec, Solver
 from scaling.core.specs.optim import OptimSpec
 from scaling.core.specs.text import TextSpec
@@ -20,6 +20,7 @@ __all__ = [
     "EvalSpec",
     "FVDSpec",
     "OptimSpec",
+    "Precision",
     "Prediction",
     "Solver",
     "Spec",

@@ -5,7 +5,6 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from scaling.core.errors import UserError
@@ -40,6 +39,8 @@ def parse_spec(kind: type[S], mapping: Any, where: str) -> S:
 
 def load_yaml(path: Path) -> Any:
     """Reads a YAML file. Raises UserError where it is missing or is not YAML."""
+    import yaml  # most commands read none
+
     try:
         return yaml.safe_load(path.read_text())
     except FileNotFoundError:

@@ -6,13 +6,20 @@ from pydantic import Field
 
 from scaling.core.specs.base import Spec
 
+Precision = Literal["bf16", "fp32"]
+"""The precision of matrix products: bfloat16 or float32."""
+
 
 class EngineSpec(Spec):
-    """How the machine does the work of a stage. It is not part of the stage's id: results depend on it in their last
-    bits only."""
+    """How the machine does the work of a stage. It is not part of the stage's id: results depend on it by rounding
+    only."""
 
     threads: int = Field(1, ge=1)
     """CPU threads of a process. The order of floating-point sums depends on them."""
+    precision: Precision | None = None
+    """Precision of matrix products and convolutions, `bf16` or `fp32`; weights and sums are float32 in both. Null takes
+    bf16 on a GPU; on a CPU, `scaling run` measures which of the two is faster there, and keeps it for the whole
+    sweep."""
     processes: int = Field(1, ge=1)
     """Number of ranks on this machine: one for each GPU, or CPU processes."""
     sharding: Literal["replicate", "shard"] = "replicate"

@@ -1,0 +1,122 @@
+"""Chooses the precision of a sweep's matrix products on this machine: bfloat16 or float32, whichever trains faster.
+
+It is measured once for a sweep and kept in its output folder as precision.json, so that all its runs have the same,
+also where the sweep is continued on another machine. What was measured is kept in the cache, too, for the next sweep
+of the same shapes on the same processor. On a GPU, nothing is measured: products are bfloat16.
+"""
+
+import json
+import math
+import os
+import subprocess
+import sys
+from contextlib import suppress
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from scaling.core.errors import StageError
+from scaling.core.identity import digest
+from scaling.core.machine import processor
+from scaling.core.specs import Precision, Spec, parse_spec
+from scaling.core.stage_fields import DiTFields, LatentsFields, VAEFields
+from scaling.core.store import read_document, write_document
+from scaling.pretrained.packages import cache_folder
+from sweeps.phases import planned_phases
+from sweeps.planning.updates import clip_sizes, grids_of, update_flops
+from sweeps.settings import RunSettings
+from sweeps.spec import StudySpec, SweepSpec
+
+FILE = "precision.json"
+ENVIRONMENT = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "ONEDNN_DEFAULT_FPMATH_MODE")
+"""Variables that decide which instructions products are made of."""
+
+
+class PrecisionChoice(Spec):
+    """The precision of a sweep, and why."""
+
+    precision: Precision
+    """The precision that all stages have."""
+    seconds: dict[Precision, float]
+    """Seconds that the training of the VAE and of all models was estimated to take in each precision."""
+    processor: str
+    """The processor on which it was measured."""
+
+
+def chosen_precision(sweep: SweepSpec | StudySpec, out: Path) -> Precision | None:
+    """The precision that the sweep's hardware names, or that was measured for this output folder before. None where it
+    is not decided yet, or where GPUs do the work.
+
+    Raises UserError where precision.json is broken.
+    """
+    if sweep.hardware.engine.precision or sweep.hardware.gpus:
+        return sweep.hardware.engine.precision
+    path = out / FILE
+    return parse_spec(PrecisionChoice, read_document(path), str(path)).precision if path.exists() else None
+
+
+def choose_precision(sweep: SweepSpec | StudySpec, out: Path) -> Precision | None:
+    """`chosen_precision`, measured and kept in the output folder where it is not decided yet. The sweep's hardware has
+    nothing left that is null. Raises StageError where the measurement fails."""
+    precision = chosen_precision(sweep, out)
+    if precision or sweep.hardware.gpus:
+        return precision
+    choice = _cached_choice(_probe(sweep))
+    write_document(out / FILE, choice.model_dump(mode="json"))
+    return choice.precision
+
+
+def _probe(sweep: SweepSpec | StudySpec) -> dict[str, Any]:
+    """A `scaling.training.precision_probe.Probe`: the VAE, and the run with the largest budget for all runs."""
+    stages = planned_phases(sweep, None).stages.values()
+    runs = [stage for stage in stages if stage.kind == "dit"]
+    run = max(runs, key=lambda stage: stage.fields_as(DiTFields).flop_budget)
+    fields = run.fields_as(DiTFields)
+    by_id = {stage.id: stage for stage in stages}
+    vae = by_id[run.parents["vae"]].fields_as(VAEFields)
+    text = by_id[run.parents["latents"]].fields_as(LatentsFields).text
+    settings = sweep if isinstance(sweep, SweepSpec) else sweep.runs[0].spec
+    size = max(clip_sizes(settings.data), key=math.prod)
+    (grid,) = grids_of([size], vae.vae, fields.dit.patch)
+    engine, vae_engine = run.engine, sweep.hardware.training_vae()
+    total = sum(stage.fields_as(DiTFields).flop_budget for stage in runs)
+    update = update_flops(
+        RunSettings(data=settings.data, vae=vae.vae, text=text, dit=fields.dit, optim=fields.optim, fvd=settings.fvd)
+    )
+    return {
+        "vae": vae.vae.model_dump(mode="json"),
+        "vae_train": vae.train.model_dump(mode="json"),
+        "crops": max(1, vae.train.batch_clips // vae_engine.processes),
+        "vae_updates": vae.train.steps,
+        "dit": fields.dit.model_dump(mode="json"),
+        "text": text.model_dump(mode="json"),
+        "grid": grid,
+        "clips": max(1, fields.optim.batch_tokens // math.prod(grid) // engine.processes),
+        "dit_updates": total / update,
+        "threads": engine.threads,
+    }
+
+
+def _cached_choice(probe: dict[str, Any]) -> PrecisionChoice:
+    environment = {name: os.environ[name] for name in ENVIRONMENT if name in os.environ}
+    key = digest([probe, processor(), environment, version("torch")])
+    path = cache_folder() / "precision" / f"{key}.json"
+    if path.exists():
+        return parse_spec(PrecisionChoice, read_document(path), str(path))
+    choice = _measured_choice(probe)
+    with suppress(OSError):  # a cache that cannot be written is not needed: the output folder keeps the choice
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_document(path, choice.model_dump(mode="json"))
+    return choice
+
+
+def _measured_choice(probe: dict[str, Any]) -> PrecisionChoice:
+    command = [sys.executable, "-m", "scaling.training.precision_probe"]
+    environment = {**os.environ, "OMP_NUM_THREADS": str(probe["threads"])}
+    result = subprocess.run(command, input=json.dumps(probe), capture_output=True, text=True, env=environment)
+    if result.returncode:
+        raise StageError(f"the measurement of the precision failed: {result.stderr.strip()}")
+    seconds: dict[Precision, float] = json.loads(result.stdout)
+    return PrecisionChoice(
+        precision=min(seconds, key=lambda name: seconds[name]), seconds=seconds, processor=processor()
+    )
