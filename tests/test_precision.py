@@ -111,25 +111,20 @@ def test_the_losses_of_both_precisions_agree_and_each_record_says_which_it_is(bo
     assert losses["bf16"] == pytest.approx(losses["fp32"], rel=TOLERANCE)
 
 
+def warnings_of(path, **where):
+    table = read_table(path, TableOptions({}, {}, where, "loss", 0))
+    return assess(table, law("power", "n_params"), metric="loss", draws=0, seed=0).warnings
+
+
 def test_a_fit_of_runs_in_both_precisions_says_so(both, tmp_path):
-    table = training_table([record for out in both.values() for record in records_of(out)])
-    rows = [
-        table.iloc[[number % 2]].assign(
-            run_id=f"run-{number}", n_params=1e5 * 2**number, num_tokens=1e6, val_loss=1 / (1 + number)
-        )
-        for number in range(6)
-    ]
-    pandas.concat(rows).to_csv(tmp_path / "mixed.csv", index=False)
-    options = TableOptions({}, {}, {}, "loss", 0)
-    warnings = assess(
-        read_table(tmp_path / "mixed.csv", options), law("power", "n_params"), metric="loss", draws=0, seed=0
-    ).warnings
-    assert any("bf16 and fp32 are mixed" in warning for warning in warnings)
-    one = TableOptions({}, {}, {"precision": "fp32"}, "loss", 0)
-    warnings = assess(
-        read_table(tmp_path / "mixed.csv", one), law("power", "n_params"), metric="loss", draws=0, seed=0
-    ).warnings
-    assert not any("mixed" in warning for warning in warnings)
+    assert set(training_table([record for out in both.values() for record in records_of(out)])["precision"]) == {
+        "bf16",
+        "fp32",
+    }
+    rows = [{"n_params": 1e5 * 2**n, "val_loss": 1 / (1 + n), "precision": ("bf16", "fp32")[n % 2]} for n in range(6)]
+    pandas.DataFrame(rows).to_csv(tmp_path / "mixed.csv", index=False)
+    assert any("bf16 and fp32 are mixed" in warning for warning in warnings_of(tmp_path / "mixed.csv"))
+    assert not any("mixed" in warning for warning in warnings_of(tmp_path / "mixed.csv", precision="fp32"))
 
 
 def test_a_stage_without_a_precision_computes_in_float32_on_a_cpu(tmp_path):
