@@ -8,8 +8,9 @@ from scaling.core.specs import EngineSpec, Spec
 
 JOB_BYTES = 1.5e9
 """Memory for one job on a CPU. Peak of the sweep `demo` on two cores: see docs/machines.md."""
-MOST_PROCESSES = 4
-"""Most ranks of a CPU job that has the machine to itself. With more, a batch of 16 clips gives each too few."""
+MOST_THREADS = 8
+"""Most CPU threads of a job that has the machine to itself. An assumption: the products of an update of 16 clips of
+80 tokens are too small to be divided among more."""
 
 
 class HardwareSpec(Spec):
@@ -27,11 +28,8 @@ class HardwareSpec(Spec):
     threads: int = Field(1, ge=1)
     """CPU threads of a small job."""
     target_threads: int | None = Field(None, ge=1)
-    """CPU threads of a process of a job that has the machine to itself: the VAE, the latents, the target run. Null:
-    all cores, divided among its processes."""
-    target_processes: int | None = Field(None, ge=1)
-    """Processes that train together in a job that has a CPU to itself: the VAE and the target run. Null: one for each
-    core, four at most."""
+    """CPU threads of a job that has the machine to itself: the VAE, the latents, the target run. Null: one for each
+    core, eight at most."""
     engine: EngineSpec = EngineSpec()
     """How training uses the machine of its job, except for the threads, which are given above."""
 
@@ -41,35 +39,24 @@ class HardwareSpec(Spec):
             raise ValueError("engine.threads: give 'threads' and 'target_threads' instead")
         if self.gpus and self.engine.processes != self.gpus:
             raise ValueError(f"engine.processes is {self.engine.processes}: make it {self.gpus}, one for each GPU")
-        if not self.gpus and self.engine.processes != 1:
-            raise ValueError("engine.processes: give 'target_processes' instead, which counts on a CPU")
-        if self.gpus and self.target_processes is not None:
-            raise ValueError("target_processes: on GPUs there is one process for each; leave it out")
         return self
 
     def on_machine(self, cores: int, memory: float) -> "HardwareSpec":
         """The same with every null filled in, for a machine with these cores and bytes of memory."""
         jobs = self.jobs or max(1, min(cores, int(memory / JOB_BYTES)))
-        if self.gpus:
-            return self.replace(jobs=jobs, target_threads=self.target_threads or self.threads)
-        processes = self.target_processes or max(1, min(cores, MOST_PROCESSES, int(memory / JOB_BYTES)))
-        threads = self.target_threads or max(1, cores // processes)
-        return self.replace(jobs=jobs, target_threads=threads, target_processes=processes)
+        threads = self.target_threads or (self.threads if self.gpus else min(cores, MOST_THREADS))
+        return self.replace(jobs=jobs, target_threads=threads)
 
     def single(self, *, alone: bool) -> EngineSpec:
-        """The engine of a stage that trains nothing: one process. One that has the machine to itself has a thread for
-        each core that training would use."""
-        threads = self.threads
-        if alone and self.target_threads is not None:
-            threads = self.target_threads * (self.target_processes or 1)
-        return EngineSpec(threads=threads, precision=self.engine.precision)
+        """The engine of a stage that trains nothing, one process."""
+        return EngineSpec(threads=self._threads(alone), precision=self.engine.precision)
 
     def training(self, *, alone: bool) -> EngineSpec:
         """The engine of a stage that trains a DiT."""
-        if not alone:
-            return self.engine.replace(threads=self.threads)
-        processes = self.engine.processes if self.gpus else self.target_processes or 1
-        return self.engine.replace(threads=self.target_threads or self.threads, processes=processes)
+        return self.engine.replace(threads=self._threads(alone))
+
+    def _threads(self, alone: bool) -> int:
+        return self.target_threads or self.threads if alone else self.threads
 
     def training_vae(self) -> EngineSpec:
         """The engine of the stage that trains the VAE, which has the machine to itself: like a DiT's, but its weights

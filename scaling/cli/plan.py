@@ -40,7 +40,9 @@ def run(
       scaling plan my_sweep.yaml --out out --explain
       scaling plan demo --set target=16 --json
     """
+    from scaling.core.machine import usable_cores, usable_memory
     from slurm.cluster import LocalCluster, load_cluster
+    from slurm.local_precision import chosen_precision
     from sweeps.explain import explain
     from sweeps.load import load_sweep
     from sweeps.phases import planned_phases
@@ -48,22 +50,28 @@ def run(
 
     spec, cluster = load_sweep(sweep, changes_of(changes)), load_cluster(cluster_name)
     capacity = None if isinstance(cluster, LocalCluster) else cluster.capacity()
-    runs = (out or Path(spec.name)) / "runs"
+    if capacity is None:
+        spec = spec.replace(hardware=spec.hardware.on_machine(usable_cores(), usable_memory()))
+    folder = out or Path(spec.name)
+    runs, precision = folder / "runs", chosen_precision(spec, folder) if capacity is None else None
     known = planned_phases(spec, runs)
     planned = plan(spec, runs, capacity, known=known)
     causes = explain(known.stages, runs) if with_causes else None
     if as_json:
         causes_document = {} if causes is None else {"causes": [cause.to_document() for cause in causes]}
-        print(json.dumps({**planned.to_document(), **causes_document}))
+        print(json.dumps({**planned.to_document(), "precision": precision, **causes_document}))
         return 0
     if capacity is None:
         hardware = spec.hardware
-        machine = f"the sweep's hardware, {hardware.jobs} jobs at a time"
+        at_a_time = "one job" if hardware.jobs == 1 else f"{hardware.jobs} jobs"
+        machine = f"this machine, {at_a_time} at a time"
         speed = f"{hardware.flops_per_second:.3g} FLOP/s a job"
     else:
         machine = f"{cluster.name}, {capacity.gpus} GPUs at a time"
         speed = f"{capacity.flops_per_gpu:.3g} FLOP/s a GPU"
     print("\n\n".join([_phases(planned), _runs(planned), _summary(spec, planned, machine, speed)]))
+    if capacity is None:
+        print(_precision(spec, precision))
     if causes is not None:
         print("\n" + ("\n".join(map(str, causes)) or "Every stage is complete."))
     return 0
@@ -141,6 +149,14 @@ def _summary(sweep: "SweepSpec | StudySpec", planned: "Plan", machine: str, spee
     if planned.unknown:
         lines.append(f"Not counted, because the videos must be opened to know it: {', '.join(planned.unknown)}.")
     return "\n".join(lines)
+
+
+def _precision(sweep: "SweepSpec | StudySpec", precision: str | None) -> str:
+    if sweep.hardware.gpus:
+        return f"Matrix products are in {precision or 'bf16'}."
+    if precision:
+        return f"Matrix products are in {precision}, which is decided for this output folder."
+    return "Matrix products will be in bf16 or fp32, whichever is faster here; it is measured when the sweep starts."
 
 
 def _num_samples(sweep: "SweepSpec | StudySpec") -> int:
