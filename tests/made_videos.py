@@ -47,14 +47,20 @@ def sound(path: Path) -> None:
         container.mux(stream.encode())
 
 
-def turn_clockwise(path: Path) -> None:
-    """Sets the display matrix of an MP4 to a quarter turn, as a phone held upright does."""
+def set_matrix(path: Path, matrix: tuple[float, float, float, float]) -> None:
+    """Sets a, b, c, d of the display matrix of an MP4: a pixel at (x, y) is shown at (a x + c y, b x + d y)."""
     content = bytearray(path.read_bytes())
-    matrix = content.index(b"tkhd") + 4 + 40
-    content[matrix : matrix + 36] = b"".join(
-        value.to_bytes(4, "big", signed=True) for value in (0, 1 << 16, 0, -(1 << 16), 0, 0, 0, 0, 1 << 30)
+    start = content.index(b"tkhd") + 4 + 40
+    a, b, c, d = (round(value * (1 << 16)) for value in matrix)
+    content[start : start + 36] = b"".join(
+        value.to_bytes(4, "big", signed=True) for value in (a, b, 0, c, d, 0, 0, 0, 1 << 30)
     )
     path.write_bytes(content)
+
+
+def turn_clockwise(path: Path) -> None:
+    """Sets the display matrix of an MP4 to a quarter turn, as a phone held upright does."""
+    set_matrix(path, (0, 1, -1, 0))
 
 
 def write_three_videos(videos: Path) -> None:

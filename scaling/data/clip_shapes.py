@@ -48,5 +48,6 @@ def clip_size(path: Path, info: VideoInfo, spec: DataSpec) -> tuple[int, int]:
 
 def frames_at_rate(info: VideoInfo, fps: float) -> int:
     """How many frames a video has when it is read at this rate."""
-    # At its own rate every frame is used. A hundredth of a frame allows for rounded time stamps.
-    return info.frames if fps == info.fps else math.floor(info.duration * fps + 0.01)
+    # At its own rate no frame is left out because time stamps are rounded, and one that is held counts for several.
+    # Otherwise a hundredth of a frame allows for rounded time stamps.
+    return round(info.duration * fps) if fps == info.fps else math.floor(info.duration * fps + 0.01)

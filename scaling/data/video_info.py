@@ -1,6 +1,7 @@
 """What a video file holds, and which frames of it to read. Not the reading, which `scaling.data.video` does by PyAV."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from scaling.core.specs import Spec
 
@@ -19,6 +20,10 @@ class VideoInfo(Spec):
     """Number of frames that could be decoded, which may differ from the number that the file declares."""
     duration: float
     """Seconds from the start of the first frame to the end of the last."""
+    hdr: Literal["", "pq", "hlg"] = ""
+    """Transfer function of a high dynamic range. Its pictures are not tone-mapped and look flat."""
+    interlaced: bool = False
+    """Whether its frames are made of two fields. They are not separated, so that edges in motion look like combs."""
 
 
 @dataclass(frozen=True)
