@@ -6,6 +6,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from av.stream import Disposition
 from PIL import Image
 
 from scaling.core.specs import DataSpec
@@ -82,6 +83,24 @@ def test_a_name_with_a_colon_is_a_file(tmp_path: Path, monkeypatch) -> None:
     for name in ("http:a.mp4", "concat:b.mp4"):
         Path(name).write_bytes(Path("12:30.mp4").read_bytes())
     assert [inspect(path).frames for path in sorted(Path().iterdir())] == [6, 6, 6]
+
+
+def test_the_best_stream_is_read_and_never_the_cover(tmp_path: Path) -> None:
+    with av.open(str(tmp_path / "two.mkv"), "w") as container:
+        streams = []
+        for height, width in ((32, 48), (64, 96)):
+            stream = container.add_stream("libx264", rate=10)
+            stream.height, stream.width, stream.pix_fmt = height, width, "yuv420p"
+            streams.append(stream)
+        streams[1].disposition = Disposition.default
+        for number in range(6):
+            for stream in streams:
+                picture = levels(6, stream.height, stream.width)[number]
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        for stream in streams:
+            container.mux(stream.encode())
+    info = inspect(tmp_path / "two.mkv")
+    assert (info.height, info.width, info.frames) == (64, 96, 6)
 
 
 def test_high_dynamic_range_and_interlacing_are_named(tmp_path: Path) -> None:
