@@ -152,5 +152,5 @@ def write(text: str, folder: Path, function: Callable[[str], object], paths: lis
     for index, path in enumerate(paths):
         DelayedSubmission(function, str(path)).dump(folder / f"{index}.pkl")
     file = folder / "batch.sh"
-    file.write_text(text)
+    file.write_text(text, encoding="utf-8")
     return file

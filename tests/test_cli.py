@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import re
 import subprocess
 import sys
@@ -343,3 +344,13 @@ def test_index_counts_and_skips(tmp_path):
     assert document["hours"] == pytest.approx(20 / 8 / 3600)
     assert {entry["file"] for entry in document["skipped"]} == {"one.mp4", "cut.mp4", "empty.mp4"}
     assert all(entry["reason"] for entry in document["skipped"])
+
+
+def test_a_sweep_in_any_language_is_read_whatever_the_locale(tmp_path):
+    path = tmp_path / "größen.yaml"
+    path.write_text("# Größen, размеры, 大小\nextends: tiny\nname: sweep\nbase_flops: 8.0e+9\n", encoding="utf-8")
+    environment = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    command = [sys.executable, "-m", "scaling.cli.main", "plan", str(path), "--json"]
+    result = subprocess.run(command, capture_output=True, env=environment, check=False)
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout)["sweep"] == "sweep"

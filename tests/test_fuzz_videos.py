@@ -3,7 +3,6 @@
 from collections import Counter
 
 import numpy as np
-import pytest
 
 from scaling.data.video import UnreadableVideo, inspect, read_clips
 from scaling.data.video_info import Window
@@ -40,15 +39,17 @@ def mutated(content: bytes, rng: np.random.Generator) -> bytes:
     return bytes(result)
 
 
-@pytest.mark.parametrize("count", [60, pytest.param(500, marks=pytest.mark.slow)])
-def test_a_mutated_video_is_read_or_refused(tmp_path, count):
+COUNT = 500
+
+
+def test_a_mutated_video_is_read_or_refused(tmp_path):
     sources = []
     for codec, suffix, pixels in KINDS:
         path = tmp_path / f"source-{codec}{suffix}"
         encode(path, shades(24, 48, 64), codec, pixels)
         sources.append((path.read_bytes(), suffix))
     ends = Counter()
-    for number in range(count):
+    for number in range(COUNT):
         content, suffix = sources[number % len(sources)]
         path = tmp_path / f"mutated{suffix}"
         path.write_bytes(mutated(content, np.random.default_rng(number)))
@@ -57,7 +58,6 @@ def test_a_mutated_video_is_read_or_refused(tmp_path, count):
             (clip,) = read_clips(path, [Window(0, 5, info.fps)], (32, 32))
             assert clip.shape == (5, 32, 32, 3)
             ends["read"] += 1
-        except UnreadableVideo as reason:
-            assert str(reason)
+        except UnreadableVideo:
             ends["refused"] += 1
-    assert min(ends["read"], ends["refused"]) > count / 10  # both happen, so both were tried
+    assert min(ends["read"], ends["refused"]) > COUNT / 10  # both happen, so both were tried

@@ -41,12 +41,15 @@ def build_report(folder: Path, data: ReportData) -> Path:
     nor SVG.
     """
     assets = files("analysis.report") / "assets"
-    style, scripts = (assets / "style.css").read_text(), [(assets / name).read_text() for name in SCRIPTS]
+    style, scripts = (
+        (assets / "style.css").read_text(encoding="utf-8"),
+        [(assets / name).read_text(encoding="utf-8") for name in SCRIPTS],
+    )
     policy = (
         f"default-src 'none'; script-src {' '.join(map(_hash_source, scripts))}; "
         f"style-src {_hash_source(style)}; media-src blob:; img-src data:; base-uri 'none'; form-action 'none'"
     )
-    text = string.Template((assets / "index.html").read_text()).substitute(
+    text = string.Template((assets / "index.html").read_text(encoding="utf-8")).substitute(
         title=html.escape(data.title),
         policy=policy,
         style=style,

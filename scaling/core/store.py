@@ -88,7 +88,7 @@ def write_document(path: Path, document: Any) -> None:
 def read_document(path: Path) -> Any:
     """Reads JSON. Raises UserError where the file is missing or broken."""
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:

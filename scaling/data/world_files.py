@@ -42,8 +42,8 @@ def make_worlds(
     with (
         replacing(folder / "captions.jsonl") as captions,
         replacing(folder / "states.jsonl") as states,
-        open(captions, "w") as caption_file,
-        open(states, "w") as state_file,
+        open(captions, "w", encoding="utf-8") as caption_file,
+        open(states, "w", encoding="utf-8") as state_file,
     ):
         for done, (caption, truth) in enumerate(_write_videos(folder, spec, processes), start=1):
             caption_file.write(json.dumps(caption) + "\n")

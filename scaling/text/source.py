@@ -81,7 +81,7 @@ def check_width(config: Path, text: TextSpec) -> None:
     planned, before any time is spent. A config without one of the names in WIDTHS is checked when the encoder is
     loaded."""
     try:
-        document = json.loads(config.read_text())
+        document = json.loads(config.read_text(encoding="utf-8"))
     except ValueError as error:
         raise UserError(f"{config}: not valid JSON: {error}") from None
     sections = (document.get("text_config") or {}, document)

@@ -42,7 +42,7 @@ def load_yaml(path: Path) -> Any:
     import yaml  # most commands read none
 
     try:
-        return yaml.safe_load(path.read_text())
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except IsADirectoryError:
