@@ -121,6 +121,7 @@ def _run(arguments: Sequence[str]) -> int:
     app = build_app()
     if arguments[0] == "--install-completion":  # imported for it alone
         app.register_install_completion_command()
+    arguments = ["./-" if argument == "-" else argument for argument in arguments]  # a path to the library, no option
     try:
         return app(arguments) or 0
     except CycloptsError as error:
