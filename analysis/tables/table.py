@@ -11,6 +11,9 @@ from analysis.tables.arrays import Array
 from analysis.tables.column_roles import number_column, require_column
 from scaling.core.errors import UserError
 
+DERIVED = ("run_id", "num_tokens", "train_flops")
+"""Columns that a table gets where its file has none."""
+
 
 @dataclass(frozen=True)
 class ExcludedRun:
@@ -46,7 +49,8 @@ class Table:
         name = self.name_of(name)
         if name not in self.runs:  # the message lists the columns under the names that the user knows
             own_names = {role: column for column, role in self.role_of.items()}
-            require_column(self.runs.rename(columns=own_names), name, self.path)
+            derived = [role for role in DERIVED if role not in own_names]
+            require_column(self.runs.drop(columns=derived, errors="ignore").rename(columns=own_names), name, self.path)
         return number_column(self.runs, name, self.path).to_numpy()
 
     @property
@@ -66,11 +70,12 @@ class Table:
         return self.without_runs(rows, [ExcludedRun(run, reason) for run in self.runs["run_id"][rows]])
 
     def without_missing(self, name: str) -> "Table":
-        """The table without the rows in which a column has no value. Raises UserError where no row has one."""
-        missing = np.isnan(self.axis(name))
-        if missing.all():
+        """The table without the rows in which a column has no finite value. Raises UserError where no row has one."""
+        values = self.axis(name)
+        if not np.isfinite(values).any():
             raise UserError(f"{self.path}: no run has a value of {name}")
-        return self.without(missing, f"no {name}") if missing.any() else self
+        table = self.without(np.isnan(values), f"no {name}")
+        return table.without(np.isinf(table.axis(name)), f"infinite {name}")
 
     def without_top(self, count: int, metric: str = "loss") -> "Table":
         """The table without the rows of the `count` highest values of the metric."""
