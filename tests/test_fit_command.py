@@ -179,7 +179,6 @@ def test_a_mistake_is_one_line_and_exit_code_2(table: Path, capsys, arguments: t
     [
         ({3: -0.5}, "loss is -0.5 in run r3, but must be a positive number"),
         ({3: 0.0}, "loss is 0 in run r3, but must be a positive number"),
-        ({3: np.nan}, "loss is nan in run r3, but must be a positive number"),
     ],
 )
 def test_a_loss_that_is_none_names_its_run(table: Path, capsys, losses: dict[int, float], message: str) -> None:
@@ -189,6 +188,14 @@ def test_a_loss_that_is_none_names_its_run(table: Path, capsys, losses: dict[int
     rows.to_csv(table, index=False)
     assert main(["fit", str(table)]) == 2
     assert f"{table}: {message}" in capsys.readouterr().err
+
+
+def test_a_run_without_a_loss_is_left_out_by_name(table: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = pd.read_csv(table)
+    rows.loc[3, "val_loss"] = np.nan
+    rows.to_csv(table, index=False)
+    document = printed(capsys, "fit", table, "--drop-top", 1, "--bootstrap", 0)
+    assert (document["n_points"], document["excluded"][0]) == (34, {"run": "r3", "reason": "no loss"})
 
 
 def test_runs_whose_videos_were_not_measured_are_left_out_of_a_law_of_fvd(tmp_path: Path, capsys) -> None:

@@ -2,6 +2,9 @@
 
 import json
 import re
+import subprocess
+import sys
+from itertools import product
 from pathlib import Path
 from typing import Any, get_args
 
@@ -231,6 +234,49 @@ def test_a_draw_of_the_law_without_a_term_leaves_an_end_open_and_no_traceback(tm
     runs.to_csv(tmp_path / "t.csv", index=False)
     size = printed(capsys, tmp_path / "t.csv", "--flops", 1e17, "--method", "law")["optimal_run"]["n_params"]
     assert size["high"] is None
+
+
+@pytest.fixture
+def ridge(tmp_path: Path) -> Path:
+    """Nine runs whose losses are mostly noise: some copies of them have no term of N, some none of D."""
+    losses = (3.002, 2.748, 2.906, 2.841, 2.476, 2.652, 3.151, 2.833, 2.231)
+    runs = [(N, D, loss) for (N, D), loss in zip(product((1e8, 3e8, 1e9), (3e9, 1e10, 3e10)), losses, strict=True)]
+    pd.DataFrame(runs, columns=["params", "tokens", "loss"]).to_csv(tmp_path / "t.csv", index=False)
+    return tmp_path / "t.csv"
+
+
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+@pytest.mark.parametrize("question", [("--flops", 1e20), ("--target", 2.6), ("--flops", 1e22, "--target", 2.5)])
+def test_laws_without_a_best_size_are_counted_and_are_no_number(ridge: Path, capsys, monkeypatch, question) -> None:
+    monkeypatch.setattr("sys.warnoptions", ["error"])
+    document = printed(capsys, ridge, *question)
+    for name in {"optimal_run", "compute_for_loss"} & set(document):
+        size = document[name]["n_params"]
+        assert size["value"] > 0
+        assert size["low"] is None or size["low"] > 0
+        assert any("of the bootstrap's laws have no best size" in note for note in document[name]["notes"])
+
+
+def test_no_warning_of_numpy_reaches_a_terminal(ridge: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "scaling.cli.main",
+        "forecast",
+        str(ridge),
+        "--target",
+        "2.5",
+        "--bootstrap",
+        "100",
+    ]
+    process = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert process.stderr == ""
+    assert "nan" not in process.stdout
+
+
+def test_runs_are_not_suggested_by_a_law_that_is_not_known(ridge: Path, capsys) -> None:
+    question = ("--flops", 1e22, "--add", 1e20, "--law", "kaplan", "--bootstrap", 300)
+    assert "the runs do not separate the parameters of kaplan well enough" in refused(capsys, ridge, *question)
 
 
 @pytest.mark.parametrize(

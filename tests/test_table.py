@@ -127,7 +127,6 @@ BAD = {
         changed(train_flops=TABLE["n_params"] * TABLE["num_tokens"] / 1e3),
         "train_flops is 0.00017 times 6 N D; one of the three is in another unit",
     ),
-    "a row twice": (pd.concat([TABLE, TABLE.iloc[[4]]]), "rows 5 and 37 are the same run; delete one of them"),
     "two VAEs": (
         changed(vae_id=np.resize(["v1", "v2"], 36)),
         "runs of different VAEs do not compare: v1, v2; choose one by --where vae_id=v1",
@@ -144,6 +143,34 @@ def test_a_table_that_cannot_be_trusted_is_refused_in_one_line(tmp_path: Path, k
     assert str(error.value).startswith(f"{path}: ")
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_a_row_that_is_there_twice_counts_once(tmp_path: Path) -> None:
+    loaded = read_table(saved(tmp_path, pd.concat([TABLE, TABLE.iloc[[4]]])))
+    assert [(run.run, run.reason) for run in loaded.excluded] == [("row 37", "the same as row 5")]
+    assert len(loaded.runs) == 36
+
+
+def test_equal_losses_of_repeated_sizes_may_be_other_seeds_and_stay(tmp_path: Path) -> None:
+    """Three seeds a size; two losses are equal after rounding. The same where runs have names of their own."""
+    seeds = pd.concat([TABLE, TABLE.assign(loss=TABLE["loss"] + 0.01), TABLE.iloc[[4, 6]]])
+    loaded = read_table(saved(tmp_path, seeds))
+    assert (len(loaded.runs), loaded.excluded) == (74, ())
+    assert loaded.notes == ("equal in all columns, and kept as repeated seeds: row 5 and row 73; row 7 and row 74",)
+    named = pd.concat([TABLE, TABLE.iloc[[4]]]).assign(run_id=[f"r{i}" for i in range(37)])
+    assert read_table(saved(tmp_path, named)).notes[0].endswith("r4 and r36")
+
+
+def test_rows_without_a_number_are_left_out_by_the_number_of_their_row(tmp_path: Path) -> None:
+    table = TABLE.copy()
+    table.loc[3, "loss"] = np.nan
+    table.loc[8, "n_params"] = np.nan
+    table.loc[9] = np.nan
+    loaded = read_table(saved(tmp_path, table), TableOptions(axes=("n_params", "num_tokens")))
+    assert [(run.run, run.reason) for run in loaded.excluded] == [("row 4", "no loss"), ("row 9", "no n_params")]
+    assert (len(loaded.runs), loaded.notes) == (33, ("blank rows left out: 1",))
+    with pytest.raises(UserError, match="no run has a value of loss"):
+        read_table(saved(tmp_path, TABLE.assign(loss=np.nan)))
 
 
 def test_a_unit_that_is_given_is_believed(tmp_path: Path) -> None:

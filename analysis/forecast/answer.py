@@ -78,6 +78,7 @@ class ForecastAnswer:
             "method": self.method,
             "metric": self.question.metric,
             "seed": self.question.seed,
+            "notes": list(self.table.notes),
             "excluded": [asdict(run) for run in self.table.excluded],
         }
         document |= {name: asdict(answer) for name, answer in answers.items() if answer is not None}

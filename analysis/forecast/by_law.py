@@ -34,14 +34,15 @@ class ByLaw:
         fit = _determined(self.draws.fit)
         per_token = flops_per_token(fit)
         N, D = best_split(fit.form, fit.params, flops, per_token)
+        size, size_notes = self._size(flops, per_token)
         axes = {N_AXIS: np.array([N]), D_AXIS: np.array([D]), U_AXIS: np.array([D])}
         return OptimalRun(
             train_flops=flops,
-            n_params=self._size(flops, per_token),
+            n_params=size,
             num_tokens=float(D),
             metric=value_interval(float(fit.predict(axes)[0]), self.draws.new_runs(axes)[:, 0]),
             reach=flops / float(fit.points.axes[C_AXIS].max()),
-            notes=_notes(fit),
+            notes=_notes(fit) + size_notes,
         )
 
     def compute_for_loss(self, target: float) -> ComputeForLoss:
@@ -55,24 +56,33 @@ class ByLaw:
             raise UserError(f"the law never reaches {target:g} within {SEARCHED:g} times the largest compute{floor}")
         drawn = _cheapest(fit.form, self.draws.params, target, per_token, largest)
         low, high = np.quantile(drawn, TAILS, method="lower")
+        size, size_notes = self._size(flops, per_token)
         share_unreached = float(np.isinf(drawn).mean())
         return ComputeForLoss(
             target=target,
-            train_flops=ValueInterval(flops, float(low), float(high) if np.isfinite(high) else None),
-            n_params=self._size(flops, per_token),
+            train_flops=ValueInterval(
+                flops, float(low) if np.isfinite(low) else None, float(high) if np.isfinite(high) else None
+            ),
+            n_params=size,
             num_tokens=float(best_split(fit.form, fit.params, flops, per_token)[1]),
             reach=flops / largest,
             searched_flops=SEARCHED * largest,
             notes=((f"{share_unreached:.0%} of the bootstrap's laws never reach it",) if share_unreached else ())
-            + _notes(fit),
+            + _notes(fit)
+            + size_notes,
         )
 
-    def _size(self, flops: float, per_token: PowerLaw) -> ValueInterval:
-        """The best N at a compute."""
+    def _size(self, flops: float, per_token: PowerLaw) -> tuple[ValueInterval, tuple[str, ...]]:
+        """The best N at a compute, and a note where some draws have none: their N lies below or above all sizes."""
         fit = self.draws.fit
-        with np.errstate(divide="ignore", invalid="ignore"):  # a draw without a term of N or D has no best N
-            drawn, _ = best_split(fit.form, self.draws.params, flops, per_token)
-        return value_interval(float(best_split(fit.form, fit.params, flops, per_token)[0]), drawn)
+        drawn, _ = best_split(fit.form, self.draws.params, flops, per_token)
+        has_none = ~(np.isfinite(drawn) & (drawn > 0))
+        size = value_interval(
+            float(best_split(fit.form, fit.params, flops, per_token)[0]), np.where(drawn == 0, -np.inf, drawn)
+        )
+        if not has_none.any():
+            return size, ()
+        return size, (f"{has_none.mean():.1%} of the bootstrap's laws have no best size: their term of N or D is 0",)
 
 
 def _cheapest(form: Form, params: Mapping[str, Any], target: float, per_token: PowerLaw, largest: float) -> Array:

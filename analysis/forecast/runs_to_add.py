@@ -83,7 +83,14 @@ def suggest(draws: Draws, target_flops: float, extra_flops: float, *, seed: int)
         candidates = _candidates(fit, grid, flops / per_token(grid))
         last = len(candidates[N_AXIS]) - 1
         if last >= 0:
-            options.append(_runs(candidates, flops, _choose(fit, thetas, target, candidates, count)))
+            try:
+                chosen = _choose(fit, thetas, target, candidates, count)
+            except np.linalg.LinAlgError:
+                raise UserError(
+                    f"the runs do not separate the parameters of {fit.form.name} well enough to suggest further ones; "
+                    "leave --add out, or choose a smaller law"
+                ) from None
+            options.append(_runs(candidates, flops, chosen))
             spread = np.linspace(0, last, count) if count > 1 else [last / 2]
             even_runs[count] = _runs(candidates, flops, spread)
     if not options:

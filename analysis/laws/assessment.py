@@ -101,6 +101,7 @@ class Assessment:
                           "seed": self.draws.seed} if self.draws else None,
             "metric": self.metric,
             "columns": list(self.table.column_sources),
+            "notes": list(self.table.notes),
             "noise": asdict(self.noise) if self.noise else None,
             "runs": list(fit.points.runs),
             "residuals": fit.residuals.tolist(),

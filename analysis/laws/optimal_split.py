@@ -30,7 +30,8 @@ def best_split(form: Form, params: Mapping[str, Any], flops: ArrayLike, per_toke
     """The N and D that minimize the law at a compute.
 
     With D = C / (k N^s), dL/dN = 0 gives N^(alpha + s beta) = alpha A / (s beta B) (C / k)^beta: Hoffmann et al. 2022,
-    equation 4, is k = 6 and s = 1. An outer power moves no minimum.
+    equation 4, is k = 6 and s = 1. An outer power moves no minimum. A law whose term of N or D is 0 has no minimum: N
+    is then 0, infinite or NaN.
     """
     A, alpha, B, beta = (
         value
@@ -41,11 +42,13 @@ def best_split(form: Form, params: Mapping[str, Any], flops: ArrayLike, per_toke
     )
     k, s = per_token.coefficient, per_token.exponent
     C = np.asarray(flops, float)
-    N = (alpha * A / (s * beta * B) * (C / k) ** beta) ** (1 / (alpha + s * beta))
-    return N, C / (k * N**s)
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        N = (alpha * A / (s * beta * B) * (C / k) ** beta) ** (1 / (alpha + s * beta))
+        return N, C / (k * N**s)
 
 
 def best_metric(form: Form, params: Mapping[str, Any], flops: ArrayLike, per_token: PowerLaw) -> Array:
     """The metric of the best run at a compute."""
     N, D = best_split(form, params, flops, per_token)
-    return form.predict(params, {N_AXIS: N, D_AXIS: D, U_AXIS: D})
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):  # of a law without a best run it is NaN
+        return form.predict(params, {N_AXIS: N, D_AXIS: D, U_AXIS: D})

@@ -1,25 +1,26 @@
-"""Makes a table of runs: from a folder of our own runs, or from any CSV, Parquet or JSON file."""
+"""Makes a table of runs: from a folder of our own runs, or from a file that `analysis.tables.files` reads."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
-from analysis.tables.column_roles import NAMES, TEXT_ROLES, assign_roles, number_column, require_column
+from analysis.tables.column_roles import (
+    NAMES,
+    TEXT_ROLES,
+    UNCERTAIN_NAMES,
+    assign_roles,
+    candidates_of,
+    number_column,
+    plain_name,
+)
+from analysis.tables.files import read_file, shown_name
+from analysis.tables.row_choice import rows_with, without_repeated_rows
 from analysis.tables.table import Table
-from analysis.tables.units import UNITS, check_units
+from analysis.tables.units import UNITS, are_training_flops, check_units
 from scaling.core.errors import UserError
 from scaling.core.records import read_records, training_table
-
-READERS: dict[str, Callable[[Path], pd.DataFrame]] = {
-    # By default pandas parses numbers fast, and wrong in the last bit: a file would not equal the runs that it lists.
-    ".csv": lambda path: pd.read_csv(path, float_precision="round_trip"),
-    ".parquet": pd.read_parquet,
-    ".json": lambda path: pd.read_json(path, precise_float=True),
-    ".jsonl": lambda path: pd.read_json(path, precise_float=True, lines=True),
-}
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,8 @@ class TableOptions:
     """Column -> the value that its rows must have."""
     metric: str = "loss"
     """The column that will be fitted or forecast."""
+    axes: tuple[str, ...] = ()
+    """Further columns that every run needs: those that the law has as axes."""
     drop_top: int = 0
     """Number of rows with the highest values of the metric that are left out."""
 
@@ -41,20 +44,26 @@ class TableOptions:
 def read_table(path: Path, options: TableOptions | None = None) -> Table:
     """The runs of a table's file or of a folder of runs. Where D is missing it is C / (6 N), and C is 6 N D.
 
-    Of a folder, runs in which the loss or the metric was not measured are left out by name, because few runs are
-    measured in every way; in a file a missing value is a mistake, which whoever uses the column refuses.
-    Raises UserError where the file cannot be read, a column is missing or in another unit, rows are repeated, or runs
-    are of different VAEs.
+    Runs without the metric, or without an axis that is asked for, are left out by name; of a folder also those without
+    a loss. A run that is listed twice counts once.
+    Raises UserError where the file cannot be read, a column is missing or in another unit, or runs are of different
+    VAEs.
     """
     options = options or TableOptions()
     is_folder = path.is_dir()
-    table = _by_role(read_runs(path) if is_folder else _read_file(path), options, str(path))
-    _check_rows(table.runs, table.path)
+    if is_folder:
+        table = _by_role(read_runs(path), options, str(path))
+    else:
+        content = read_file(path)
+        table = _by_role(content.table, options, shown_name(path)).with_notes(*content.notes)
+    _check_vaes(table.runs, table.path)
     check_units(table.runs, set(options.units), table.path)
-    table = _with_tokens_and_flops(table)
-    for metric in dict.fromkeys(("loss", options.metric)) if is_folder else ():
-        table = table.without_missing(metric)
-    return table.without_top(options.drop_top, options.metric) if options.drop_top else table
+    table = _with_tokens_and_flops(without_repeated_rows(table))
+    metric = table.name_of(options.metric)
+    for name in dict.fromkeys((*(("loss",) if is_folder else ()), metric, *map(table.name_of, options.axes))):
+        if is_folder or name in table.runs:  # where a column is absent, whoever needs it says so
+            table = table.without_missing(name)
+    return table.without_top(options.drop_top, metric) if options.drop_top else table
 
 
 def read_runs(path: Path) -> pd.DataFrame:
@@ -75,14 +84,15 @@ def table_of_runs(training_runs: pd.DataFrame) -> Table:
 
 def _by_role(raw: pd.DataFrame, options: TableOptions, path: str) -> Table:
     """The table with its columns named by role and in its units, before any check."""
-    for name, value in options.where.items():
-        require_column(raw, name, path)
-        kept = raw[raw[name].astype(str) == value]
-        if kept.empty:
-            values = ", ".join(map(str, pd.unique(raw[name])[:6]))
-            raise UserError(f"{path}: no row has {name} = {value}; it holds {values}")
-        raw = kept.reset_index(drop=True)
     roles = assign_roles(raw, options.columns, path)
+    for name, value in options.where.items():
+        raw = rows_with(raw, name if name in raw else roles.get(name, name), value, path)
+    roles = {role: column for role, column in roles.items() if not _is_unclear(role, column, roles, raw, options)}
+    notes = []
+    for role, column in roles.items():
+        others = [name for name in candidates_of(role, raw) if name not in roles.values()]
+        if others and role not in options.columns and role not in TEXT_ROLES:
+            notes.append(f"{role} is '{column}'; for '{others[0]}' give --column {role}='{others[0]}'")
     other_columns = [column for column in raw.columns if column not in roles.values() and column not in NAMES]
     runs = raw[other_columns].copy()
     sources = []
@@ -98,9 +108,21 @@ def _by_role(raw: pd.DataFrame, options: TableOptions, path: str) -> Table:
     for role in options.units:
         if role not in runs:
             raise UserError(f"--unit {role}={options.units[role]:g}: the table has no {role}")
-    numbered = pd.Series([f"row {i + 1}" for i in range(len(runs))], index=runs.index)
+    numbered = pd.Series([f"row {i + 1}" for i in runs.index], index=runs.index)
     runs["run_id"] = runs["run_id"].fillna(numbered) if "run_id" in runs else numbered
-    return Table(runs, tuple(sources), (), path)
+    role_of = {column: role for role, column in roles.items()}
+    return Table(runs.reset_index(drop=True), tuple(sources), (), path, tuple(notes), role_of)
+
+
+def _is_unclear(role: str, column: str, roles: Mapping[str, str], raw: pd.DataFrame, options: TableOptions) -> bool:
+    """Whether a column was recognized by a name that other things have, too, and is no training compute."""
+    if role in options.columns or plain_name(column) not in UNCERTAIN_NAMES:
+        return False
+    if not {"n_params", "num_tokens"} <= set(roles):
+        return True
+    N, D, C = (pd.to_numeric(raw[name], errors="coerce") for name in (roles["n_params"], roles["num_tokens"], column))
+    units = [options.units.get(name, 1.0) for name in ("n_params", "num_tokens", role)]
+    return not are_training_flops(C * units[2], N * units[0], D * units[1])
 
 
 def _with_tokens_and_flops(table: Table) -> Table:
@@ -112,35 +134,13 @@ def _with_tokens_and_flops(table: Table) -> Table:
     if "train_flops" not in runs and {"n_params", "num_tokens"} <= set(runs):
         runs["train_flops"] = 6 * runs["n_params"] * runs["num_tokens"]
         sources.append("train_flops: 6 n_params num_tokens, FLOPs")
-    return Table(runs, tuple(sources), table.excluded, table.path)
+    return replace(table, runs=runs, column_sources=tuple(sources))
 
 
-def _check_rows(runs: pd.DataFrame, where: str) -> None:
-    """Raises UserError where rows are repeated, or runs are of different VAEs."""
-    roles = [role for role in NAMES if role in runs and role != "run_id"]
-    repeated = runs.duplicated(subset=[*roles, *runs.columns.difference(list(NAMES))])
-    if repeated.any():
-        second = int(np.flatnonzero(repeated)[0])
-        is_repeated = (runs[roles] == runs[roles].iloc[second]).all(axis=1).to_numpy()
-        first = int(np.flatnonzero(is_repeated)[0]) if is_repeated.any() else second
-        raise UserError(f"{where}: rows {first + 1} and {second + 1} are the same run; delete one of them")
+def _check_vaes(runs: pd.DataFrame, where: str) -> None:
+    """Raises UserError where runs are of different VAEs."""
     if "vae_id" in runs and runs["vae_id"].nunique(dropna=False) > 1:
         vaes = sorted(runs["vae_id"].fillna("not recorded").unique())
         raise UserError(
             f"{where}: runs of different VAEs do not compare: {', '.join(vaes)}; choose one by --where vae_id={vaes[0]}"
         )
-
-
-def _read_file(path: Path) -> pd.DataFrame:
-    reader = READERS.get(path.suffix.lower())
-    if reader is None:
-        raise UserError(f"{path}: unknown kind of table; give {', '.join(READERS)} or a folder of runs")
-    try:
-        table = reader(path)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except (ValueError, OSError) as problem:  # pandas and pyarrow derive their parsing errors from ValueError
-        raise UserError(f"{path}: cannot be read as {path.suffix[1:]}: {' '.join(str(problem).split())}") from None
-    if not isinstance(table, pd.DataFrame) or table.empty:
-        raise UserError(f"{path}: holds no rows")
-    return table

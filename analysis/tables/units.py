@@ -43,6 +43,14 @@ def check_units(table: pd.DataFrame, trusted: set[str], where: str) -> None:
             )
 
 
+def are_training_flops(flops: pd.Series, n_params: pd.Series, num_tokens: pd.Series) -> bool:
+    """Whether numbers can be the training FLOPs of runs with these sizes and tokens."""
+    if flops.isna().any():
+        return False
+    ratio = float((flops / (6 * n_params * num_tokens)).median())
+    return FLOPS_OVER_6ND[0] <= ratio <= FLOPS_OVER_6ND[1]
+
+
 def _check_count(column: pd.Series, role: str, smallest_median: float, where: str) -> None:
     values = np.sort(column.dropna().to_numpy())
     values = values[values > 0]

@@ -2,8 +2,7 @@
 
 import json
 import math
-from dataclasses import dataclass
-from itertools import groupby
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -11,7 +10,7 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from scaling.cli.options import DropTop, Json, MetricColumn, NonNegativeInt, ReadingOptions, TablePath, numbers_of, read
-from scaling.cli.printing import print_note
+from scaling.cli.printing import print_note, reading_lines
 from scaling.core.errors import UserError
 
 if TYPE_CHECKING:
@@ -90,12 +89,19 @@ def run(
       scaling fit runs/ --plot figures/
     """
     _refuse_unused(options, plot)
-    rows = read(table, reading, options.metric, options.drop_top)
+    rows = read(table, reading, options.metric, axes=_axes(options), drop_top=options.drop_top)
+    against = options.against and rows.name_of(options.against)
+    options = replace(options, metric=rows.name_of(options.metric), against=against)
     if options.method in ("isoflop", "envelope"):
         from analysis.laws.optima import allometry
 
         exponents = allometry(rows, options.method, options.metric)
-        print(json.dumps(exponents.to_document(), indent=1, allow_nan=False) if as_json else _exponents_text(exponents))
+        document = exponents.to_document() | {
+            "notes": list(rows.notes),
+            "excluded": [asdict(run) for run in rows.excluded],
+        }
+        lines = [_exponents_text(exponents), *reading_lines(rows)]
+        print(json.dumps(document, indent=1, allow_nan=False) if as_json else "\n".join(lines))
         return 0
     fitted = _assess(rows, options)
     if plot:
@@ -123,6 +129,15 @@ def _refuse_unused(options: FitOptions, plot: Path | None) -> None:
         raise UserError(f"--against is the axis of a law with one axis; add --law with one of {', '.join(ONE_AXIS)}")
     if options.seed is not None and options.bootstrap == 0:
         raise UserError("--seed is the seed of the bootstrap, and --bootstrap 0 makes none; leave one of the two out")
+
+
+def _axes(options: FitOptions) -> tuple[str, ...]:
+    """The columns without which a run is of no use."""
+    from analysis.laws.forms import C_AXIS, D_AXIS, N_AXIS, law
+
+    if options.method in ("isoflop", "envelope"):
+        return N_AXIS, D_AXIS, C_AXIS
+    return law(options.law or "chinchilla", options.against or C_AXIS).axes
 
 
 def _assess(rows: "Table", options: FitOptions) -> "Assessment":
@@ -169,8 +184,7 @@ def _assessment_text(fitted: "Assessment") -> str:
             f"  from runs up to {holdout.up_to_flops:.3g} FLOPs: {holdout.n_predicted} runs up to {holdout.reach:.3g}x "
             f"predicted {holdout.bias:+.2%}, rms {holdout.rms:.2%}, {holdout.covered:.0%} inside their 90% intervals"
         )
-    for reason, runs in groupby(fitted.table.excluded, key=lambda excluded: excluded.reason):
-        lines.append(f"  left out, {reason}: {', '.join(excluded.run for excluded in runs)}")
+    lines += reading_lines(fitted.table)
     return "\n".join([*lines, *(f"  ! {warning}" for warning in fitted.warnings)])
 
 

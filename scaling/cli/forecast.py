@@ -22,6 +22,7 @@ from scaling.cli.options import (
     read,
     whole_number,
 )
+from scaling.cli.printing import reading_lines
 from scaling.core.errors import UserError
 
 if TYPE_CHECKING:
@@ -95,7 +96,9 @@ def run(
     if options.add is not None and options.flops is None:
         raise UserError("--add needs --flops: the compute at which the forecast is to be narrowed")
     from analysis.forecast.answer import ForecastQuestion, answer
+    from analysis.laws.forms import C_AXIS, D_AXIS, N_AXIS
 
+    rows = read(table, reading, options.metric, axes=(N_AXIS, D_AXIS, C_AXIS))
     question = ForecastQuestion(
         flops=options.flops,
         target=options.target,
@@ -103,12 +106,12 @@ def run(
         method=options.method,
         law=options.law,
         delta=options.delta,
-        metric=options.metric,
+        metric=rows.name_of(options.metric),
         bootstrap=options.bootstrap,
         seed=options.seed,
         drop_top=options.drop_top,
     )
-    result = answer(read(table, reading, options.metric), question)
+    result = answer(rows, question)
     print(json.dumps(result.to_document(), indent=1, allow_nan=False) if as_json else _answer_text(result))
     return 0
 
@@ -125,9 +128,7 @@ def _answer_text(result: "ForecastAnswer") -> str:
         lines += _compute_lines(result.compute_for_loss, metric)
     if result.runs_to_add is not None:
         lines += _added_run_lines(result.runs_to_add)
-    for reason, runs in groupby(result.table.excluded, key=lambda excluded: excluded.reason):
-        lines.append(f"  left out, {reason}: {', '.join(excluded.run for excluded in runs)}")
-    return "\n".join(lines)
+    return "\n".join([*lines, *reading_lines(result.table)])
 
 
 def _method_line(result: "ForecastAnswer") -> str:

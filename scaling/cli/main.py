@@ -4,6 +4,7 @@ used or asked for help."""
 import errno
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -88,6 +89,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a verb and returns the exit code: 0; 1 where a stage failed; 2 for a user's mistake, with one line on
     stderr; 130 where interrupted."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if not sys.warnoptions:  # of numpy: what its warnings mean for a result, the result says itself
+        warnings.simplefilter("ignore", RuntimeWarning)
     try:
         if arguments[:1] in (["--help"], ["-h"]):
             print(overview())
@@ -121,6 +124,7 @@ def _run(arguments: Sequence[str]) -> int:
     app = build_app()
     if arguments[0] == "--install-completion":  # imported for it alone
         app.register_install_completion_command()
+    arguments = ["./-" if argument == "-" else argument for argument in arguments]  # a path to the library, no option
     try:
         return app(arguments) or 0
     except CycloptsError as error:

@@ -50,8 +50,8 @@ DropTop = Annotated[NonNegativeInt, Parameter(help="leave out the runs with this
 TablePath = Annotated[
     Path,
     Parameter(
-        help="CSV, Parquet, JSON or JSONL with n_params, num_tokens or train_flops, and a loss, under these or other "
-        "common names; or a folder of runs"
+        help="CSV, TSV, Parquet, JSON, JSONL, Excel or Markdown (- for standard input) with n_params, num_tokens or "
+        "train_flops, and a loss, under these or other common names; or a folder of runs"
     ),
 ]
 
@@ -66,17 +66,19 @@ class ReadingOptions:
         Parameter(help="ROLE=NAME says which column has a role, such as n_params=Size; may be repeated"),
     ] = ()
     unit: Annotated[tuple[str, ...], Parameter(help="ROLE=X gives a unit, such as n_params=1e6 for millions")] = ()
-    where: Annotated[tuple[str, ...], Parameter(help="COLUMN=VALUE keeps only the rows with this value")] = ()
+    where: Annotated[
+        tuple[str, ...], Parameter(help="COLUMN=VALUE keeps only the rows with this value; 1e6 is 1000000")
+    ] = ()
 
 
-def read(path: Path, options: ReadingOptions, metric: str, drop_top: int = 0) -> "Table":
-    """The table at a path, without the runs that the options leave out. Raises UserError where an option cannot be
-    used."""
+def read(path: Path, options: ReadingOptions, metric: str, *, axes: Sequence[str] = (), drop_top: int = 0) -> "Table":
+    """The table at a path, without the runs that the options leave out, and without those that lack the metric or one
+    of the axes. Raises UserError where an option cannot be used."""
     from analysis.tables.read import TableOptions, read_table
 
     units = numbers_of(options.unit, "--unit")
     columns, where = pairs_of(options.column, "--column"), pairs_of(options.where, "--where")
-    return read_table(path, TableOptions(columns, units, where, metric, drop_top))
+    return read_table(path, TableOptions(columns, units, where, metric, tuple(axes), drop_top))
 
 
 def command_line(verb: str, sweep_name: str, changes: tuple[str, ...], *more: str) -> str:

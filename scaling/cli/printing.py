@@ -4,10 +4,12 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from analysis.tables.table import Table
     from slurm.controller_job import Step
     from sweeps.result import LadderResult, StudyResult, SweepResult
 
@@ -18,6 +20,14 @@ MOST_REASONS = 10
 def print_note(text: str) -> None:
     """On stderr, so that stdout has only results."""
     print(text, file=sys.stderr, flush=True)
+
+
+def reading_lines(table: "Table") -> list[str]:
+    """What was assumed when a table was read, and which of its runs were left out."""
+    lines = [f"  note: {note}" for note in table.notes]
+    for reason, runs in groupby(table.excluded, key=lambda excluded: excluded.reason):
+        lines.append(f"  left out, {reason}: {', '.join(excluded.run for excluded in runs)}")
+    return lines
 
 
 @contextmanager
