@@ -67,11 +67,11 @@ def cut_clips(index: Index, spec: DataSpec) -> list[Clip]:
     """
     clips: list[Clip] = []
     for file, info in index.readable:
-        if why_too_thin(info, spec) is not None:
+        if why_too_thin(info.size, spec) is not None:
             continue
         path = Path(index.folder) / file.file
         fps = min(spec.fps, info.fps)
-        width, height = clip_size(info, spec)
+        width, height = clip_size(info.size, spec)
         first_frame = 0
         for frames in window_lengths(info, fps, spec):
             clips.append(Clip(path, first_frame, frames, fps, height, width, file.caption, len(clips)))
@@ -84,7 +84,7 @@ def cut_clips(index: Index, spec: DataSpec) -> list[Clip]:
 def _no_clips(index: Index, spec: DataSpec) -> UserError:
     """The error for an index of unusable videos. It names the first that is too thin, if one is."""
     for file in index.files:
-        if file.info is not None and (reason := why_too_thin(file.info, spec)) is not None:
+        if file.info is not None and (reason := why_too_thin(file.info.size, spec)) is not None:
             return UserError(f"{Path(index.folder) / file.file}: {reason}; no other file gives a clip either")
     return UserError(
         f"{index.folder}: no video has the {SHORTEST} frames at {spec.fps:g} fps that a clip needs; "

@@ -20,6 +20,11 @@ class VideoInfo(Spec):
     duration: float
     """Seconds from the start of the first frame to the end of the last."""
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height."""
+        return self.width, self.height
+
 
 @dataclass(frozen=True)
 class Window:
