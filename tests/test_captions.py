@@ -39,9 +39,9 @@ def test_captions_come_from_a_file_or_else_from_the_name_of_the_video(folder: Pa
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("c.csv", "filename,caption\nc.mp4,x\n", "c.csv:2: no column 'file'; rename 'filename'"),
-        ("c.csv", "file,captions\nc.mp4,x\n", "c.csv:2: no column 'caption'; rename 'captions'"),
-        ("c.csv", "file,text\nc.mp4,x\n", "c.csv:2: no column 'caption'; it has: file, text"),
+        ("c.csv", "filename,caption\nc.mp4,x\n", "c.csv:1: no column 'file'; rename 'filename'"),
+        ("c.csv", "file,captions\nc.mp4,x\n", "c.csv:1: no column 'caption'; rename 'captions'"),
+        ("c.csv", "file,text\nc.mp4,x\n", "c.csv:1: no column 'caption'; it has: file, text"),
         ("c.csv", "", "c.csv: empty"),
         ("c.csv", "file,caption\nc.mp4,x\nc.mp4,y\n", "c.csv:3: a second caption for 'c.mp4'"),
         ("c.csv", "file,caption\nc.mp4\n", "c.csv:2: 'caption' must be text"),
@@ -62,5 +62,5 @@ def test_an_unusable_captions_file_is_a_user_error(folder: Path, name: str, text
 
 def test_captions_in_another_encoding_are_refused(folder: Path) -> None:
     (folder / "captions.csv").write_bytes("file,caption\nc.mp4,café\n".encode("latin-1"))
-    with pytest.raises(UserError, match=r"captions.csv: not a CSV or JSONL file in UTF-8"):
+    with pytest.raises(UserError, match=r"captions.csv:2: not in UTF-8 \(byte 0xe9\); save the file as UTF-8"):
         index_folder(folder)

@@ -8,7 +8,7 @@ import pytest
 
 from scaling.core.errors import UserError
 from scaling.core.specs import DataSpec
-from scaling.data.clips import cut_clips
+from scaling.data.clips import cut_clips, leave_out_unusable
 from scaling.data.frames import read_frames
 from scaling.data.index import index_folder
 from scaling.data.manifest import folder_manifest
@@ -48,12 +48,36 @@ def test_every_clip_has_the_shape_and_the_frames_that_it_names(folder: Path) -> 
     np.testing.assert_allclose(np.concatenate(list(ramp.values())), 16 + 4 * np.arange(10), atol=2)
 
 
-def test_a_video_too_narrow_is_named(tmp_path: Path) -> None:
-    write_video(tmp_path / "thin.mp4", shades(6, 16, 400), 8)
-    with pytest.raises(
-        UserError, match=r"thin.mp4: 400x16 shrinks to 320x13 within 4096 pixels, but each side needs 16"
-    ):
-        cut_clips(index_folder(tmp_path), DataSpec(folder=str(tmp_path)))
+@pytest.mark.parametrize(
+    ("width", "height", "reason"),
+    [
+        (400, 16, "400x16 shrinks to 320x13 within 4096 pixels, but each side needs 16; raise 'pixels' or leave the"),
+        (2, 2, "2x2 shrinks to 2x2 within 4096 pixels, but each side needs 16"),
+        (64, 4096, "64x4096 shrinks to 8x512 within 4096 pixels, but each side needs 16"),
+    ],
+)
+def test_a_video_too_narrow_is_skipped_and_named(folder: Path, width: int, height: int, reason: str) -> None:
+    spec = DataSpec(folder=str(folder))
+    clips = cut_clips(index_folder(folder), spec)
+    write_video(folder / "b_thin.mp4", shades(6, height, width), 8)
+    index = index_folder(folder)
+    assert cut_clips(index, spec) == clips
+    skipped = leave_out_unusable(index, spec).skipped
+    assert [row["file"] for row in skipped] == ["b_thin.mp4"]
+    assert reason in skipped[0]["reason"]
+    for name in ("a_red-car.mp4", "c.mp4", "deep/b.MP4"):
+        (folder / name).unlink()
+    with pytest.raises(UserError, match=r"b_thin.mp4: .* no other file gives a clip either") as error:
+        cut_clips(index_folder(folder), spec)
+    assert reason in str(error.value)
+
+
+def test_a_video_too_short_is_skipped_and_named(folder: Path) -> None:
+    write_video(folder / "short.mp4", levels(4), 8)
+    spec = DataSpec(folder=str(folder))
+    skipped = leave_out_unusable(index_folder(folder), spec).skipped
+    assert skipped == [{"file": "short.mp4", "reason": "too short: 4 frames at 8 fps, but a clip needs 5; raise 'fps'"}]
+    assert leave_out_unusable(index_folder(folder), spec.replace(frames=1)).skipped == []
 
 
 def test_a_folder_of_videos_that_are_too_short_is_a_user_error(tmp_path: Path) -> None:

@@ -292,6 +292,13 @@ def test_sizes_never_trained_and_guidance_intervals(runs, tmp_path, capsys):
     assert [document[name] for name in ("frames", "height", "width", "fps")] == [21, 32, 96, 8]
 
 
+def test_a_colon_in_the_name_of_the_result_is_a_letter(runs, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert command(runs, "12:30.mp4", "--width", 32, "--height", 16, "--frames", 5) == 0
+    assert json.loads(capsys.readouterr().out)["file"] == "12:30.mp4"
+    assert len(read_video(tmp_path / "12:30.mp4", (32, 16), 8)) == 5
+
+
 def test_a_picture_shows_frames_side_by_side(runs, tmp_path, capsys):
     size = ["--width", 32, "--height", 16]
     assert command(runs, tmp_path / "strip.png", *size, "--frames", 5) == 0

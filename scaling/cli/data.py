@@ -1,19 +1,20 @@
 """`scaling data make|index|check`: procedural worlds as video files, and what is in a folder of videos."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Parameter
 from pydantic import BeforeValidator
 
-from scaling.cli.options import Json, PositiveInt
+from scaling.cli.options import Json, PositiveFloat, PositiveInt, whole_number
 from scaling.cli.printing import count_progress
 from scaling.core.errors import UserError
-from scaling.core.specs import WorldShape, WorldSpec
+from scaling.core.specs import DataSpec, WorldShape, WorldSpec
 
 if TYPE_CHECKING:
-    from scaling.data.index import SkippedFile
+    from scaling.data.index import Index
 
 HELP = """Makes procedural worlds as video files, and says what is in a folder of videos.
 
@@ -23,6 +24,11 @@ examples:
   scaling data check videos"""
 
 app = App(name="data", help=HELP)
+
+CLIPS = DataSpec(folder=".")
+"""The clips that a sweep cuts by default."""
+MOST_NAMES = 5
+"""Files of one kind that are named, at most."""
 
 
 @app.default
@@ -36,8 +42,8 @@ Folder = Annotated[Path, Parameter(help="folder of videos, searched recursively"
 Captions = Annotated[
     Path | None,
     Parameter(
-        help="CSV or JSONL with 'file' and 'caption' (default: captions.csv or captions.jsonl in the folder, then the "
-        "file names)"
+        help="CSV or JSONL with 'file' and 'caption', or 'file_name' and 'text' (default: captions.csv, captions.jsonl "
+        "or metadata.csv in the folder, then the .txt beside a video, then its name)"
     ),
 ]
 Images = Annotated[bool, Parameter(help="take image files and videos of one frame as well")]
@@ -113,43 +119,88 @@ def index(
         indexed.save(out)
     summary = indexed.summary()
     if as_json:
-        counts = {"manifest": indexed.manifest, "unmatched_captions": indexed.unmatched_captions}
-        print(json.dumps({"folder": indexed.folder, **summary, **counts}))
+        print(json.dumps({"folder": indexed.folder, **summary, "manifest": indexed.manifest, **_remarks(indexed)}))
         return 0
     print(f"{folder}: {summary['videos']} videos, {_duration(summary['hours'])}, manifest {indexed.manifest}")
     for shape, count in summary["shapes"].items():
         print(f"  {shape}: {count}")
-    if indexed.unmatched_captions:
-        print(f"{indexed.unmatched_captions} captions name a file that is not there")
-    _print_skipped(summary["skipped"])
+    _print_remarks(indexed)
     return 0
 
 
 @app.command
-def check(folder: Folder, /, *, captions: Captions = None, images: Images = False, as_json: Json = False) -> int:
-    """Lists the files of a folder that cannot be read, with reasons.
+def check(
+    folder: Folder,
+    /,
+    *,
+    captions: Captions = None,
+    images: Images = False,
+    pixels: Annotated[int, whole_number(at_least=256), Parameter(help="largest area of a clip")] = CLIPS.pixels,
+    fps: Annotated[PositiveFloat, Parameter(help="frames per second of a clip")] = CLIPS.fps,
+    as_json: Json = False,
+) -> int:
+    """Lists the files of a folder that cannot be read, or are too thin or too
+    short for a clip, with reasons.
 
     The exit code is 0 also where there are some: they are the result, and
     training skips them.
 
     examples:
       scaling data check videos
+      scaling data check videos --pixels 9216
     """
+    from scaling.data.clips import leave_out_unusable
     from scaling.data.index import examine
 
     with count_progress("Decoding videos") as progress:
         examined = examine(folder, captions, images, progress)
+    spec = DataSpec(folder=str(folder), images=images, pixels=pixels, fps=fps)
+    usable, readable = leave_out_unusable(examined, spec), len(examined.readable)
     if as_json:
-        print(json.dumps({"folder": examined.folder, "readable": len(examined.readable), "skipped": examined.skipped}))
+        counts = {"readable": readable, "skipped": usable.skipped}
+        print(json.dumps({"folder": examined.folder, **counts, **_remarks(usable)}))
         return 0
-    print(f"{folder}: {len(examined.readable)} of {len(examined.files)} files can be read")
-    _print_skipped(examined.skipped)
+    print(f"{folder}: {readable} of {len(examined.files)} files can be read")
+    _print_remarks(usable)
     return 0
 
 
-def _print_skipped(skipped: "list[SkippedFile]") -> None:
-    for row in skipped:
-        print(f"unreadable: {row['file']}: {row['reason']}")
+def _remarks(index: "Index") -> dict[str, Any]:
+    """What a user should know of a folder besides its videos, as fields of a JSON object."""
+    return {
+        "copies": index.copies,
+        "unmatched_captions": index.unmatched_captions,
+        "captions_without_video": index.captions_without_video,
+        "videos_without_caption": index.videos_without_caption,
+        "other_files": index.other_files,
+        "unreachable": index.unreachable,
+    }
+
+
+def _print_remarks(index: "Index") -> None:
+    """The same in lines, and the files that are skipped."""
+    if index.copies:
+        pairs = [f"{copy} of {original}" for copy, original in index.copies.items()]
+        print(f"{len(pairs)} files are copies, held out or trained on together: {_some(pairs)}")
+    if index.captions_without_video:
+        print(
+            f"{index.unmatched_captions} captions name a file that is not there: {_some(index.captions_without_video)}"
+        )
+    if index.videos_without_caption:
+        names = index.videos_without_caption
+        print(f"{len(names)} of {len(index.files)} files have no caption, so their names serve: {_some(names)}")
+    if index.other_files:
+        print(f"other files: {', '.join(f'{count} {suffix}' for suffix, count in index.other_files.items())}")
+    for name, reason in index.unreachable.items():
+        print(f"left out: {name}: {reason}")
+    for file in index.files:
+        if file.problem is not None:
+            print(f"{'unreadable' if file.info is None else 'unusable'}: {file.file}: {file.problem}")
+
+
+def _some(names: Sequence[str]) -> str:
+    """A few of the names."""
+    return ", ".join(names[:MOST_NAMES]) + (", ..." if len(names) > MOST_NAMES else "")
 
 
 def _duration(hours: float) -> str:

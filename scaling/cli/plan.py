@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from sweeps.planning.plan_values import Plan
     from sweeps.spec import StudySpec, SweepSpec
 
+MOST_SKIPPED = 5
+"""Skipped files that are named, at most."""
+
 
 def run(
     sweep: SweepName,
@@ -47,6 +50,7 @@ def run(
     from sweeps.load import load_sweep
     from sweeps.phases import planned_phases
     from sweeps.planning.plan import plan
+    from sweeps.skipped_files import skipped_files
 
     spec, cluster = load_sweep(sweep, changes_of(changes)), load_cluster(cluster_name)
     capacity = None if isinstance(cluster, LocalCluster) else cluster.capacity()
@@ -57,9 +61,10 @@ def run(
     known = planned_phases(spec, runs)
     planned = plan(spec, runs, capacity, known=known)
     causes = explain(known.stages, runs) if with_causes else None
+    skipped = skipped_files(known.stages.values(), runs)
     if as_json:
         causes_document = {} if causes is None else {"causes": [cause.to_document() for cause in causes]}
-        print(json.dumps({**planned.to_document(), "precision": precision, **causes_document}))
+        print(json.dumps({**planned.to_document(), "precision": precision, "skipped": skipped, **causes_document}))
         return 0
     if capacity is None:
         hardware = spec.hardware
@@ -72,6 +77,10 @@ def run(
     print("\n\n".join([_phases(planned), _runs(planned), _summary(spec, planned, machine, speed)]))
     if capacity is None:
         print(_precision(spec, precision))
+    for row in skipped[:MOST_SKIPPED]:
+        print(f"Skipped: {row['file']}: {row['reason']}")
+    if len(skipped) > MOST_SKIPPED:
+        print(f"Skipped: {len(skipped) - MOST_SKIPPED} more files, which 'scaling data check' lists.")
     if causes is not None:
         print("\n" + ("\n".join(map(str, causes)) or "Every stage is complete."))
     return 0

@@ -10,15 +10,17 @@ hold a million clips: `ClipList.read` takes 5 s for them on one core of an AMD E
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from scaling.core.errors import UserError
 from scaling.core.store import replacing
 from scaling.data.clips import Clip
+from scaling.data.file_versions import FileVersion
 from scaling.data.json_lines import json_object
 
 FIELDS = {
@@ -33,6 +35,8 @@ FIELDS = {
     "held_out": bool,
 }
 """The fields of a row and their types."""
+NOT_CHECKED: Mapping[str, FileVersion] = MappingProxyType({})
+"""Versions for files that nobody replaces, because a stage has made them."""
 _NAMES, _TYPES = list(FIELDS), list(FIELDS.values())
 
 
@@ -76,8 +80,9 @@ class ClipList:
                 file.write(json.dumps(row) + "\n")
 
     @classmethod
-    def read(cls, path: Path, videos: Path) -> "ClipList":
-        """Reads the document. `videos` is the folder of the video files, which may have moved since it was written.
+    def read(cls, path: Path, videos: Path, versions: Mapping[str, FileVersion] = NOT_CHECKED) -> "ClipList":
+        """Reads the document. `videos` is the folder of the video files, which may have moved since it was written;
+        `versions` has what the files were then, of those that are to be checked when they are read.
 
         Raises UserError where the document is missing or is not a list of clips.
         """
@@ -85,7 +90,7 @@ class ClipList:
             with open(path, encoding="utf-8") as file:
                 lines = enumerate(file, start=1)
                 header = _header(path, next(lines, (1, ""))[1])
-                clips, held_out = _read_rows(path, videos, lines)
+                clips, held_out = _read_rows(path, videos, versions, lines)
         except FileNotFoundError:
             raise UserError(f"{path}: no such file; the data stage writes it") from None
         except UnicodeDecodeError as error:
@@ -95,18 +100,20 @@ class ClipList:
         return cls(videos, header["manifest"], clips, frozenset(held_out))
 
 
-def _read_rows(path: Path, videos: Path, lines: Iterator[tuple[int, str]]) -> tuple[list[Clip], set[int]]:
+def _read_rows(
+    path: Path, videos: Path, versions: Mapping[str, FileVersion], lines: Iterator[tuple[int, str]]
+) -> tuple[list[Clip], set[int]]:
     """The clips of all rows, and the ordinals of the held-out clips."""
     clips: list[Clip] = []
     held_out: set[int] = set()
-    last_file, video = "", videos  # rows of one file follow each other, and making a path is slow
+    last_file, video, version = "", videos, None  # rows of one file follow each other, and making a path is slow
     for number, line in lines:
         file, first_frame, frames, fps, width, height, caption, ordinal, is_held_out = _row(path, number, line)
         if ordinal != len(clips):
             raise UserError(f"{path}:{number}: 'ordinal' is {ordinal}, but {len(clips)} clips come before it")
         if file != last_file:
-            last_file, video = file, videos / file
-        clips.append(Clip(video, first_frame, frames, fps, height, width, caption, ordinal))
+            last_file, video, version = file, videos / file, versions.get(file)
+        clips.append(Clip(video, first_frame, frames, fps, height, width, caption, ordinal, version))
         if is_held_out:
             held_out.add(ordinal)
     return clips, held_out

@@ -1,7 +1,6 @@
 """How many clips a video gives, and of which duration, resolution and aspect ratio. No video is opened."""
 
 import math
-from pathlib import Path
 
 from scaling.accounting.geometry import Grid
 from scaling.core.errors import UserError
@@ -20,7 +19,9 @@ def world_clips(worlds: WorldSpec, spec: DataSpec) -> list[Grid]:
         info = VideoInfo(
             codec="h264", width=world.width, height=world.height, fps=worlds.fps, frames=world.frames, duration=seconds
         )
-        width, height = clip_size(Path("worlds"), info, spec)
+        if (reason := why_too_thin(info.size, spec)) is not None:
+            raise UserError(f"worlds: {reason}")
+        width, height = clip_size(info.size, spec)
         sizes += [(frames, height, width) for frames in window_lengths(info, fps, spec)]
     return sizes
 
@@ -33,17 +34,38 @@ def window_lengths(info: VideoInfo, fps: float, spec: DataSpec) -> list[int]:
     return [spec.frames] * full_clips + ([(remainder - 1) // 4 * 4 + 1] if remainder >= SHORTEST else [])
 
 
-def clip_size(path: Path, info: VideoInfo, spec: DataSpec) -> tuple[int, int]:
-    """Width and height: scaled down to the area budget at the same aspect ratio, then rounded down to the multiple."""
-    scale = min(1.0, math.sqrt(spec.pixels / (info.width * info.height)))
-    sides = info.width * scale + 1e-6, info.height * scale + 1e-6  # 1e-6 pixels allow for the rounding of the root
-    width, height = (math.floor(side) // spec.multiple * spec.multiple for side in sides)
-    if not (width and height):
-        raise UserError(
-            f"{path}: {info.width}x{info.height} shrinks to {sides[0]:.0f}x{sides[1]:.0f} within "
-            f"{spec.pixels} pixels, but each side needs {spec.multiple}; raise 'pixels' or leave the file out"
-        )
+def clip_size(size: tuple[int, int], spec: DataSpec) -> tuple[int, int]:
+    """Width and height of the clips of a video of this size: scaled down to the area budget at the same aspect ratio,
+    then rounded down to the multiple. A side is 0 where `why_too_thin` gives a reason."""
+    width, height = (math.floor(side) // spec.multiple * spec.multiple for side in _scaled_sides(size, spec))
     return width, height
+
+
+def why_unusable(info: VideoInfo, spec: DataSpec) -> str | None:
+    """Why no clip can be cut from a readable video; None where some can."""
+    if (reason := why_too_thin(info.size, spec)) is not None:
+        return reason
+    fps = min(spec.fps, info.fps)
+    if not window_lengths(info, fps, spec):
+        return f"too short: {frames_at_rate(info, fps)} frames at {fps:g} fps, but a clip needs {SHORTEST}; raise 'fps'"
+    return None
+
+
+def why_too_thin(size: tuple[int, int], spec: DataSpec) -> str | None:
+    """Why a video of this width and height gives no clips; None where it does."""
+    if all(clip_size(size, spec)):
+        return None
+    width, height = _scaled_sides(size, spec)
+    return (
+        f"{size[0]}x{size[1]} shrinks to {width:.0f}x{height:.0f} within {spec.pixels} pixels, but each side needs "
+        f"{spec.multiple}; raise 'pixels' or leave the file out"
+    )
+
+
+def _scaled_sides(size: tuple[int, int], spec: DataSpec) -> tuple[float, float]:
+    """Width and height within the area budget. 1e-6 pixels allow for the rounding of the root."""
+    scale = min(1.0, math.sqrt(spec.pixels / math.prod(size)))
+    return size[0] * scale + 1e-6, size[1] * scale + 1e-6
 
 
 def frames_at_rate(info: VideoInfo, fps: float) -> int:

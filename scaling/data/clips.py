@@ -6,14 +6,15 @@ Not which of them are held out (`scaling.data.holdout`), and not their pixels (`
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from scaling.core.errors import UserError
 from scaling.core.specs import DataSpec
-from scaling.data.clip_shapes import SHORTEST, clip_size, window_lengths
+from scaling.data.clip_shapes import SHORTEST, clip_size, why_too_thin, why_unusable, window_lengths
+from scaling.data.file_versions import FileVersion
 from scaling.data.index import Index
 from scaling.data.video_info import Window
 
@@ -38,6 +39,8 @@ class Clip:
     """The caption of the whole video."""
     ordinal: int
     """Place in the list of all clips."""
+    version: FileVersion | None = field(default=None, compare=False)
+    """What the file was when it was indexed, if that is to be checked when it is read."""
 
     @property
     def window(self) -> Window:
@@ -45,28 +48,48 @@ class Clip:
         return Window(self.first_frame / self.fps, self.frames, self.fps)
 
 
+def leave_out_unusable(index: Index, spec: DataSpec) -> Index:
+    """The index, in which the readable videos that no clip can be cut from are skipped too, with the reasons."""
+    return index.replace(
+        files=[
+            file if file.info is None or file.problem else file.replace(problem=why_unusable(file.info, spec))
+            for file in index.files
+        ]
+    )
+
+
 def cut_clips(index: Index, spec: DataSpec) -> list[Clip]:
     """Cuts every readable video into windows of `spec.frames` that follow each other, in the order of the index.
 
     What remains at the end of a video is kept if it has at least SHORTEST frames, and is cut to 1 + 4k. Videos of one
-    frame give clips of one frame if `spec.images` is set. Raises UserError naming a file whose sides are too short, or
-    if no video is long enough.
+    frame give clips of one frame if `spec.images` is set. Videos that are too thin or too short give none. Raises
+    UserError if no video gives a clip.
     """
     clips: list[Clip] = []
     for file, info in index.readable:
+        if why_too_thin(info.size, spec) is not None:
+            continue
         path = Path(index.folder) / file.file
         fps = min(spec.fps, info.fps)
-        width, height = clip_size(path, info, spec)
+        width, height = clip_size(info.size, spec)
         first_frame = 0
         for frames in window_lengths(info, fps, spec):
             clips.append(Clip(path, first_frame, frames, fps, height, width, file.caption, len(clips)))
             first_frame += frames
     if not clips:
-        raise UserError(
-            f"{index.folder}: no video has the {SHORTEST} frames at {spec.fps:g} fps that a clip needs; "
-            "raise 'fps' or give longer videos"
-        )
+        raise _no_clips(index, spec)
     return clips
+
+
+def _no_clips(index: Index, spec: DataSpec) -> UserError:
+    """The error for an index of unusable videos. It names the first that is too thin, if one is."""
+    for file in index.files:
+        if file.info is not None and (reason := why_too_thin(file.info.size, spec)) is not None:
+            return UserError(f"{Path(index.folder) / file.file}: {reason}; no other file gives a clip either")
+    return UserError(
+        f"{index.folder}: no video has the {SHORTEST} frames at {spec.fps:g} fps that a clip needs; "
+        "raise 'fps' or give longer videos"
+    )
 
 
 def evenly_spaced(clips: Sequence[Clip], count: int) -> list[Clip]:

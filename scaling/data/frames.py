@@ -1,5 +1,6 @@
 """The frames of clips, and of whole videos, decoded from their files. How a file is decoded is in
-`scaling.data.video`."""
+`scaling.data.video`, which gets absolute paths: FFmpeg takes what stands before a colon in a relative name, such as
+`http:a.mp4`, for a protocol."""
 
 from collections.abc import Iterator, Sequence
 from itertools import groupby
@@ -15,14 +16,16 @@ from scaling.data.video_info import Window
 def read_frames(clips: Sequence[Clip]) -> Iterator[tuple[Clip, Frames]]:
     """Each clip with its frames, (t, h, w, 3). A file is decoded once, so clips of one file must follow each other.
 
-    Raises UserError if a file has changed since it was indexed and no longer decodes.
+    Raises UserError if a file has been replaced since it was indexed, or no longer decodes.
     """
     for path, group in groupby(clips, key=lambda clip: clip.path):
         clips_of_file = list(group)
         size = clips_of_file[0].width, clips_of_file[0].height
         windows = [clip.window for clip in clips_of_file]
+        if (version := clips_of_file[0].version) is not None:
+            version.require(path)
         try:
-            yield from zip(clips_of_file, read_clips(path, windows, size), strict=True)
+            yield from zip(clips_of_file, read_clips(path.absolute(), windows, size), strict=True)
         except UnreadableVideo as problem:
             raise UserError(f"{path}: {problem}; it was readable when indexed: index the folder again") from None
 
@@ -33,9 +36,10 @@ def read_video(path: Path, size: tuple[int, int], fps: float) -> Frames:
 
     Raises UserError where the file is missing or cannot be read.
     """
+    file = path.absolute()
     try:
-        info = inspect(path, images=True)
+        info = inspect(file, images=True)
         frames = 1 if info.frames == 1 else max(1, frames_at_rate(info, fps))
-        return next(read_clips(path, [Window(0.0, frames, fps)], size))
+        return next(read_clips(file, [Window(0.0, frames, fps)], size))
     except UnreadableVideo as problem:
         raise UserError(f"{path}: {problem}") from None

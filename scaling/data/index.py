@@ -16,8 +16,11 @@ from scaling.core.errors import UserError
 from scaling.core.machine import usable_cores
 from scaling.core.specs import Spec, parse_spec
 from scaling.core.store import read_document, write_document
-from scaling.data.captions import file_caption, read_captions
-from scaling.data.manifest import candidates, manifest_of, name_of, sha256
+from scaling.data.caption_files import read_captions
+from scaling.data.captions import file_caption
+from scaling.data.file_versions import size_and_time
+from scaling.data.folder_files import count_suffixes, list_files, name_of
+from scaling.data.manifest import manifest_of, sha256
 from scaling.data.video import UnreadableVideo, inspect
 from scaling.data.video_info import VideoInfo
 
@@ -26,17 +29,20 @@ Progress = Callable[[int, int], None]
 
 
 class IndexedFile(Spec):
-    """One candidate file. Either `info` or `problem` is set."""
+    """One candidate file. A file with a `problem` is not used."""
 
     file: str
     """Path below the folder, with forward slashes."""
     sha256: str
     """Hash of the file's content; empty where the file could not be opened."""
     bytes: int
+    modified_ns: int = 0
+    """Time of the file's last change in nanoseconds."""
     caption: str
     info: VideoInfo | None = None
+    """What the video holds, if it can be read."""
     problem: str | None = None
-    """Why the file cannot be read as a video."""
+    """Why the file cannot be read as a video, or why no clip can be cut from it."""
 
 
 class SkippedFile(TypedDict):
@@ -63,18 +69,37 @@ class Index(Spec):
 
     folder: str
     files: tuple[IndexedFile, ...]
-    unmatched_captions: int = 0
-    """Number of rows of the captions file that name a file that does not exist."""
+    captions_without_video: tuple[str, ...] = ()
+    """The names in the captions file that no candidate file has."""
+    videos_without_caption: tuple[str, ...] = ()
+    """The candidate files that have no caption although the folder holds captions; the words of their names serve."""
+    other_files: dict[str, int] = {}
+    """Number of files that are neither candidates nor captions, by suffix. Hidden files are not counted."""
+    unreachable: dict[str, str] = {}
+    """Folders that cannot be read and links that lead nowhere, by name, each with the reason."""
+
+    @property
+    def unmatched_captions(self) -> int:
+        """Number of rows of the captions file that name a file that does not exist."""
+        return len(self.captions_without_video)
 
     @property
     def readable(self) -> list[tuple[IndexedFile, VideoInfo]]:
-        """The files that can be read, each with what it holds."""
-        return [(file, file.info) for file in self.files if file.info is not None]
+        """The files that can be read and used, each with what it holds."""
+        return [(file, file.info) for file in self.files if file.info is not None and file.problem is None]
 
     @property
     def skipped(self) -> list[SkippedFile]:
-        """The files that cannot be read, with the reasons."""
+        """The files that cannot be read or used, with the reasons."""
         return [{"file": file.file, "reason": file.problem} for file in self.files if file.problem is not None]
+
+    @property
+    def copies(self) -> dict[str, str]:
+        """The readable files that have the content of an earlier one, each with the first that has it."""
+        firsts: dict[str, str] = {}
+        for file, _ in self.readable:
+            firsts.setdefault(file.sha256, file.file)
+        return {file.file: firsts[file.sha256] for file, _ in self.readable if firsts[file.sha256] != file.file}
 
     @property
     def manifest(self) -> str:
@@ -126,18 +151,23 @@ def examine(
 
     Raises UserError where the folder is missing, is a file or has no candidates, or where the captions cannot be used.
     """
-    paths = candidates(folder, images)
-    captions_by_file = read_captions(folder, captions)
+    listed = list_files(folder, images)
+    paths, found = listed.candidates, read_captions(listed, captions)
 
     def examine_file(path: Path) -> IndexedFile:
         name = name_of(folder, path)
+        size, modified_ns = size_and_time(path)  # before the content, so that a later change has another time
         file = IndexedFile(
-            file=name, sha256=sha256(path), bytes=_size(path), caption=file_caption(name, captions_by_file)
+            file=name,
+            sha256=sha256(path),
+            bytes=size,
+            modified_ns=modified_ns,
+            caption=file_caption(name, found.by_file),
         )
         if name != path.relative_to(folder).as_posix():
             return file.replace(problem="its name is not UTF-8; rename it")
         try:
-            return file.replace(info=inspect(path, images))
+            return file.replace(info=inspect(path.absolute(), images))
         except UnreadableVideo as problem:
             return file.replace(problem=str(problem))
 
@@ -147,12 +177,11 @@ def examine(
             files.append(file)
             if progress is not None:
                 progress(len(files), len(paths))
-    unmatched = len(captions_by_file.keys() - {file.file for file in files})
-    return Index(folder=str(folder), files=tuple(files), unmatched_captions=unmatched)
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError:
-        return 0
+    return Index(
+        folder=str(folder),
+        files=tuple(files),
+        captions_without_video=found.unmatched,
+        videos_without_caption=tuple(name for name in listed.names if found.sources and name not in found.by_file),
+        other_files=count_suffixes(path for path in listed.others if path not in found.sources),
+        unreachable=listed.unreachable,
+    )

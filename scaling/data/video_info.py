@@ -25,6 +25,11 @@ class VideoInfo(Spec):
     interlaced: bool = False
     """Whether its frames are made of two fields. They are not separated, so that edges in motion look like combs."""
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height."""
+        return self.width, self.height
+
 
 @dataclass(frozen=True)
 class Window:

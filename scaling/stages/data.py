@@ -1,7 +1,7 @@
 """Stage `data`: makes procedural worlds or takes a user's folder of videos, and cuts the videos into clips.
 
 Makes clips.jsonl, which all other stages read (`scaling.data.clip_list`); index.json, which says what every video file
-holds and which ones cannot be read; and, for worlds, videos/.
+holds and which ones cannot be used; and, for worlds, videos/.
 """
 
 from functools import partial
@@ -14,12 +14,14 @@ from scaling.core.stage import Stage
 from scaling.core.stage_fields import DataFields
 from scaling.core.stage_folder import StageFolder
 from scaling.data.clip_list import ClipList
-from scaling.data.clips import cut_clips
+from scaling.data.clips import cut_clips, leave_out_unusable
+from scaling.data.file_versions import FileVersion
 from scaling.data.holdout import held_out_ordinals
-from scaling.data.index import index_folder
+from scaling.data.index import Index, index_folder
 from scaling.data.world_files import make_worlds
 
 CLIPS = "clips.jsonl"
+INDEX = "index.json"
 
 
 def work(folder: StageFolder, stage: Stage, events: Events) -> RunRecord:
@@ -35,9 +37,11 @@ def work(folder: StageFolder, stage: Stage, events: Events) -> RunRecord:
     index = index_folder(videos, captions, spec.images, partial(events.progress, doing="indexing"))
     if fields.manifest is not None and index.manifest != fields.manifest:
         raise UserError(f"{videos}: its videos or captions have changed since the plan; run the command again")
-    index.save(folder.path / "index.json")
+    index = leave_out_unusable(index, spec)
+    index.save(folder.path / INDEX)
     clips = cut_clips(index, spec)
-    clip_list = ClipList(videos, index.manifest, clips, held_out_ordinals(clips, spec.holdout_every))
+    copies = {videos / copy: videos / original for copy, original in index.copies.items()}
+    clip_list = ClipList(videos, index.manifest, clips, held_out_ordinals(clips, spec.holdout_every, copies))
     clip_list.write(folder.path / CLIPS)
     summary = index.summary()
     return RunRecord(
@@ -57,8 +61,15 @@ def work(folder: StageFolder, stage: Stage, events: Events) -> RunRecord:
 
 
 def load_clips(folder: StageFolder) -> ClipList:
-    """The clips of a complete `data` stage. Raises UserError where clips.jsonl is missing or broken."""
-    return ClipList.read(folder.path / CLIPS, videos_folder(folder, folder.stage()))
+    """The clips of a complete `data` stage. The files of a user's folder are checked when they are read, because they
+    may have been replaced. Raises UserError where clips.jsonl or index.json is missing or broken."""
+    stage = folder.stage()
+    videos = videos_folder(folder, stage)
+    if stage.fields_as(DataFields).data.worlds is not None:
+        return ClipList.read(folder.path / CLIPS, videos)
+    files = Index.load(folder.path / INDEX).files
+    versions = {file.file: FileVersion(file.bytes, file.modified_ns, file.sha256) for file in files}
+    return ClipList.read(folder.path / CLIPS, videos, versions)
 
 
 def videos_folder(folder: StageFolder, stage: Stage) -> Path:

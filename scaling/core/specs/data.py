@@ -57,8 +57,9 @@ class DataSpec(Spec):
     folder: str | None = None
     """A folder of videos, searched recursively."""
     captions: str | None = None
-    """A CSV or JSONL file with the columns `file` and `caption`. Without it, captions come from `captions.csv` or
-    `captions.jsonl` in the folder, or else from the file names."""
+    """A CSV or JSONL file with the columns `file` and `caption`, or `file_name` and `text`. Without it, captions come
+    from `captions.csv`, `captions.jsonl` or `metadata.csv` in the folder, from the `.txt` file beside a video, or else
+    from the file names."""
     frames: int = Field(17, ge=1)
     """Frames of the longest clip: 1 + 4k, because the VAE keeps the first frame and compresses the others by four."""
     fps: float = Field(8.0, gt=0)
@@ -70,8 +71,8 @@ class DataSpec(Spec):
     images: bool = False
     """Whether files of one frame are used, as clips of one frame."""
     holdout_every: int = Field(16, ge=2)
-    """Every how many videos one is held out for validation and metrics. Of fewer than eight held-out videos, the last
-    part of every video's clips is held out instead."""
+    """Every how many videos one is held out for validation and metrics, with its copies. Of fewer than eight held-out
+    videos, the last part of every video's clips is held out instead."""
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
