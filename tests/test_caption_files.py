@@ -110,10 +110,19 @@ def test_two_captions_files_are_refused_unless_one_is_named(folder: Path) -> Non
     assert captions_of(folder, folder / "captions.jsonl") == {"a.mp4": "y"}
 
 
-@pytest.mark.parametrize("written", ["./deep/c.mp4", "deep\\c.mp4", ".\\deep\\c.mp4", "deep//c.mp4", " deep/c.mp4 "])
+@pytest.mark.parametrize(
+    "written", ["./deep/c.mp4", "deep\\c.mp4", ".\\deep\\c.mp4", "deep//c.mp4", " deep/c.mp4 ", "videos/deep/c.mp4"]
+)
 def test_a_name_is_matched_as_a_person_would(folder: Path, written: str) -> None:
     (folder / "captions.jsonl").write_text(json.dumps({"file": written, "caption": "x"}))
     assert captions_of(folder) == {"deep/c.mp4": "x"}
+
+
+def test_the_name_of_the_folder_is_that_of_a_folder_in_it_first(folder: Path) -> None:
+    (folder / "videos").mkdir()
+    (folder / "videos" / "a.mp4").write_bytes(b"")
+    (folder / "captions.csv").write_text("file,caption\nvideos/a.mp4,x\nvideos\\b.mp4,y\n")
+    assert captions_of(folder) == {"videos/a.mp4": "x", "b.mp4": "y"}
 
 
 def test_absolute_paths_below_the_folder_are_matched(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

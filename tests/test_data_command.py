@@ -40,7 +40,7 @@ def test_check_names_files_that_give_no_clip_and_copies(tmp_path: Path, capsys: 
     assert main(["data", "check", str(tmp_path)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == f"{tmp_path}: 5 of 5 files can be read"
-    assert "1 files are copies, held out or trained on together: d.mp4 of c.mp4" in lines
+    assert "copies, which stay on one side of the held-out split: 1 (d.mp4 of c.mp4)" in lines
     assert lines[-1].startswith("unusable: thin.mp4: 400x16 shrinks to 320x13 within 4096 pixels")
     assert main(["data", "check", str(tmp_path), "--pixels", "9216", "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
@@ -63,7 +63,7 @@ def test_what_is_left_out_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert main(["data", verb, str(tmp_path)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert "1 captions name a file that is not there: gone.mp4" in lines
-    assert "2 of 3 files have no caption, so their names serve: a_red-car.mp4, deep/b.MP4" in lines
+    assert "without a caption, so that their names serve: 2 of 3 files (a_red-car.mp4, deep/b.MP4)" in lines
     assert "other files: 1 .pdf" in lines
     assert "left out: lost.mp4: a link to nothing" in lines
 

@@ -181,14 +181,16 @@ def _print_remarks(index: "Index") -> None:
     """The same in lines, and the files that are skipped."""
     if index.copies:
         pairs = [f"{copy} of {original}" for copy, original in index.copies.items()]
-        print(f"{len(pairs)} files are copies, held out or trained on together: {_some(pairs)}")
+        print(f"copies, which stay on one side of the held-out split: {len(pairs)} ({_some(pairs)})")
     if index.captions_without_video:
         print(
             f"{index.unmatched_captions} captions name a file that is not there: {_some(index.captions_without_video)}"
         )
     if index.videos_without_caption:
         names = index.videos_without_caption
-        print(f"{len(names)} of {len(index.files)} files have no caption, so their names serve: {_some(names)}")
+        print(
+            f"without a caption, so that their names serve: {len(names)} of {len(index.files)} files ({_some(names)})"
+        )
     if index.other_files:
         print(f"other files: {', '.join(f'{count} {suffix}' for suffix, count in index.other_files.items())}")
     for name, reason in index.unreachable.items():

@@ -50,7 +50,7 @@ def run(
     from sweeps.load import load_sweep
     from sweeps.phases import planned_phases
     from sweeps.planning.plan import plan
-    from sweeps.skipped_files import skipped_files
+    from sweeps.planning.skipped_files import skipped_files
 
     spec, cluster = load_sweep(sweep, changes_of(changes)), load_cluster(cluster_name)
     capacity = None if isinstance(cluster, LocalCluster) else cluster.capacity()

@@ -1,8 +1,8 @@
 """Which video a name in a captions file means.
 
 A name means the video that is called so. Where there is none, it is read as a person would read it, if that leaves one
-video: with slashes for backslashes, without the folder of an absolute path, and with accented letters composed (NFC),
-which some systems decompose (NFD).
+video: with slashes for backslashes, without the folder that an absolute path or one from beside the folder begins with,
+and with accented letters composed (NFC), which some systems decompose (NFD).
 """
 
 import unicodedata
@@ -23,7 +23,7 @@ class FileNames:
             return [written]
         if (plain := PurePosixPath(written).as_posix()) in self._names:
             return [plain]
-        return self._by_key.get(self.key(written), [])
+        return self._by_key.get(_composed(written.strip())) or self._by_key.get(self.key(written), [])
 
     def key(self, written: str) -> str:
         """One text for all ways to write a name."""
@@ -40,10 +40,11 @@ class FileNames:
 
     @cached_property
     def _roots(self) -> list[str]:
-        """The folder as absolute paths begin with it, by its own name and by the names of links to it."""
-        return [
-            _composed(str(folder)).rstrip("/") + "/" for folder in (self._folder.absolute(), self._folder.resolve())
-        ]
+        """What names below the folder can begin with: the folder by its own path and by that of a link to it, or its
+        name alone."""
+        folders = self._folder.absolute(), self._folder.resolve()
+        starts = [*map(str, folders), *(folder.name for folder in folders)]
+        return [f"{_composed(start).rstrip('/')}/" for start in starts]
 
 
 def _composed(name: str) -> str:
