@@ -15,7 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from scaling.core.store import read_document
+from scaling.core.store import read_document, write_document
 
 ROOT = Path(__file__).parents[1]
 WORKTREE = ("git", "-C", str(ROOT), "worktree")
@@ -26,7 +26,8 @@ LossKey = tuple[str, ...]
 
 
 def train(code: Path, out: Path) -> None:
-    """Runs the sweep `tiny` with the code in a folder."""
+    """Runs the sweep `tiny` with the code in a folder, in bfloat16, which was the only precision of earlier code."""
+    write_document(out / "precision.json", {"precision": "bf16", "seconds": {}, "processor": ""})
     command = [sys.executable, "-m", "scaling.cli.main", "demo", "--tiny", "--out", str(out), "--json"]
     subprocess.run(
         command, cwd=code, env={**os.environ, "PYTHONPATH": str(code)}, check=True, stdout=subprocess.DEVNULL

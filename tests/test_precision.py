@@ -41,7 +41,8 @@ def test_the_faster_precision_is_measured_once_and_kept(tmp_path, own_cache):
     assert chosen_precision(tiny(), out) is None
     precision = choose_precision(tiny(), out)
     choice = json.loads((out / "precision.json").read_text())
-    assert choice["precision"] == precision == min(choice["seconds"], key=choice["seconds"].get)
+    faster = choice["seconds"]["bf16"] < 0.9 * choice["seconds"]["fp32"]
+    assert choice["precision"] == precision == ("bf16" if faster else "fp32")
     assert set(choice["seconds"]) == {"bf16", "fp32"}
     assert all(seconds > 0 for seconds in choice["seconds"].values())
     (cached,) = own_cache.glob("*.json")
