@@ -229,3 +229,11 @@ def test_mutated_tables_end_in_a_table_or_in_one_line(tmp_path: Path) -> None:
             data[at : at + int(rng.integers(3))] = bytes(rng.choice(list(b",;.\t\"'\n|#0eNaM-\xff\0"), rng.integers(3)))
         path = saved(tmp_path, name, bytes(data))
         assert outcome(path).count("\n") == 0
+
+
+def test_a_damaged_spreadsheet_is_refused_in_one_line(tmp_path: Path) -> None:
+    pytest.importorskip("openpyxl")
+    pd.DataFrame(ROWS).to_excel(tmp_path / "t.xlsx", index=False)
+    data = (tmp_path / "t.xlsx").read_bytes()
+    with pytest.raises(UserError, match=r"t.xlsx: cannot be read as xlsx: it is damaged: "):
+        read_table(saved(tmp_path, "t.xlsx", data[: len(data) // 2]))
