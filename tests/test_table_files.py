@@ -188,6 +188,12 @@ def test_a_spreadsheet_of_one_sheet_is_read(tmp_path: Path) -> None:
         read_table(tmp_path / "two.xlsx")
 
 
+def test_whole_numbers_of_any_length_are_read(tmp_path: Path) -> None:
+    table = read_file(saved(tmp_path, "t.csv", f"a,b\n{10**30},1\n{'9' * 400},{-(10**17)}\n")).table
+    assert table["a"].tolist() == [1e30, np.inf]
+    assert table["b"].tolist() == [1, -(10**17)]
+
+
 @pytest.mark.parametrize("content", [COMMAS.encode(), json.dumps(ROWS).encode(), COMMAS.encode("utf-16")])
 def test_a_table_comes_from_the_standard_input(content: bytes, capsys, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
@@ -223,3 +229,11 @@ def test_mutated_tables_end_in_a_table_or_in_one_line(tmp_path: Path) -> None:
             data[at : at + int(rng.integers(3))] = bytes(rng.choice(list(b",;.\t\"'\n|#0eNaM-\xff\0"), rng.integers(3)))
         path = saved(tmp_path, name, bytes(data))
         assert outcome(path).count("\n") == 0
+
+
+def test_a_damaged_spreadsheet_is_refused_in_one_line(tmp_path: Path) -> None:
+    pytest.importorskip("openpyxl")
+    pd.DataFrame(ROWS).to_excel(tmp_path / "t.xlsx", index=False)
+    data = (tmp_path / "t.xlsx").read_bytes()
+    with pytest.raises(UserError, match=r"t.xlsx: cannot be read as xlsx: it is damaged: "):
+        read_table(saved(tmp_path, "t.xlsx", data[: len(data) // 2]))

@@ -59,11 +59,35 @@ def test_a_compute_is_known_where_it_is_one(tmp_path: Path, name: str, role: str
             assert loaded.axis(name) == pytest.approx(other.to_numpy())
 
 
+@pytest.mark.parametrize(
+    ("name", "unit"),
+    [("params_M", 1e6), ("Params (M)", 1e6), ("model size [B]", 1e9), ("parameters (in millions)", 1e6),
+     ("N_B", 1e9), ("params, millions", 1e6)],
+)  # fmt: skip
+def test_a_unit_in_a_name_is_used_and_said(tmp_path: Path, name: str, unit: float) -> None:
+    path = saved(tmp_path, TABLE.assign(n_params=SIZE / unit).rename(columns={"n_params": name}))
+    loaded = read_table(path)
+    assert loaded.axis("n_params") == pytest.approx(SIZE)
+    assert f"n_params: column '{name}' x {unit:g}, parameters" in loaded.column_sources
+    with pytest.raises(UserError, match=r"tokens per parameter|has the median"):
+        read_table(path, TableOptions(units={"n_params": 1.0}))
+
+
+def test_a_unit_in_a_name_that_the_numbers_belie_is_refused(tmp_path: Path) -> None:
+    path = saved(tmp_path, TABLE.rename(columns={"n_params": "params_M"}))
+    with pytest.raises(UserError, match="give --unit n_params=1 for plain numbers, or --unit n_params=1e6"):
+        read_table(path)
+    assert read_table(path, TableOptions(units={"n_params": 1.0})).axis("n_params") == pytest.approx(SIZE)
+
+
 def test_two_columns_for_one_role_are_said(tmp_path: Path) -> None:
     path = saved(tmp_path, TABLE.assign(val_loss=TABLE["loss"] + 1))
     loaded = read_table(path)
     assert loaded.notes == ("loss is 'val_loss'; for 'loss' give --column loss='loss'",)
     assert loaded.axis("loss") == pytest.approx(TABLE["loss"].to_numpy() + 1)
+    twins = read_table(saved(tmp_path, TABLE.assign(Loss=1.0)))
+    assert twins.notes == ("loss is 'loss'; for 'Loss' give --column loss='Loss'",)
+    path = saved(tmp_path, TABLE.assign(val_loss=TABLE["loss"] + 1))
     chosen = read_table(path, TableOptions(columns={"loss": "loss"}))
     assert chosen.notes == ()
     assert chosen.axis("val_loss") == pytest.approx(TABLE["loss"].to_numpy() + 1)

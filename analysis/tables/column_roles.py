@@ -10,6 +10,7 @@ from difflib import get_close_matches
 import pandas as pd
 
 from analysis.tables.number_columns import numbers_of_column
+from analysis.tables.units import UNITS, unit_in_name
 from scaling.core.errors import UserError
 
 NAMES: dict[str, tuple[str, ...]] = {
@@ -56,14 +57,22 @@ def assign_roles(table: pd.DataFrame, chosen_columns: Mapping[str, str], where: 
 
 def candidates_of(role: str, table: pd.DataFrame, taken: Iterable[str] = ()) -> list[str]:
     """The columns whose names are recognized for a role, best first, without those that are taken."""
-    by_plain_name: dict[str, str] = {}
-    for column in map(str, reversed(table.columns)):
-        for group in GROUPS:
-            if plain_name(column).startswith(f"{group}_"):
-                by_plain_name.setdefault(plain_name(column).removeprefix(f"{group}_"), column)
-    by_plain_name |= {plain_name(str(column)): str(column) for column in reversed(table.columns)}
-    columns = [by_plain_name[name] for name in NAMES[role] if name in by_plain_name]
-    return [column for column in dict.fromkeys(columns) if column not in set(taken)]
+    columns = [str(column) for column in table.columns]
+    plain_names = [plain_name(column) for column in columns]
+    in_groups = [_without_group(name) for name in plain_names]
+    in_units = [plain_name(unit_in_name(column)[0]) if role in UNITS else "" for column in columns]
+    matching = (
+        column
+        for names in (plain_names, in_groups, in_units)
+        for name in NAMES[role]
+        for column, known_name in zip(columns, names, strict=True)
+        if known_name == name
+    )
+    return [column for column in dict.fromkeys(matching) if column not in set(taken)]
+
+
+def _without_group(name: str) -> str:
+    return next((name.removeprefix(f"{group}_") for group in GROUPS if name.startswith(f"{group}_")), name)
 
 
 def names_of_text(table: pd.DataFrame) -> list[str]:

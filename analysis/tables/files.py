@@ -8,6 +8,7 @@ import gzip
 import io
 import lzma
 import sys
+import warnings
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -109,12 +110,12 @@ def _kind_of(data: bytes) -> str:
 def _read_excel(data: bytes) -> pd.DataFrame:
     if find_spec("openpyxl") is None:
         raise ValueError("that needs the package openpyxl; install it, or export the sheet as CSV")
-    from zipfile import BadZipFile
-
-    try:
-        sheets = pd.read_excel(io.BytesIO(data), sheet_name=None, engine="openpyxl")
-    except (BadZipFile, KeyError) as problem:
-        raise ValueError(str(problem)) from None
+    with warnings.catch_warnings():  # of styles and other things that are no cells
+        warnings.simplefilter("ignore")
+        try:
+            sheets = pd.read_excel(io.BytesIO(data), sheet_name=None, engine="openpyxl")
+        except Exception as problem:  # of a damaged file, openpyxl raises whatever its parts raise
+            raise ValueError(f"it is damaged: {problem}") from None
     filled = {name: sheet for name, sheet in sheets.items() if not sheet.empty}
     if len(filled) > 1:
         raise ValueError(f"it has the sheets {', '.join(map(str, filled))}; export one of them as CSV")

@@ -20,6 +20,9 @@ from analysis.tables.numerals import (
 )
 from scaling.core.errors import UserError
 
+LONGEST_INTEGER = 18
+"""Characters of a whole number that 64 bits hold in any case."""
+
 
 def with_numbers(table: pd.DataFrame, names_of_text: Iterable[str] = ()) -> tuple[pd.DataFrame, list[str]]:
     """The table with those columns of text as numbers that hold nothing else, and what was assumed.
@@ -90,7 +93,7 @@ def numbers_of_column(column: pd.Series, where: str) -> pd.Series:
 def _numbers(column: pd.Series, comma: Comma | None) -> pd.Series:
     """A column of numbers as numbers: whole numbers where all are."""
     values = [_value(cell, comma) for cell in column]
-    if values and all(isinstance(value, int) and abs(value) < 2**63 for value in values):
+    if values and all(isinstance(value, int) for value in values):
         return pd.Series(values, index=column.index, dtype=np.int64)
     return pd.Series(values, index=column.index, dtype=float)
 
@@ -99,7 +102,7 @@ def _value(cell: object, comma: Comma | None) -> float:
     text = str(cell).strip()
     if cell is None or cell is pd.NA or cell != cell or text.lower() in NO_NUMBER:
         return np.nan
-    if text.isascii() and text.lstrip("-").isdigit():
+    if len(text) <= LONGEST_INTEGER and text.isascii() and text.removeprefix("-").isdigit():
         return int(text)
     value = number(text, comma)
     assert value is not None, f"{text!r} was taken for a number"

@@ -18,7 +18,7 @@ from analysis.tables.column_roles import (
 from analysis.tables.files import read_file, shown_name
 from analysis.tables.row_choice import rows_with, without_repeated_rows
 from analysis.tables.table import Table
-from analysis.tables.units import UNITS, are_training_flops, check_units
+from analysis.tables.units import UNITS, are_training_flops, check_units, unit_of_column
 from scaling.core.errors import UserError
 from scaling.core.records import read_records, training_table
 
@@ -100,8 +100,9 @@ def _by_role(raw: pd.DataFrame, options: TableOptions, path: str) -> Table:
         if role in TEXT_ROLES:
             runs[role] = raw[column].map(str, na_action="ignore")
             continue
-        unit = options.units.get(role, 1.0)
-        runs[role] = number_column(raw, column, path) * unit
+        values = number_column(raw, column, path)
+        unit = options.units.get(role) or unit_of_column(column, role, values, path)
+        runs[role] = values * unit
         if role in UNITS or role == "loss":
             times = f" x {unit:g}" if unit != 1 else ""
             sources.append(f"{role}: column '{column}'{times}" + (f", {UNITS[role]}" if role in UNITS else ""))

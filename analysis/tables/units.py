@@ -3,6 +3,8 @@
 Not here: which column is which count (`analysis.tables.column_roles`).
 """
 
+import re
+
 import numpy as np
 import pandas as pd
 
@@ -17,6 +19,31 @@ FLOPS_OVER_6ND = (1 / 30, 30.0)
 """Attention, recomputation and the counting of embeddings explain factors of several, not of a thousand."""
 LARGEST_JUMP = 1e4
 """Neighboring values of one sorted column that are further apart than this factor are in different units."""
+MULTIPLES_IN_NAMES = {"M": 1e6, "B": 1e9, "G": 1e9, "T": 1e12, "millions": 1e6, "billions": 1e9, "trillions": 1e12}
+UNIT_IN_NAME = re.compile(
+    rf"(?P<name>\S.*?)(?:_| ?[(\[]| (?=[a-z])|, )(?:in )?(?P<unit>{'|'.join(MULTIPLES_IN_NAMES)})[)\]]?"
+)
+"""A name that ends with a unit, as in `Params (M)`, params_M and `tokens (billions)`."""
+LARGEST_MULTIPLE = 1e5
+"""A column named in millions or billions whose median is above this may hold plain numbers after all."""
+
+
+def unit_in_name(column: str) -> tuple[str, float]:
+    """The name of a column without its unit, and the unit: 1e6 for `Params (M)` and params_M. 1 where it names none."""
+    match = UNIT_IN_NAME.fullmatch(column)
+    return (match["name"], MULTIPLES_IN_NAMES[match["unit"]]) if match else (column, 1.0)
+
+
+def unit_of_column(column: str, role: str, values: pd.Series, where: str) -> float:
+    """The unit in the name of a count's column; 1 where there is none. Raises UserError where the numbers are too large
+    for it."""
+    unit = unit_in_name(column)[1] if role in UNITS else 1.0
+    if unit != 1 and (median := float(values.median())) > LARGEST_MULTIPLE:
+        raise UserError(
+            f"{where}: column '{column}' has the median {median:.3g}, too large for the unit in its name; "
+            f"give --unit {role}=1 for plain numbers, or --unit {role}={unit:.0e}".replace("e+0", "e")
+        )
+    return unit
 
 
 def check_units(table: pd.DataFrame, trusted: set[str], where: str) -> None:
