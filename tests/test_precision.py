@@ -113,7 +113,7 @@ def test_the_losses_of_both_precisions_agree_and_each_record_says_which_it_is(bo
 
 
 def warnings_of(path, **where):
-    table = read_table(path, TableOptions({}, {}, where, "loss", 0))
+    table = read_table(path, TableOptions(where=where, metric="loss"))
     return assess(table, law("power", "n_params"), metric="loss", draws=0, seed=0).warnings
 
 
