@@ -171,14 +171,7 @@ def test_the_same_numbers_come_out_to_the_last_bit(tmp_path: Path) -> None:
     assert read_file(tmp_path / "t.csv").table["x"].tolist() == values.tolist()
 
 
-def test_a_spreadsheet_needs_its_package_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("analysis.tables.files.find_spec", lambda name: None)
-    with pytest.raises(UserError, match="needs the package openpyxl; install it, or export the sheet as CSV"):
-        read_file(saved(tmp_path, "t.xlsx", b"PK"))
-
-
 def test_a_spreadsheet_of_one_sheet_is_read(tmp_path: Path) -> None:
-    pytest.importorskip("openpyxl")
     pd.DataFrame(ROWS).to_excel(tmp_path / "t.xlsx", index=False)
     assert read_table(tmp_path / "t.xlsx").axis("loss").tolist() == LOSS
     with pd.ExcelWriter(tmp_path / "two.xlsx") as writer:
@@ -232,7 +225,6 @@ def test_mutated_tables_end_in_a_table_or_in_one_line(tmp_path: Path) -> None:
 
 
 def test_a_damaged_spreadsheet_is_refused_in_one_line(tmp_path: Path) -> None:
-    pytest.importorskip("openpyxl")
     pd.DataFrame(ROWS).to_excel(tmp_path / "t.xlsx", index=False)
     data = (tmp_path / "t.xlsx").read_bytes()
     with pytest.raises(UserError, match=r"t.xlsx: cannot be read as xlsx: it is damaged: "):

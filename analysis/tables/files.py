@@ -12,7 +12,6 @@ import warnings
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 
 import pandas as pd
@@ -108,8 +107,6 @@ def _kind_of(data: bytes) -> str:
 
 
 def _read_excel(data: bytes) -> pd.DataFrame:
-    if find_spec("openpyxl") is None:
-        raise ValueError("that needs the package openpyxl; install it, or export the sheet as CSV")
     with warnings.catch_warnings():  # of styles and other things that are no cells
         warnings.simplefilter("ignore")
         try:
