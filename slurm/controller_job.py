@@ -23,6 +23,7 @@ from slurm.array_submission import SubmitResult
 from slurm.arrays import StageJob
 from slurm.cluster import SlurmCluster
 from slurm.controller_message import write_controller_message
+from slurm.local_precision import with_chosen_precision
 from slurm.request import Request
 from slurm.scheduler import Scheduler, SchedulerDownError
 from slurm.submit import Launcher
@@ -58,7 +59,7 @@ def advance(
 
     Raises UserError for what the user can fix, SchedulerDownError where the scheduler does not answer.
     """
-    sweep, capacity = request.sweep, request.cluster.capacity()
+    sweep, capacity = with_chosen_precision(request.sweep, out), request.cluster.capacity()
     launcher = Launcher(out, request.cluster, Scheduler(out / "slurm"), say=say)
     with _copy(out) if dry_run else nullcontext(out) as folder:  # the controller writes its choices down
         ready = Controller(sweep, folder).next()

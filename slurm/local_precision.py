@@ -58,6 +58,13 @@ def chosen_precision(sweep: SweepSpec | StudySpec, out: Path) -> Precision | Non
     return parse_spec(PrecisionChoice, read_document(path), str(path)).precision if path.exists() else None
 
 
+def with_chosen_precision(sweep: SweepSpec | StudySpec, out: Path) -> SweepSpec | StudySpec:
+    """The sweep in the precision that its output folder has, if one was chosen, so that a sweep that began on one
+    machine does not go on in another precision elsewhere. Raises UserError where precision.json is broken."""
+    engine = sweep.hardware.engine.replace(precision=chosen_precision(sweep, out))
+    return sweep.replace(hardware=sweep.hardware.replace(engine=engine))
+
+
 def choose_precision(sweep: SweepSpec | StudySpec, out: Path) -> Precision | None:
     """`chosen_precision`, measured and kept in the output folder where it is not decided yet. The sweep's hardware has
     nothing left that is null. Raises StageError where the measurement fails."""

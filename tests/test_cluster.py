@@ -56,7 +56,7 @@ def sweep(tmp_path_factory):
     """The tiny sweep, with runs long enough to be interrupted."""
     document = yaml.safe_load((ROOT / "sweeps" / "shipped" / "tiny.yaml").read_text())
     document |= {"name": "sweep", "base_flops": 1.0e10}
-    document["hardware"]["target_threads"] = 1
+    document["hardware"] |= {"target_threads": 1, "engine": {"precision": "fp32"}}  # the same here and on the cluster
     path = tmp_path_factory.mktemp("sweep") / "sweep.yaml"
     path.write_text(yaml.safe_dump(document))
     return path

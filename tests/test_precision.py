@@ -16,7 +16,7 @@ from scaling.core.records import read_record, training_table
 from scaling.core.specs import EngineSpec
 from scaling.distributed.precision import autocast, current_precision, product_dtype
 from scaling.stages.run import run_stage
-from slurm.local_precision import choose_precision, chosen_precision
+from slurm.local_precision import choose_precision, chosen_precision, with_chosen_precision
 from sweeps.hardware import HardwareSpec
 from sweeps.load import load_sweep
 from tests.tiny_run import make_run
@@ -57,6 +57,12 @@ def test_a_precision_that_the_sweep_names_is_taken_without_a_measurement(tmp_pat
     assert choose_precision(tiny(engine=engine), tmp_path) == "fp32"
     assert not (tmp_path / "precision.json").exists()
     assert not own_cache.exists()
+
+
+def test_a_sweep_that_goes_on_elsewhere_keeps_its_precision(tmp_path):
+    assert with_chosen_precision(load_sweep("tiny"), tmp_path).hardware.engine.precision is None
+    (tmp_path / "precision.json").write_text('{"precision": "bf16", "seconds": {}, "processor": ""}')
+    assert with_chosen_precision(load_sweep("tiny"), tmp_path).hardware.engine.precision == "bf16"
 
 
 def test_all_stages_of_a_sweep_have_its_precision():
