@@ -270,7 +270,7 @@ def test_a_tiny_sweep_tuned_end_to_end(tmp_path):
         assert {name: getattr(optim, name) for name in RANGES} == tuning["chosen"]["rates"]
     for trial in tuning["trials"]:
         record = read_record(out / "runs" / trial["run_id"] / "record.json")
-        assert (record.label.phase, record.value("val_loss")) == ("tuning", trial["val_loss"])
+        assert (record.phase, record.value("val_loss")) == ("tuning", trial["val_loss"])
     shutil.rmtree(out / "runs" / tuning["trials"][1]["run_id"])
     again = subprocess.run([*command, str(out), "--json"], capture_output=True, text=True, check=True)
     assert json.loads(again.stdout)["columns"] == columns
