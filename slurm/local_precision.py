@@ -13,18 +13,17 @@ import sys
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 from scaling.core.errors import StageError
 from scaling.core.identity import digest
 from scaling.core.machine import processor
+from scaling.core.precision_probe import PrecisionProbe
 from scaling.core.specs import Precision, Spec, parse_spec
-from scaling.core.stage_fields import DiTFields, LatentsFields, VAEFields
+from scaling.core.stage_fields import DataFields, DiTFields, LatentsFields, VAEFields
 from scaling.core.store import read_document, write_document
 from scaling.pretrained.packages import cache_folder
 from sweeps.phases import planned_phases
-from sweeps.planning.updates import clip_sizes, grids_of, update_flops
-from sweeps.settings import RunSettings
+from sweeps.planning.updates import clip_sizes, grids_of, mean_update
 from sweeps.spec import StudySpec, SweepSpec
 
 FILE = "precision.json"
@@ -58,11 +57,16 @@ def chosen_precision(sweep: SweepSpec | StudySpec, out: Path) -> Precision | Non
     return parse_spec(PrecisionChoice, read_document(path), str(path)).precision if path.exists() else None
 
 
+def in_precision(sweep: SweepSpec | StudySpec, precision: Precision | None) -> SweepSpec | StudySpec:
+    """The sweep, all of whose stages have this precision."""
+    engine = sweep.hardware.engine.replace(precision=precision)
+    return sweep.replace(hardware=sweep.hardware.replace(engine=engine))
+
+
 def with_chosen_precision(sweep: SweepSpec | StudySpec, out: Path) -> SweepSpec | StudySpec:
     """The sweep in the precision that its output folder has, if one was chosen, so that a sweep that began on one
     machine does not go on in another precision elsewhere. Raises UserError where precision.json is broken."""
-    engine = sweep.hardware.engine.replace(precision=chosen_precision(sweep, out))
-    return sweep.replace(hardware=sweep.hardware.replace(engine=engine))
+    return in_precision(sweep, chosen_precision(sweep, out))
 
 
 def choose_precision(sweep: SweepSpec | StudySpec, out: Path) -> Precision | None:
@@ -76,40 +80,35 @@ def choose_precision(sweep: SweepSpec | StudySpec, out: Path) -> Precision | Non
     return choice.precision
 
 
-def _probe(sweep: SweepSpec | StudySpec) -> dict[str, Any]:
-    """A `scaling.training.precision_probe.Probe`: the VAE, and the run with the largest budget for all runs."""
-    stages = planned_phases(sweep, None).stages.values()
-    runs = [stage for stage in stages if stage.kind == "dit"]
-    run = max(runs, key=lambda stage: stage.fields_as(DiTFields).flop_budget)
-    fields = run.fields_as(DiTFields)
-    by_id = {stage.id: stage for stage in stages}
-    vae = by_id[run.parents["vae"]].fields_as(VAEFields)
-    text = by_id[run.parents["latents"]].fields_as(LatentsFields).text
-    settings = sweep if isinstance(sweep, SweepSpec) else sweep.runs[0].spec
-    size = max(clip_sizes(settings.data), key=math.prod)
-    (grid,) = grids_of([size], vae.vae, fields.dit.patch)
-    engine, vae_engine = run.engine, sweep.hardware.training_vae()
-    total = sum(stage.fields_as(DiTFields).flop_budget for stage in runs)
-    update = update_flops(
-        RunSettings(data=settings.data, vae=vae.vae, text=text, dit=fields.dit, optim=fields.optim, fvd=settings.fvd)
+def _probe(sweep: SweepSpec | StudySpec) -> PrecisionProbe:
+    """The VAE, and the run with the largest budget for all runs."""
+    stages = planned_phases(sweep, None).stages
+    runs = {stage.id: stage.fields_as(DiTFields) for stage in stages.values() if stage.kind == "dit"}
+    run = stages[max(runs, key=lambda identity: runs[identity].flop_budget)]
+    fields, vae_stage = runs[run.id], stages[run.parents["vae"]]
+    vae = vae_stage.fields_as(VAEFields)
+    text = stages[run.parents["latents"]].fields_as(LatentsFields).text
+    data = stages[vae_stage.parents["data"]].fields_as(DataFields).data
+    grids = grids_of(clip_sizes(data), vae.vae, fields.dit.patch)
+    grid, batch_tokens = max(grids, key=math.prod), fields.optim.batch_tokens
+    update = mean_update(fields.dit, vae.vae, text, grids, batch_tokens, fields.seed)
+    return PrecisionProbe(
+        vae=vae.vae,
+        vae_train=vae.train,
+        crops=max(1, vae.train.batch_clips // vae_stage.engine.processes),
+        vae_updates=vae.train.steps,
+        dit=fields.dit,
+        text=text,
+        grid=grid,
+        clips=max(1, batch_tokens // math.prod(grid) // run.engine.processes),
+        dit_updates=sum(each.flop_budget for each in runs.values()) / update.train_flops,
+        threads=run.engine.threads,
     )
-    return {
-        "vae": vae.vae.model_dump(mode="json"),
-        "vae_train": vae.train.model_dump(mode="json"),
-        "crops": max(1, vae.train.batch_clips // vae_engine.processes),
-        "vae_updates": vae.train.steps,
-        "dit": fields.dit.model_dump(mode="json"),
-        "text": text.model_dump(mode="json"),
-        "grid": grid,
-        "clips": max(1, fields.optim.batch_tokens // math.prod(grid) // engine.processes),
-        "dit_updates": total / update,
-        "threads": engine.threads,
-    }
 
 
-def _cached_choice(probe: dict[str, Any]) -> PrecisionChoice:
+def _cached_choice(probe: PrecisionProbe) -> PrecisionChoice:
     environment = {name: os.environ[name] for name in ENVIRONMENT if name in os.environ}
-    key = digest([probe, processor(), environment, version("torch")])
+    key = digest([probe.model_dump(mode="json"), processor(), environment, version("torch")])
     path = cache_folder() / "precision" / f"{key}.json"
     if path.exists():
         return parse_spec(PrecisionChoice, read_document(path), str(path))
@@ -120,10 +119,10 @@ def _cached_choice(probe: dict[str, Any]) -> PrecisionChoice:
     return choice
 
 
-def _measured_choice(probe: dict[str, Any]) -> PrecisionChoice:
+def _measured_choice(probe: PrecisionProbe) -> PrecisionChoice:
     command = [sys.executable, "-m", "scaling.training.precision_probe"]
-    environment = {**os.environ, "OMP_NUM_THREADS": str(probe["threads"])}
-    result = subprocess.run(command, input=json.dumps(probe), capture_output=True, text=True, env=environment)
+    environment = {**os.environ, "OMP_NUM_THREADS": str(probe.threads)}
+    result = subprocess.run(command, input=probe.model_dump_json(), capture_output=True, text=True, env=environment)
     if result.returncode:
         raise StageError(f"the measurement of the precision failed: {result.stderr.strip()}")
     seconds: dict[Precision, float] = json.loads(result.stdout)

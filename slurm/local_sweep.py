@@ -10,7 +10,7 @@ from pathlib import Path
 
 from scaling.core.errors import UserError
 from scaling.core.machine import usable_cores, usable_memory
-from slurm.local_precision import choose_precision
+from slurm.local_precision import choose_precision, in_precision
 from slurm.local_stages import execute
 from slurm.progress import stage_progress
 from sweeps.controller import Controller
@@ -24,10 +24,10 @@ def run_sweep(sweep: SweepSpec | StudySpec, out: Path, commands: tuple[str, ...]
     Raises what `execute` and the controller raise.
     """
     runs = _writable(out) / "runs"
-    hardware = sweep.hardware.on_machine(usable_cores(), usable_memory())
-    precision = choose_precision(sweep.replace(hardware=hardware), out)
-    hardware = hardware.replace(engine=hardware.engine.replace(precision=precision))
+    cores = usable_cores()
+    hardware = sweep.hardware.on_machine(cores, usable_memory())
     sweep = sweep.replace(hardware=hardware)
+    sweep = in_precision(sweep, choose_precision(sweep, out))
     controller = Controller(sweep, out)
     completed = None
     while current := controller.next():
@@ -36,9 +36,7 @@ def run_sweep(sweep: SweepSpec | StudySpec, out: Path, commands: tuple[str, ...]
                 f"{runs}: runs of '{current.title}' have just ended but are missing; does anything remove them?"
             )
         with stage_progress(current.title) as watch, _termination_interrupts():
-            execute(
-                current.stages, runs, jobs=hardware.jobs or 1, cores=usable_cores(), gpus=hardware.gpus, watch=watch
-            )
+            execute(current.stages, runs, jobs=hardware.jobs or 1, cores=cores, gpus=hardware.gpus, watch=watch)
         completed = current
     return controller.finish(commands)
 

@@ -7,7 +7,8 @@ from pydantic import Field, model_validator
 from scaling.core.specs import EngineSpec, Spec
 
 JOB_BYTES = 1.5e9
-"""Memory for one job on a CPU. Peak of the sweep `demo` on two cores: see docs/machines.md."""
+"""Memory for one job on a CPU. An assumption with room: two jobs of `demo` and their controller together were seen at
+1.73 GB."""
 MOST_THREADS = 8
 """Most CPU threads of a job that has the machine to itself. An assumption: the products of an update of 16 clips of
 80 tokens are too small to be divided among more."""

@@ -1,23 +1,15 @@
 """Turns the bytes of a text file into text, whatever its encoding. Not here: what the text means."""
 
-import codecs
+from scaling.core.byte_order_marks import encoding_of_mark
 
-BYTE_ORDER_MARKS = (
-    (codecs.BOM_UTF8, "utf-8-sig", None),
-    (codecs.BOM_UTF32_LE, "utf-32", "UTF-32"),  # before UTF-16, whose mark is its beginning
-    (codecs.BOM_UTF32_BE, "utf-32", "UTF-32"),
-    (codecs.BOM_UTF16_LE, "utf-16", "UTF-16"),
-    (codecs.BOM_UTF16_BE, "utf-16", "UTF-16"),
-)
 CONTROL_CHARACTERS = {chr(code) for code in range(32)} - set("\t\n\r\f\v")
 """Characters that no table of text holds."""
 
 
 def decode(data: bytes) -> tuple[str, str | None]:
     """The text, and the name of its encoding where that is not UTF-8. Raises ValueError where the bytes are no text."""
-    for mark, encoding, name in BYTE_ORDER_MARKS:
-        if data.startswith(mark):
-            return _checked(data.decode(encoding)), name
+    if encoding := encoding_of_mark(data):
+        return _checked(data.decode(encoding)), None if encoding == "utf-8-sig" else encoding.upper()
     if byte_order := _utf16_without_mark(data):
         return _checked(data.decode(byte_order)), "UTF-16"
     try:

@@ -113,7 +113,7 @@ def run(
     if options.out.suffix == ".png":
         write_film_strip(options.out, frames)
     else:
-        write_video(options.out.absolute(), frames, fps)  # FFmpeg takes a relative 12:30.mp4 for a protocol
+        write_video(options.out, frames, fps)
     shape = {"frames": len(frames), "height": frames.shape[1], "width": frames.shape[2], "fps": fps}
     print(json.dumps({"file": str(options.out), "seed": options.seed, **shape}) if as_json else options.out)
     return 0

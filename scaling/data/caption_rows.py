@@ -4,7 +4,6 @@ Not which video a row belongs to (`scaling.data.caption_files`). Two kinds of co
 and those of Hugging Face's folders of videos and images, `file_name` with `caption` or `text`.
 """
 
-import codecs
 import csv
 import io
 from collections.abc import Iterator
@@ -14,19 +13,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from scaling.core.byte_order_marks import encoding_of_mark
 from scaling.core.errors import UserError
 from scaling.data.json_lines import json_object
 
 JSON_SUFFIXES = (".jsonl", ".ndjson", ".json")
 _EXPECTED = "an object with 'file' and 'caption'"
-_BYTE_ORDER_MARKS = {
-    codecs.BOM_UTF8: "utf-8-sig",
-    codecs.BOM_UTF32_LE: "utf-32",
-    codecs.BOM_UTF32_BE: "utf-32",
-    codecs.BOM_UTF16_LE: "utf-16",
-    codecs.BOM_UTF16_BE: "utf-16",
-}
-"""Encodings by the bytes that a file begins with. The mark of UTF-32 comes before that of UTF-16, which begins it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +45,7 @@ def read_text(path: Path) -> str:
         content = path.read_bytes()
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from None
-    encoding = next((name for mark, name in _BYTE_ORDER_MARKS.items() if content.startswith(mark)), "utf-8")
+    encoding = encoding_of_mark(content) or "utf-8"
     if encoding == "utf-8" and b"\0" in content:
         raise UserError(f"{path}: not a text file in UTF-8, because it holds zero bytes; save it as UTF-8")
     try:

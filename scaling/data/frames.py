@@ -1,6 +1,5 @@
 """The frames of clips, and of whole videos, decoded from their files. How a file is decoded is in
-`scaling.data.video`, which gets absolute paths: FFmpeg takes what stands before a colon in a relative name, such as
-`http:a.mp4`, for a protocol."""
+`scaling.data.video`."""
 
 from collections.abc import Iterator, Sequence
 from itertools import groupby
@@ -25,7 +24,7 @@ def read_frames(clips: Sequence[Clip]) -> Iterator[tuple[Clip, Frames]]:
         if (version := clips_of_file[0].version) is not None:
             version.require(path)
         try:
-            yield from zip(clips_of_file, read_clips(path.absolute(), windows, size), strict=True)
+            yield from zip(clips_of_file, read_clips(path, windows, size), strict=True)
         except UnreadableVideo as problem:
             raise UserError(f"{path}: {problem}; it was readable when indexed: index the folder again") from None
 
@@ -36,10 +35,9 @@ def read_video(path: Path, size: tuple[int, int], fps: float) -> Frames:
 
     Raises UserError where the file is missing or cannot be read.
     """
-    file = path.absolute()
     try:
-        info = inspect(file, images=True)
+        info = inspect(path, images=True)
         frames = 1 if info.frames == 1 else max(1, frames_at_rate(info, fps))
-        return next(read_clips(file, [Window(0.0, frames, fps)], size))
+        return next(read_clips(path, [Window(0.0, frames, fps)], size))
     except UnreadableVideo as problem:
         raise UserError(f"{path}: {problem}") from None

@@ -14,6 +14,7 @@ from scaling.core.machine import usable_cores
 from scaling.core.specs import DataSpec
 from scaling.data.clip_shapes import why_too_thin
 from scaling.data.folder_files import list_files
+from scaling.data.video import best_stream, open_container
 
 
 def skipped_by_header(folder: Path, spec: DataSpec) -> dict[str, str]:
@@ -25,11 +26,10 @@ def skipped_by_header(folder: Path, spec: DataSpec) -> dict[str, str]:
 
 
 def _why_skipped(path: Path, spec: DataSpec) -> str | None:
-    local_only = {"protocol_whitelist": "file"}  # a file may be a playlist, which names addresses
     try:
-        with av.open(str(path.absolute()), metadata_errors="replace", options=local_only) as container:
-            stream = container.streams.best("video")
-            if not isinstance(stream, av.VideoStream) or stream.codec_context is None:
+        with open_container(path) as container:
+            stream = best_stream(container)
+            if stream is None or stream.codec_context is None:
                 return "no video in it"
             width, height = stream.codec_context.width, stream.codec_context.height
             width = max(1, round(width * (stream.sample_aspect_ratio or 1))) if width else 0

@@ -167,7 +167,7 @@ def examine(
         if name != path.relative_to(folder).as_posix():
             return file.replace(problem="its name is not UTF-8; rename it")
         try:
-            return file.replace(info=inspect(path.absolute(), images))
+            return file.replace(info=inspect(path, images))
         except UnreadableVideo as problem:
             return file.replace(problem=str(problem))
 

@@ -178,11 +178,10 @@ def _open(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
     try:
         if path.stat().st_size == 0:
             raise UnreadableVideo("empty file (0 bytes)")
-        # An absolute path: FFmpeg takes what comes before a colon in a relative one for a protocol.
-        with av.open(str(path.absolute()), metadata_errors="replace") as container:
+        with open_container(path) as container:
             # Where a file has no presentation time stamps, FFmpeg would invent some that do not rise.
             container.flags &= ~cast(int, Flags.gen_pts.value)
-            stream = _best_stream(container)
+            stream = best_stream(container)
             if stream is None:
                 raise UnreadableVideo("no video in it, only sound" if container.streams.audio else "no video in it")
             if stream.codec_context is None:
@@ -194,6 +193,13 @@ def _open(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
         raise UnreadableVideo("not a video, or cut off: no valid data found") from None
     except (av.error.FFmpegError, OSError) as error:
         raise UnreadableVideo(f"cannot be read: {error.strerror or error}") from None
+
+
+def open_container(path: Path) -> InputContainer:
+    """A file as FFmpeg opens it. Raises FFmpegError or OSError where it cannot be opened."""
+    # The path is absolute, because FFmpeg takes what comes before a colon in a relative one for a protocol. Only files
+    # are opened, because a file may be a playlist, which names addresses.
+    return av.open(str(path.absolute()), metadata_errors="replace", options={"protocol_whitelist": "file"})
 
 
 def _check_image(path: Path) -> None:
@@ -209,13 +215,15 @@ def _check_image(path: Path) -> None:
         raise UnreadableVideo(f"damaged: {error}") from None
 
 
-def _best_stream(container: InputContainer) -> VideoStream | None:
+def best_stream(container: InputContainer) -> VideoStream | None:
     """The video stream that FFmpeg takes for the best, if it is not a cover; else the first one that moves."""
-    moving = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
+    moving = {
+        stream.index: stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic
+    }
     best = container.streams.best("video")
-    return next((stream for stream in moving if best is not None and stream.index == best.index), None) or next(
-        iter(moving), None
-    )
+    if best is not None and best.index in moving:
+        return moving[best.index]
+    return next(iter(moving.values()), None)
 
 
 def _declared_step(stream: VideoStream) -> Fraction:

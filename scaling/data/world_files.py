@@ -92,7 +92,7 @@ def _write_world(folder: Path, spec: WorldSpec, index: int) -> tuple[dict[str, A
     world = simulate(spec, index)
     file = f"videos/{index:06d}.mp4"
     if not (folder / file).exists():
-        write_video((folder / file).absolute(), render(world), world.fps)
+        write_video(folder / file, render(world), world.fps)
     truth = {
         "file": file,
         "gravity": world.gravity,

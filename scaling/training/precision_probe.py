@@ -2,11 +2,12 @@
 
     python -m scaling.training.precision_probe < probe.json
 
-Reads a `Probe` and prints seconds by precision. A process of its own, because the number of threads is set once, and
-because whoever asks imports no torch.
+Reads a `PrecisionProbe` and prints seconds by precision. A process of its own, because the number of threads is set
+once, and because whoever asks imports no torch.
 """
 
 import json
+import math
 import sys
 import time
 from collections.abc import Callable
@@ -15,9 +16,9 @@ from typing import get_args
 
 import torch
 
-from scaling.accounting.geometry import Grid
 from scaling.core.precision import using_precision
-from scaling.core.specs import DiTSpec, Precision, Spec, TextSpec, VAESpec, VAETrainSpec, parse_spec
+from scaling.core.precision_probe import PrecisionProbe
+from scaling.core.specs import Precision, parse_spec
 from scaling.distributed.precision import autocast
 from scaling.models.dit import DiT
 from scaling.models.vae import VAE, to_float
@@ -28,28 +29,7 @@ HOPELESS = 3.0
 """A precision whose first turn takes this many times as long as the other's is not timed further."""
 
 
-class Probe(Spec):
-    """The trainings that are compared, as one process sees them."""
-
-    vae: VAESpec
-    vae_train: VAETrainSpec
-    crops: int
-    """Crops of an update."""
-    vae_updates: int
-    """Updates that the training of the VAE takes; the weight of its time."""
-    dit: DiTSpec
-    text: TextSpec
-    grid: Grid
-    """Tokens of a clip along t, h, w."""
-    clips: int
-    """Clips of an update."""
-    dit_updates: float
-    """Updates of this size that all training runs take together; the weight of their time."""
-    threads: int
-    """CPU threads of the process."""
-
-
-def measure(probe: Probe) -> dict[Precision, float]:
+def measure(probe: PrecisionProbe) -> dict[Precision, float]:
     """Seconds that both trainings take together, by precision."""
     torch.set_num_threads(probe.threads)
     works = ((_vae_update(probe), probe.vae_updates), (_dit_update(probe), probe.dit_updates))
@@ -79,11 +59,10 @@ def _seconds(update: Callable[[], object], precision: Precision) -> float:
     return time.perf_counter() - start
 
 
-def _dit_update(probe: Probe) -> Callable[[], None]:
+def _dit_update(probe: PrecisionProbe) -> Callable[[], None]:
     channels = probe.vae.latent_channels
     model = DiT(probe.dit, channels, probe.text.width)
-    tokens = probe.clips * probe.grid[0] * probe.grid[1] * probe.grid[2]
-    patches = torch.randn(tokens, channels * probe.dit.patch**2)
+    patches = torch.randn(probe.clips * math.prod(probe.grid), channels * probe.dit.patch**2)
     states = torch.randn(probe.clips, probe.text.max_tokens, probe.text.width)
     mask = torch.ones(states.shape[:2], dtype=torch.bool)
 
@@ -96,7 +75,7 @@ def _dit_update(probe: Probe) -> Callable[[], None]:
     return update
 
 
-def _vae_update(probe: Probe) -> Callable[[], None]:
+def _vae_update(probe: PrecisionProbe) -> Callable[[], None]:
     model = VAE(probe.vae)
     side = probe.vae_train.crop
     crops = torch.randint(256, (probe.crops, probe.vae_train.crop_frames, side, side, 3), dtype=torch.uint8)
@@ -117,4 +96,4 @@ def _backward(loss: torch.Tensor) -> None:
 
 
 if __name__ == "__main__":
-    print(json.dumps(measure(parse_spec(Probe, json.load(sys.stdin), "stdin"))))
+    print(json.dumps(measure(parse_spec(PrecisionProbe, json.load(sys.stdin), "stdin"))))
