@@ -1,6 +1,5 @@
 """Video files are written and read exactly: frames, rates, sizes, rotation, pixel aspect ratio."""
 
-import socket
 from fractions import Fraction
 from pathlib import Path
 
@@ -173,16 +172,3 @@ def test_odd_sides_wide_pixels_and_other_codecs_are_read(tmp_path: Path) -> None
     clips = cut_clips(index, DataSpec(folder=".", fps=10))
     shapes = {clip.path.name: frames.shape for clip, frames in read_frames(clips)}
     assert shapes == {"loop.gif": (5, 48, 64, 3), "odd.mkv": (5, 32, 48, 3), "wide.mkv": (5, 32, 80, 3)}
-
-
-@pytest.mark.parametrize("name", ["list.m3u8", "list.mp4", "list.ts"])
-def test_a_playlist_is_not_opened_as_one(tmp_path: Path, name) -> None:
-    """It may name addresses: nothing may be asked of them."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        address = f"http://127.0.0.1:{server.getsockname()[1]}/a.ts"
-        (tmp_path / name).write_text(f"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n{address}\n#EXT-X-ENDLIST\n")
-        with pytest.raises(UnreadableVideo):
-            inspect(tmp_path / name)
-        server.settimeout(0.2)
-        with pytest.raises(TimeoutError):
-            server.accept()
