@@ -7,6 +7,7 @@ and nothing is read back from its pickles: a stage is done when its folder has t
 
 import os
 import shutil
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -69,31 +70,51 @@ def execute(
     that needs more runs alone). Skips complete stages. `watch` is called with the progress several times a second.
 
     Raises UserError where a stage failed by a mistake that the user can correct, and StageError where it failed
-    otherwise. Then the other jobs are stopped; they resume from their checkpoints next time.
+    otherwise, and KeyboardInterrupt where Ctrl-C or `kill` asks this process to end. Then the other jobs are stopped;
+    they resume from their checkpoints next time.
     """
     for stage in stages:
         StageFolder.create(runs, stage)
     waiting = [stage for stage in stages if not StageFolder(runs / stage.id).complete]
     running: list[RunningStage] = []
-    try:
-        while waiting or running:
-            ended = [job for job in running if job.submitit_job.state != "RUNNING"]
-            running = [job for job in running if job not in ended]
-            waiting = [*(job.stage for job in ended if not _is_complete(job)), *waiting]
-            for stage in [stage for stage in waiting if _is_ready(stage, runs)]:
-                if not _has_room(stage, running, jobs, cores):
-                    break  # otherwise smaller stages could keep a large one waiting without end
-                waiting.remove(stage)
-                slot = min(set(range(len(running) + 1)) - {job.slot for job in running})
-                running.append(_start(stage, runs, slot, gpus))
-            if watch is not None:
-                watch(_snapshot(stages, running, waiting))
-            time.sleep(POLL_SECONDS)
-    finally:
-        for job in running:
-            job.submitit_job.cancel(check=False)
+    with _received_interrupts() as received:
+        try:
+            while waiting or running:
+                ended = [job for job in running if job.submitit_job.state != "RUNNING"]
+                running = [job for job in running if job not in ended]
+                waiting = [*(job.stage for job in ended if not _is_complete(job)), *waiting]
+                for stage in [stage for stage in waiting if _is_ready(stage, runs)]:
+                    if not _has_room(stage, running, jobs, cores):
+                        break  # otherwise smaller stages could keep a large one waiting without end
+                    waiting.remove(stage)
+                    slot = min(set(range(len(running) + 1)) - {job.slot for job in running})
+                    running.append(_start(stage, runs, slot, gpus))
+                if watch is not None:
+                    watch(_snapshot(stages, running, waiting))
+                if received:
+                    raise KeyboardInterrupt
+                time.sleep(POLL_SECONDS)
+        finally:
+            for job in running:
+                job.submitit_job.cancel(check=False)
     if watch is not None:
         watch(_snapshot(stages, [], []))
+
+
+@contextmanager
+def _received_interrupts() -> Iterator[list[int]]:
+    """Collects Ctrl-C and `kill` in a list. They must not raise an error wherever this process happens to be: in the
+    start of a job, that would leave the job running, known to nobody."""
+    received: list[int] = []
+    before = {
+        number: signal.signal(number, lambda number, _: received.append(number))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _is_ready(stage: Stage, runs: Path) -> bool:

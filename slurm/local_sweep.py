@@ -3,9 +3,6 @@
 Complete stages are not done again.
 """
 
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from scaling.core.errors import UserError
@@ -35,20 +32,10 @@ def run_sweep(sweep: SweepSpec | StudySpec, out: Path, commands: tuple[str, ...]
             raise UserError(
                 f"{runs}: runs of '{current.title}' have just ended but are missing; does anything remove them?"
             )
-        with stage_progress(current.title) as watch, _termination_interrupts():
+        with stage_progress(current.title) as watch:
             execute(current.stages, runs, jobs=hardware.jobs or 1, cores=cores, gpus=hardware.gpus, watch=watch)
         completed = current
     return controller.finish(commands)
-
-
-@contextmanager
-def _termination_interrupts() -> Iterator[None]:
-    """Lets `kill` end the jobs as Ctrl-C does: by default, SIGTERM would end this process and leave them running."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _writable(out: Path) -> Path:
